@@ -1,0 +1,34 @@
+"""The one error for users: a single line that says what is wrong, where, and what to do about it."""
+
+import sys
+
+
+class IAError(Exception):
+    """Something a user can put right. `ia` prints it as one line, without a traceback.
+
+    message: what is wrong; remedy: what to do; where: "file:line" or a path; exit_code: what `ia` exits with.
+    str() is "where: message; remedy".
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, where: str | None = None, exit_code: int = 1
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.where = where
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        text = "; ".join(part for part in (self.message, self.remedy) if part)
+        return one_line(f"{self.where}: {text}" if self.where else text)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and control characters: what a record says cannot steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+def complain(command: str, problem: object) -> None:
+    """Print "ia COMMAND: problem" on standard error."""
+    print(f"ia {command}: {problem}", file=sys.stderr, flush=True)
