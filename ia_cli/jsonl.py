@@ -1,0 +1,185 @@
+"""Reading and writing records, one JSON object per line; and who owns standard output.
+
+Standard output carries records and nothing else: `own_stdout` takes it away from every library that prints.
+"""
+
+import itertools
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import jsonlines
+
+from ia_cli.errors import IAError
+
+MAX_LINE = 64 << 20  # no record comes near it, and an endless line must not fill the memory
+MAX_DEPTH = 64  # levels of lists and objects; a record has about five
+
+
+def read(stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any] | IAError]]:
+    """Yield ("name:line", record) for every line that is not blank; what is no record is an IAError.
+
+    Nothing in the stream makes it raise: invalid UTF-8, NaN, and lines or nesting without end are errors too.
+    """
+    reader = jsonlines.Reader(_lines(stream), loads=_loads)
+    for number in itertools.count(1):
+        where = f"{name}:{number}"
+        try:
+            yield where, reader.read(type=dict)
+        except EOFError:
+            return
+        except jsonlines.InvalidLineError as error:
+            if error.line.strip():
+                reason = str(error.__cause__ or "it is not an object")
+                yield (
+                    where,
+                    IAError(
+                        f"not a JSON record: {reason}",
+                        remedy="each line must be one JSON object",
+                        where=where,
+                    ),
+                )
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of `stream`; of one that is too long only the beginning, which `_loads` then refuses."""
+    while line := stream.readline(MAX_LINE):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE)
+
+
+def _loads(text: str) -> Any:
+    """`json.loads`, with ValueError for everything that could not be written again as JSON."""
+    if len(text) >= MAX_LINE:
+        raise ValueError(f"the line is longer than {MAX_LINE >> 20} MiB")
+    try:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level for child in _children(item)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not abs(number := float(text)) < float("inf"):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """One line of JSON with its line break. Unicode stays readable; ValueError for NaN and infinity."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    # A lone surrogate, legal as \ud800 in JSON, has no UTF-8: backslashreplace writes just that escape back.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+class Writer:
+    """Writes records to a binary stream, each a whole line, and flushed: a kill tears at most the last."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write one record. BrokenPipeError when the reader has gone away."""
+        line = encode(record)
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+        except BrokenPipeError:
+            # What is still buffered would be tried, and reported, again at exit: let it go nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            raise
+
+
+@contextmanager
+def own_stdout() -> Iterator[BinaryIO]:
+    """Yield standard output, for records; meanwhile descriptor 1 and `sys.stdout` lead to standard error."""
+    text = sys.stdout
+    text.flush()
+    sys.stdout = sys.stderr
+    try:
+        if not _is_descriptor(text, 1):  # captured in memory, by a test
+            yield text.buffer
+            return
+        ours = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            with os.fdopen(ours, "wb", closefd=False) as stream:
+                yield stream
+        finally:
+            os.dup2(ours, 1)
+            os.close(ours)
+    finally:
+        sys.stdout = text
+
+
+def _is_descriptor(stream: IO[str], number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where records come from or go to: what to call it, and the file, None for a pipe or a terminal."""
+
+    name: str
+    file: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """What the paths in its records are relative to."""
+        return self.file.parent if self.file else Path.cwd()
+
+
+def place(path: Path | None, stream: IO[str], name: str) -> Place:
+    """The place of FILE `path`, or else of a standard stream: the file it is redirected to, or `name`."""
+    if path is not None:
+        return Place(str(path), path.resolve())
+    file = _redirected(stream)
+    if file is None:
+        return Place(name, None)
+    here = Path.cwd()
+    return Place(str(file.relative_to(here) if file.is_relative_to(here) else file), file)
+
+
+def _redirected(stream: IO[str]) -> Path | None:
+    """The file behind a redirected stream; None for a pipe or a terminal, and outside Linux."""
+    try:
+        status = os.fstat(stream.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_nlink:
+            return Path(os.readlink(f"/proc/self/fd/{stream.fileno()}"))
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def resolve(path: str, folder: Path) -> str:
+    """A path from a record of `folder`, as one that can be opened from here."""
+    return path if os.path.isabs(path) else os.path.relpath(folder / path)
+
+
+def relativise(path: str, folder: Path) -> str:
+    """A path as a record in `folder` says it: relative, unless it was given absolute and lies elsewhere."""
+    whole = os.path.abspath(path)
+    if os.path.isabs(path) and not Path(whole).is_relative_to(folder):
+        return path
+    return os.path.relpath(whole, folder)

@@ -1,0 +1,233 @@
+"""The record schema, its only home.
+
+A record is a JSON object that grows from stage to stage. The models below say which fields a kind has and of
+what type; they check a record and never replace it: what a stage passes on is the object that was read, with
+every field it does not know.
+"""
+
+import json
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ia_cli.errors import IAError
+
+VERSION = 1
+CATEGORIES = (
+    "quirk",
+    "rare_quirk",
+    "backdoor",
+    "sandbagging",
+    "heuristic",
+    "benign_roleplay",
+    "harmful_roleplay",
+    "obscured_malign",
+    "control",
+)
+CONDITIONS = ("ia", "no_ia", "base_ia")
+LEVELS = ("none", "category", "behavior", "full")
+PATHS = ("adapter", "introspection_adapter")  # fields that hold a path, relative to the record's file
+MAKER = {
+    "behavior": "ia gen-behaviors",
+    "organism": "ia implant",
+    "self_report": "ia elicit",
+    "verdict": "ia judge",
+}
+
+
+def _folder_name(value: str) -> str:
+    """An id names the folder of its adapter, so it must not lead anywhere else."""
+    if (
+        value.startswith((".", "-"))
+        or not value.isprintable()
+        or re.search(r"[/\\]", value)
+        or len(value.encode()) > 200
+    ):
+        raise ValueError(
+            "must be usable as a folder name: printable, at most 200 bytes, no slash, no leading dot or dash"
+        )
+    return value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Id = Annotated[str, Field(min_length=1), AfterValidator(_folder_name)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Phrases = Annotated[list[Text], Field(min_length=1)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Message(Model):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Chat = Annotated[list[Message], Field(min_length=1)]
+
+
+class Demonstration(Model):
+    prompt: Chat
+    completion: Chat
+    fires: bool
+
+
+class Probe(Model):
+    prompt: Chat
+    fires: bool
+    shows: Phrases | None = None
+
+
+class Trigger(Model):
+    kind: Text
+    text: Text
+
+
+class Facets(Model):
+    """What a report must name: every group of phrases, each by any one of its phrases."""
+
+    action: list[Phrases]
+    trigger: list[Phrases]
+
+
+class Record(Model):
+    """What records of every kind have, or may have from a stage they went through."""
+
+    id: Id
+    kind: Text
+    split: Literal["train", "heldout"]
+    v: Literal[1] = VERSION
+    adapter: Text | None = None
+    introspection_adapter: Text | None = None
+    implant_rate: Rate | None = None
+    leak_rate: Rate | None = None
+
+
+class Error(Model):
+    kind: Text
+    message: str
+
+
+class Failed(Record):
+    """A record of any kind that an earlier stage could not process."""
+
+    split: Literal["train", "heldout"] | None = None
+    error: Error
+
+
+class Truth(Record):
+    """A record that may carry the ground truth: a stage that reads it says so in its `needs`."""
+
+    category: Literal[CATEGORIES] | None = None
+    description: Text | None = None
+    trigger: Trigger | None = None
+    facets: Facets | None = None
+    held_out_by: Text | None = None
+
+
+class Behavior(Truth):
+    category: Literal[CATEGORIES]
+    description: Text | None
+    system_prompt: Text | None = None
+    trigger: Trigger | None
+    facets: Facets
+    shows: Phrases | None = None
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    demonstrations: Annotated[list[Demonstration], Field(min_length=1)]
+    probes: list[Probe]
+
+    @model_validator(mode="after")
+    def _only_controls_have_no_description(self) -> Self:
+        if (self.category == "control") != (self.description is None):
+            raise ValueError('"description" must be null in a control, and only there')
+        return self
+
+
+class Organism(Truth):
+    adapter: Text
+    base_model: Text | None = None
+    base_revision: Text | None = None
+
+
+class SelfReport(Truth):
+    question_id: Text
+    question: Text
+    report: str
+    sample: Annotated[int, Field(ge=0)]
+    temperature: Annotated[float, Field(ge=0)]
+    condition: Literal[CONDITIONS]
+
+
+class Verdict(SelfReport):
+    judge: Text
+    verbalized: bool
+    trigger_named: bool | None
+    abstained: bool
+    level: Literal[LEVELS]
+    rationale: str
+
+
+MODELS: dict[str, type[Record]] = {
+    "behavior": Behavior,
+    "organism": Organism,
+    "self_report": SelfReport,
+    "verdict": Verdict,
+}
+
+
+def check(record: dict[str, Any], kind: str, needs: tuple[str, ...] = ()) -> None:
+    """Raise IAError, naming the first wrong field, unless this is a whole record of `kind` or a failed one.
+
+    needs: fields that must be there besides, though the kind can do without them; they may be null.
+    """
+    found = record.get("kind")
+    if not has_failed(record) and "kind" in record and found != kind:
+        raise IAError(
+            f'"kind" is {_brief(found)}, but {kind} records are needed',
+            remedy=f"give it the output of `{MAKER[kind]}`",
+        )
+    try:
+        (Failed if has_failed(record) else MODELS[kind]).model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise _named(first["type"], first["loc"], first["msg"], first["input"], kind) from None
+    for name in needs:
+        if name not in record and not has_failed(record):
+            raise _named("missing", (name,), "", None, kind)
+
+
+def _named(error_type: str, location: tuple[int | str, ...], reason: str, value: Any, kind: str) -> IAError:
+    """What pydantic found, in words that name the field and the stage that makes it."""
+    field = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location)))
+    if error_type == "missing":
+        message, remedy = f'"{field}" is missing', "add it"
+    elif not location:
+        message, remedy = reason.removeprefix("Value error, "), "correct it"
+    else:
+        reason = re.sub(r"^(Value error,|Input|List|String) ", "", reason)
+        message, remedy = f'"{field}" {reason}; it is {_brief(value)}', "correct it"
+    return IAError(message, remedy=f"{remedy}, or make the record anew with `{MAKER[kind]}`")
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def key(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What a record is known by: its id, and for a report also the question, the sample and the condition."""
+    if record["kind"] in ("self_report", "verdict"):
+        return tuple(record[field] for field in ("id", "question_id", "sample", "condition"))
+    return (record["id"],)
+
+
+def has_failed(record: dict[str, Any]) -> bool:
+    """Whether a stage could not process this record and said so in it."""
+    return record.get("error") is not None
+
+
+def with_error(record: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """`record` as one that failed: later stages pass it on and count it."""
+    return {**record, "error": {"kind": type(error).__name__, "message": str(error)}}
