@@ -1,0 +1,115 @@
+"""What people see, all of it on standard error: notes, warnings of the libraries, and progress."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich import progress as bars
+from rich.console import Console
+
+console = Console(stderr=True, highlight=False)
+
+PLAIN_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+_quiet = False
+_moving = False  # whether a bar that redraws itself has the screen to itself
+
+
+def setup(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Set how much is said; before a library that talks is imported, and while `sys.stdout` is our own.
+
+    quiet: no notes and no progress; verbose: what the libraries log and warn of, too.
+    """
+    global _quiet, _moving
+    _quiet = quiet
+    _moving = console.is_terminal and not sys.stdout.isatty()
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not verbose:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        for library in ("HF_HUB", "HF_DATASETS"):
+            os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
+
+
+def note(text: str) -> None:
+    """Say something that is no error; silent with -q."""
+    if not _quiet:
+        console.print(text, markup=False, soft_wrap=True)
+
+
+class Progress:
+    """How far something is: silent, as lines every ten seconds, or as a bar."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self.description = description
+        self.total = total
+        self.count = 0
+
+    def advance(self, n: int = 1) -> None:
+        """So many more are done."""
+        self.count += n
+        self.show()
+
+    def update(self, description: str) -> None:
+        """Say what is going on now."""
+        self.description = description
+        self.show()
+
+    def show(self) -> None:
+        """Bring what is shown up to date."""
+
+
+class Lines(Progress):
+    """For a log file: a line every ten seconds."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        super().__init__(description, total)
+        self.started = self.shown = time.monotonic()
+
+    def show(self) -> None:
+        now = time.monotonic()
+        if now - self.shown < PLAIN_EVERY:
+            return
+        self.shown = now
+        elapsed = now - self.started
+        line = f"{self.description}: {self.count}{f'/{self.total}' if self.total else ''}, {elapsed:.0f} s"
+        if self.total and self.count:
+            line += f", about {elapsed * (self.total - self.count) / self.count:.0f} s left"
+        note(line)
+
+
+class Bar(Progress):
+    """For a terminal: a bar with the time it took and the time it will take."""
+
+    def __init__(self, description: str, total: int | None, screen: bars.Progress) -> None:
+        super().__init__(description, total)
+        self.screen = screen
+        self.task = screen.add_task(description, total=total)
+
+    def show(self) -> None:
+        self.screen.update(self.task, completed=self.count, description=self.description)
+
+
+@contextmanager
+def progress(description: str, total: int | None = None) -> Iterator[Progress]:
+    """Show how far something is while the block runs; total None if nobody knows."""
+    if _quiet:
+        yield Progress(description, total)
+    elif not _moving:
+        yield Lines(description, total)
+    else:
+        columns = (
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
+        )
+        with bars.Progress(*columns, console=console, refresh_per_second=4) as screen:
+            yield Bar(description, total, screen)

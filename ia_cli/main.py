@@ -1,0 +1,101 @@
+"""The `ia` command: finds the stages, and turns what goes wrong into one line and an exit code."""
+
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from ia_cli import __version__
+from ia_cli.errors import IAError, complain, one_line
+
+# The stages in the order of the pipeline. `ia NAME` is ia_cli/commands/NAME.py, imported only when it is
+# asked for; the help stands here so that `ia --help` imports none of them.
+COMMANDS = {
+    "gen-behaviors": "Write behaviors to implant, with demonstrations and probes.",
+    "implant": "Train one model organism per behavior.",
+    "train-ia": "Train one introspection adapter across many organisms.",
+    "elicit": "Ask organisms what they learned, with and without the adapter.",
+    "judge": "Judge self-reports against the truth and summarise.",
+}
+
+
+class Suite(click.Group):
+    """The group of the commands in `COMMANDS`, and the only place where an exception becomes an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return import_module(f"ia_cli.commands.{name.replace('-', '_')}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Stages"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            ctx.exit(0)  # whoever read our records has seen enough
+        except KeyboardInterrupt:
+            complain(ctx.invoked_subcommand, "interrupted; what is finished is kept")
+            ctx.exit(130)
+        except Exception as error:
+            if os.environ.get("IA_DEBUG"):
+                traceback.print_exc()
+            complain(ctx.invoked_subcommand, _explain(error))
+            ctx.exit(error.exit_code if isinstance(error, IAError) else 1)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, IAError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return one_line(
+        f"internal error: {type(error).__name__}: {error}; IA_DEBUG=1 shows where, please report it"
+    )
+
+
+@click.group(cls=Suite, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IA"})
+@click.version_option(__version__, prog_name="ia")
+def cli() -> None:
+    """Introspection adapters: fine-tunes that say in plain words what they learned.
+
+    Every stage reads records (JSON, one object per line) from FILE or standard input, adds its own fields,
+    and writes records to standard output or -o FILE; everything else goes to standard error.
+
+    \b
+      ia gen-behaviors -n 256                        > behaviors.jsonl
+      ia implant  --out organisms/ < behaviors.jsonl > organisms.jsonl
+      ia train-ia --out ia/        < organisms.jsonl > audited.jsonl
+      ia elicit                    < audited.jsonl   > reports.jsonl
+      ia judge                     < reports.jsonl   > verdicts.jsonl
+
+    \b
+    Exit:         0 done, 1 failed, 2 usage, 3 done but something is missing
+                  or a gate was not met, 130 interrupted
+    Environment:  IA_STAGE_OPTION sets an option (IA_ELICIT_TEMPERATURE),
+                  IA_BASE and IA_SEED those of all stages; IA_DEBUG=1 shows
+                  tracebacks; NO_COLOR
+    Completion:   eval "$(_IA_COMPLETE=bash_source ia)", or zsh_source;
+                  fish: _IA_COMPLETE=fish_source ia | source
+    """
+
+
+def _terminate(*_: object) -> None:
+    sys.exit(143)
+
+
+def main() -> None:
+    """The entry point: `ia`, and `python -m ia_cli`."""
+    signal.signal(signal.SIGTERM, _terminate)
+    cli(prog_name="ia")

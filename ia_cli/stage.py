@@ -1,0 +1,292 @@
+"""One run of a stage: it reads its input whole, writes records as they are done, and owns the exit code."""
+
+import io
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import click
+
+from ia_cli import console, jsonl, records
+from ia_cli.errors import IAError, complain
+
+Record = dict[str, Any]
+
+
+class Line(NamedTuple):
+    """Where a record was read: its place in the order of the input, and "file:line"."""
+
+    position: int
+    where: str
+
+
+@dataclass
+class Stage:
+    """The input, the output and the books of one run; used as a context manager around the work.
+
+    name: of the command, for messages; reads, writes: kinds of record; needs: fields the kind can do without
+    and the stage cannot; file: input, None for stdin; output: None for stdout; resume: continue `output`;
+    keep_going: go on without what is bad or fails.
+    """
+
+    name: str
+    writes: str
+    reads: str | None = None
+    needs: tuple[str, ...] = ()
+    file: Path | None = None
+    output: Path | None = None
+    resume: bool = False
+    keep_going: bool = False
+
+    written: int = field(default=0, init=False)
+    failed: int = field(default=0, init=False)
+    bad: int = field(default=0, init=False)
+    passed_on: int = field(default=0, init=False)
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        self._lines: dict[tuple[Any, ...], Line] = {}
+        self._failed_earlier: deque[tuple[int, Record]] = deque()
+        self._finished: list[Record] = []
+        self._done: set[tuple[Any, ...]] = set()
+        self._writer: jsonl.Writer | None = None
+        self._target = jsonl.place(self.output, sys.stdout, "stdout")
+        self._check_output()
+        self._resources = ExitStack()
+        self._stdout = self._resources.enter_context(jsonl.own_stdout())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        with self._resources:
+            whole = error is None or getattr(error, "exit_code", 1) == 3  # a gate that was not met
+            if whole:
+                self._open_output()
+                self._pass_on(before=len(self._lines))
+            if whole or self.written:
+                console.note(f"ia {self.name}: {self}")
+
+    def __str__(self) -> str:
+        """How it ended, such as "256 written, 2 failed, in 41 s"."""
+        counts = [
+            (self.failed, "failed"),
+            (self.bad, "bad left out"),
+            (self.passed_on, "failed earlier"),
+            (len(self._finished), "there already"),
+        ]
+        parts = [f"{self.written} written"] + [f"{count} {what}" for count, what in counts if count]
+        return ", ".join(parts) + f", in {time.monotonic() - self._started:.0f} s"
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 if the output lacks something."""
+        return 3 if self.failed or self.bad or self.passed_on else 0
+
+    @property
+    def finished(self) -> list[Record]:
+        """The records that `output` holds from an earlier run. Ask when the input has been checked."""
+        self._open_output()
+        return self._finished
+
+    @property
+    def done(self) -> set[tuple[Any, ...]]:
+        """Their keys."""
+        self._open_output()
+        return self._done
+
+    def read(self) -> list[Record]:
+        """The whole input, checked, in order; paths in the records can be opened as they are.
+
+        Every bad line is reported; then the run ends with exit 1, or with `keep_going` the good ones are
+        returned. Records that failed in an earlier stage are not returned but written in their place. IAError
+        for an empty input; the usage and exit 2 if there is only a terminal to read from.
+        """
+        if self.file is None and (sys.stdin is None or sys.stdin.isatty()):
+            raise click.UsageError(
+                "no input: give a FILE, or pipe records in", click.get_current_context(silent=True)
+            )
+        source = jsonl.place(self.file, sys.stdin, "stdin")
+        if source.file and source.file == self._target.file:
+            raise IAError(
+                "input and output are the same file", where=source.name, remedy="give -o another name"
+            )
+        good = []
+        with self._open_input() as stream:
+            for where, record in jsonl.read(stream, source.name):
+                try:
+                    self._admit(record, where, source.folder)
+                    good.append(record)
+                except IAError as error:
+                    self._reject(error, where)
+        if not good and not self.bad:
+            maker = records.MAKER[self.reads]
+            raise IAError(
+                "there are no records in it", where=source.name, remedy=f"give it the output of `{maker}`"
+            )
+        self._stop_if_bad(good)
+        return [record for record in good if not records.has_failed(record)]
+
+    def check(self, given: list[Record], test: Callable[[Record], object]) -> list[Record]:
+        """The records for which `test` raises no IAError; the others count as bad lines of the input."""
+        good = []
+        for record in given:
+            try:
+                test(record)
+                good.append(record)
+            except IAError as error:
+                self._reject(error, self.where(record))
+        self._stop_if_bad(good)
+        return good
+
+    @property
+    def failed_earlier(self) -> list[Record]:
+        """What failed in an earlier stage and is not passed on yet; all of it, until the first `write`."""
+        return [record for _, record in self._failed_earlier]
+
+    def pending(self, given: list[Record]) -> list[Record]:
+        """The records that are not finished yet, for a stage that writes one for each that it reads."""
+        return [record for record in given if records.key(record) not in self.done]
+
+    def where(self, record: Record) -> str | None:
+        """The "file:line" that a record, or the organism it reports on, was read from."""
+        line = self._line(record)
+        return line.where if line else None
+
+    def write(self, record: Record) -> None:
+        """Write a record, unless it is finished. One that failed ends the run unless `keep_going`."""
+        if records.key(record) in self.done:
+            return
+        if records.has_failed(record):
+            error = IAError(record["error"]["message"], where=self.where(record))
+            if not self.keep_going:
+                error.remedy = "--keep-going goes on without it"
+                raise error
+            complain(self.name, error)
+            self.failed += 1
+        if line := self._line(record):
+            self._pass_on(before=line.position)
+        self._put(record)
+        self.written += 1
+
+    def _open_input(self) -> AbstractContextManager[BinaryIO]:
+        if self.file is None:
+            return nullcontext(sys.stdin.buffer)
+        try:
+            return open(self.file, "rb")
+        except OSError as error:
+            raise IAError(
+                f"cannot be read ({error.strerror})",
+                where=str(self.file),
+                remedy="give a file of records, or pipe them in",
+            ) from None
+
+    def _admit(self, record: Record | IAError, where: str, folder: Path) -> None:
+        """Raise IAError unless this is a record to work on; make its paths ones that open from here."""
+        if isinstance(record, IAError):
+            raise record
+        records.check(record, self.reads, self.needs)
+        key = records.key(record)
+        if key in self._lines:
+            name = ", ".join(map(str, key))
+            raise IAError(
+                f"{name} is at {self._lines[key].where} already",
+                remedy="keep one, or give it an id of its own",
+            )
+        for path in records.PATHS:
+            if record.get(path):
+                record[path] = jsonl.resolve(record[path], folder)
+        if records.has_failed(record):
+            self._failed_earlier.append((len(self._lines), record))
+        elif self.reads == "organism" and not os.path.isdir(record["adapter"]):
+            raise IAError(
+                f"there is no adapter folder {record['adapter']}",
+                remedy="run `ia implant`, or move it back (paths start at the records' file, in a pipe here)",
+            )
+        self._lines[key] = Line(len(self._lines), where)
+
+    def _reject(self, error: IAError, where: str | None) -> None:
+        places = dict.fromkeys(place for place in (where, error.where) if place)
+        error.where = ": ".join(places)
+        complain(self.name, error)
+        self.bad += 1
+
+    def _stop_if_bad(self, good: list[Record]) -> None:
+        if self.bad and not (self.keep_going and good):
+            raise click.exceptions.Exit(1)
+
+    def _check_output(self) -> None:
+        """Before any work: can the output be written?"""
+        if self.output and not os.access(
+            self.output if self.output.exists() else self.output.parent, os.W_OK
+        ):
+            raise IAError(
+                "cannot be written", where=str(self.output), remedy="make its folder, or give -o another file"
+            )
+
+    def _open_output(self) -> None:
+        """Open it once, and only now that there is something to write: a bad input empties no file."""
+        if self._writer:
+            return
+        stream = self._stdout
+        if self.output:
+            if self.resume:
+                self._finished = continue_output(self.output, self.writes)
+                self._done = {records.key(record) for record in self._finished}
+            stream = self._resources.enter_context(open(self.output, "ab" if self.resume else "wb"))
+        self._writer = jsonl.Writer(stream)
+
+    def _line(self, record: Record) -> Line | None:
+        return self._lines.get(records.key(record)) or self._lines.get((record["id"],))
+
+    def _pass_on(self, before: int) -> None:
+        """Write the records that failed earlier and stand before this position in the input."""
+        while self._failed_earlier and self._failed_earlier[0][0] < before:
+            self._put(self._failed_earlier.popleft()[1])
+            self.passed_on += 1
+
+    def _put(self, record: Record) -> None:
+        paths = {
+            name: jsonl.relativise(record[name], self._target.folder)
+            for name in records.PATHS
+            if record.get(name)
+        }
+        self._writer.write({**record, **paths})
+
+
+def continue_output(path: Path, kind: str) -> list[Record]:
+    """The finished records in an earlier run's output, and that file made ready to be appended to.
+
+    A last line that a kill tore off is cut; records that failed are taken out, so that they are tried again.
+    The file changes in one step or not at all. IAError if anything else is in it than records of `kind`.
+    """
+    if not path.exists():
+        return []
+    before = path.read_bytes()
+    lines = list(jsonl.read(io.BytesIO(before), str(path)))
+    if lines and isinstance(lines[-1][1], IAError):
+        lines.pop()
+    finished = []
+    for where, record in lines:
+        try:
+            if isinstance(record, IAError):
+                raise record
+            records.check(record, kind)
+        except IAError as error:
+            error.where, error.remedy = where, "correct it, or leave out --resume to begin anew"
+            raise
+        if not records.has_failed(record):
+            finished.append(record)
+    after = b"".join(map(jsonl.encode, finished))
+    if after != before:
+        target = path.resolve()
+        temporary = target.with_name(target.name + ".tmp")
+        temporary.write_bytes(after)
+        shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    return finished

@@ -1,0 +1,157 @@
+"""The command itself: quick help, one line per error, and how it ends when something ends it."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ia_cli import __version__, main
+from tests.test_records import BEHAVIOR
+from tests.test_stage import behavior, lines
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "transformers", "trl", "peft", "pydantic", "rich", "numpy"}
+
+
+def fake(*arguments: str, **options: object) -> subprocess.Popen:
+    """`ia implant` with a stage that does nothing, as a process of its own."""
+    command = [sys.executable, "-m", "tests.fake_stage", "implant", "--out", "organisms", *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen(command, text=True, cwd=ROOT, **pipes)
+
+
+def imported_by(code: str) -> set[str]:
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stderr.split())
+
+
+def test_help_imports_nothing_heavy():
+    code = "from ia_cli.main import cli; cli(['--help'], standalone_mode=False)"
+    assert not imported_by(code) & HEAVY
+
+
+def test_help_of_the_stages_imports_no_torch():
+    code = "from ia_cli.main import COMMANDS, cli\nfor name in COMMANDS: cli.get_command(None, name)"
+    assert not imported_by(code) & {"torch", "transformers", "trl", "peft"}
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_short_help_is_the_first_line_of_the_command(name):
+    command = main.cli.get_command(None, name)
+    assert isinstance(command, click.Command)
+    assert command.help.splitlines()[0] == main.COMMANDS[name]
+
+
+def test_help_lists_every_stage_in_order():
+    text = CliRunner().invoke(main.cli, ["--help"]).stdout
+    places = [text.index(f"  {name} ") for name in main.COMMANDS]
+    assert places[0] > 0 and len(set(places)) == len(places)
+    assert [text.rindex(f"  {name} ") for name in main.COMMANDS] == sorted(
+        text.rindex(f"  {n} ") for n in main.COMMANDS
+    )
+
+
+def test_module_and_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "ia_cli", "--version"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout == f"ia, version {__version__}\n"
+
+
+def test_unknown_stage_is_a_usage_error():
+    result = CliRunner().invoke(main.cli, ["implants"])
+    assert result.exit_code == 2 and "implants" in result.stderr
+
+
+@pytest.fixture
+def fake_implant(monkeypatch):
+    from tests.fake_stage import FAKE
+
+    for name, module in FAKE.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delenv("IA_DEBUG", raising=False)
+
+
+def crash(error: str) -> list[str]:
+    arguments = ["implant", "-q", "--out", "organisms", "--crash", error]
+    result = CliRunner().invoke(main.cli, arguments, input=lines(BEHAVIOR))
+    assert result.stdout == ""
+    library, *said = result.stderr.splitlines()
+    assert library == "a library prints on standard output"
+    return [*said, result.exit_code]
+
+
+def test_an_error_of_ours_is_one_line_with_its_exit_code(fake_implant):
+    assert crash("IAError") == ["ia implant: the gate was not met; lower it", 3]
+
+
+def test_any_other_error_is_one_line_too(fake_implant):
+    assert crash("broke\n\x1b[31m") == [
+        "ia implant: internal error: RuntimeError: broke \\x1b[31m; IA_DEBUG=1 shows where, please report it",
+        1,
+    ]
+
+
+def test_debug_shows_the_traceback(fake_implant, monkeypatch):
+    monkeypatch.setenv("IA_DEBUG", "1")
+    said = crash("broke")
+    assert (
+        said[0] == "Traceback (most recent call last):"
+        and said[-3] == "RuntimeError: broke"
+        and said[-1] == 1
+    )
+
+
+def test_terminal_without_input_shows_the_usage():
+    ours, theirs = pty.openpty()
+    process = fake(stdin=theirs)
+    out, err = process.communicate()
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 2 and out == ""
+    assert err.startswith("Usage: ia implant [OPTIONS] [FILE]\n") and "give a FILE, or pipe records in" in err
+
+
+def test_closed_pipe_ends_quietly():
+    process = fake("-q")
+    process.stdout.close()
+    _, err = process.communicate(lines(*(behavior(str(i)) for i in range(3))))
+    assert (process.returncode, err) == (0, "a library prints on standard output\n")
+
+
+def test_full_disk_is_an_error():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    process = fake("-o", "/dev/full")
+    _, err = process.communicate(lines(BEHAVIOR))
+    assert process.returncode == 1
+    assert err.splitlines()[1:] == ["ia implant: No space left on device"]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_whole_records(sent, code):
+    process = fake("--sleep", "60")
+    process.stdin.write(lines(behavior("a"), behavior("b")))
+    process.stdin.close()
+    first = process.stdout.readline()
+    process.send_signal(sent)
+    assert process.wait() == code
+    assert json.loads(first)["id"] == "a" and process.stdout.read() == ""
+    assert "Traceback" not in process.stderr.read()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_shells_can_complete_the_stages():
+    asked = {"_IA_COMPLETE": "bash_complete", "COMP_WORDS": "ia jud", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "ia_cli"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | asked)
+    assert done.stdout == "plain,judge\n"

@@ -1,0 +1,245 @@
+"""What is around the work of a stage: checking the whole input, writing, resuming, counting, exit codes."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ia_cli.errors import IAError
+from ia_cli.main import cli
+from ia_cli.stage import Stage, continue_output
+from tests.fake_stage import FAKE
+from tests.test_records import BEHAVIOR, ORGANISM
+
+
+@pytest.fixture(autouse=True)
+def fake_implant(monkeypatch, tmp_path):
+    for name, module in FAKE.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.chdir(tmp_path)
+
+
+def lines(*records: dict | str) -> str:
+    return "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records)
+
+
+def behavior(id: str, **fields: object) -> dict:
+    return BEHAVIOR | {"id": id} | fields
+
+
+def implant(text: str, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["implant", "--out", "organisms", *arguments], input=text)
+
+
+def written(result: Result) -> list[dict]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_records_go_through_in_order_with_all_their_fields():
+    given = [behavior("b", mine={"ü": [1, None]}), behavior("a", note="x")]
+    result = implant(lines(*given))
+    assert result.exit_code == 0, result.stderr
+    out = written(result)
+    assert [list(r) for r in out] == [[*g, "adapter", "seed"] for g in given]
+    assert out[0]["mine"] == {"ü": [1, None]} and out[1]["id"] == "a"
+    assert "a library prints" in result.stderr and "ia implant: 2 written, in 0 s" in result.stderr
+
+
+BAD = lines(behavior("a"), '{"id": ', behavior("b", category="joke"), behavior("a"), behavior("c"))
+
+
+def test_a_later_check_adds_its_place_to_the_line(monkeypatch, capsys):
+    """...and stops like a bad line, before an earlier output is touched."""
+    Path("in.jsonl").write_text(lines(behavior("a"), behavior("b"), behavior("c")))
+    Path("out.jsonl").write_text("of an earlier run")
+
+    def test(record: dict) -> None:
+        if record["id"] != "b":
+            raise IAError("no weights", where=f"organisms/{record['id']}", remedy="implant it")
+
+    with pytest.raises(click.exceptions.Exit) as ended:
+        with Stage(
+            "implant", "organism", "behavior", file=Path("in.jsonl"), output=Path("out.jsonl")
+        ) as stage:
+            stage.check(stage.read(), test)
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "ia implant: in.jsonl:1: organisms/a: no weights; implant it",
+        "ia implant: in.jsonl:3: organisms/c: no weights; implant it",
+    ]
+    assert Path("out.jsonl").read_text() == "of an earlier run"
+    with Stage("implant", "organism", "behavior", file=Path("in.jsonl"), keep_going=True) as stage:
+        assert [record["id"] for record in stage.check(stage.read(), test)] == ["b"]
+    assert stage.exit_code == 3
+
+
+def test_a_missing_adapter_folder_is_a_bad_line():
+    Path("in.jsonl").write_text(lines(ORGANISM))
+    with pytest.raises(click.exceptions.Exit):
+        with Stage("elicit", "self_report", "organism", file=Path("in.jsonl")) as stage:
+            stage.read()
+    Path("organisms/o1").mkdir(parents=True)
+    with Stage("elicit", "self_report", "organism", file=Path("in.jsonl")) as stage:
+        assert stage.read() == [ORGANISM]
+
+
+def test_every_bad_line_is_reported_and_nothing_is_started():
+    result = implant(BAD, "-o", "out.jsonl")
+    assert result.exit_code == 1
+    assert result.stdout == "" and not Path("out.jsonl").exists()
+    first, second, third = result.stderr.splitlines()
+    assert first.startswith("ia implant: stdin:2: not a JSON record: ")
+    assert second.startswith('ia implant: stdin:3: "category" should be ')
+    assert third == "ia implant: stdin:4: a is at stdin:1 already; keep one, or give it an id of its own"
+
+
+def test_keep_going_leaves_bad_lines_out_and_exits_3():
+    result = implant(BAD, "--keep-going")
+    assert result.exit_code == 3
+    assert [r["id"] for r in written(result)] == ["a", "c"]
+    assert "2 written, 3 bad left out" in result.stderr
+
+
+def test_keep_going_with_nothing_left_fails():
+    result = implant("{}\n", "--keep-going")
+    assert result.exit_code == 1 and result.stdout == ""
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_empty_input_is_an_error_with_a_remedy(text):
+    result = implant(text)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "ia implant: stdin: there are no records in it; give it the output of `ia gen-behaviors`\n"
+    )
+
+
+def test_file_is_read_and_named():
+    Path("b.jsonl").write_text("[]\n")
+    wrong = implant("", "b.jsonl").stderr
+    assert wrong.startswith("ia implant: b.jsonl:1: not a JSON record: it is not an object; ")
+    missing = implant("", "none.jsonl").stderr
+    assert missing.startswith(
+        "ia implant: none.jsonl: cannot be read (No such file or directory); give a file"
+    )
+
+
+def test_input_is_never_overwritten():
+    Path("b.jsonl").write_text(lines(behavior("a")))
+    result = implant("", "./b.jsonl", "-o", "b.jsonl")
+    assert result.exit_code == 1 and "same file" in result.stderr
+    assert Path("b.jsonl").read_text() == lines(behavior("a"))
+
+
+def test_output_that_cannot_be_written_is_known_before_the_work():
+    result = implant(lines(behavior("a")), "-o", "nowhere/out.jsonl")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "ia implant: nowhere/out.jsonl: cannot be written; make its folder, or give -o another file\n"
+    )
+
+
+def test_adapter_path_is_relative_to_the_output():
+    Path("run").mkdir()
+    result = implant(lines(behavior("a")), "-o", "run/out.jsonl")
+    assert result.exit_code == 0
+    assert json.loads(Path("run/out.jsonl").read_text())["adapter"] == "../organisms/a"
+    assert written(implant(lines(behavior("a"))))[0]["adapter"] == "organisms/a"
+
+
+def test_records_that_failed_earlier_keep_their_place():
+    failed = behavior("b", error={"kind": "ValueError", "message": "no"})
+    result = implant(lines(behavior("a"), failed, behavior("c"), behavior("d", error=failed["error"])))
+    assert result.exit_code == 3
+    assert [(r["id"], r["kind"]) for r in written(result)] == [
+        ("a", "organism"),
+        ("b", "behavior"),
+        ("c", "organism"),
+        ("d", "behavior"),
+    ]
+    assert written(result)[1] == failed
+    assert "2 written, 2 failed earlier" in result.stderr
+
+
+def test_a_record_that_fails_ends_the_run():
+    result = implant(lines(behavior("a"), behavior("b"), behavior("c")), "--fail", "b")
+    assert result.exit_code == 1
+    assert [r["id"] for r in written(result)] == ["a"]
+    assert "ia implant: stdin:2: loss is not finite; --keep-going goes on without it\n" in result.stderr
+
+
+def test_failures_are_kept_counted_and_tried_again():
+    text = lines(behavior("a"), behavior("b"), behavior("c"))
+    result = implant(text, "--fail", "b", "--keep-going", "-o", "out.jsonl")
+    assert result.exit_code == 3 and "ia implant: stdin:2: loss is not finite\n" in result.stderr
+    assert [r.get("error") for r in map(json.loads, open("out.jsonl"))] == [
+        None,
+        {"kind": "ValueError", "message": "loss is not finite"},
+        None,
+    ]
+    result = implant(text, "-o", "out.jsonl", "--resume")
+    assert result.exit_code == 0 and "1 written, 2 there already" in result.stderr
+    assert [(r["id"], "error" in r) for r in map(json.loads, open("out.jsonl"))] == [
+        ("a", False),
+        ("c", False),
+        ("b", False),
+    ]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@given(data=st.data())
+def test_a_run_killed_anywhere_is_continued(data):
+    """Whatever a kill left of the output, resuming it gives the bytes of a run that was not disturbed."""
+    text = lines(*(behavior(id, note="ü\u2028") for id in "abc"))
+    whole = implant(text).stdout.encode()
+    cut = data.draw(st.integers(0, len(whole)))
+    Path("out.jsonl").write_bytes(whole[:cut])
+    assert implant(text, "-o", "out.jsonl", "--resume").exit_code == 0
+    assert Path("out.jsonl").read_bytes() == whole
+
+
+def test_without_resume_the_output_begins_anew():
+    for _ in range(2):
+        implant(lines(behavior("a")), "-o", "out.jsonl")
+    assert len(Path("out.jsonl").read_text().splitlines()) == 1
+
+
+def test_resume_needs_an_output():
+    result = implant(lines(behavior("a")), "--resume")
+    assert result.exit_code == 2 and "--resume needs -o FILE" in result.stderr
+
+
+@pytest.mark.parametrize("content", [lines(behavior("a")), lines("oops", ORGANISM)])
+def test_resume_refuses_a_file_that_is_not_its_output(content):
+    Path("other.jsonl").write_text(content)
+    result = implant(lines(behavior("a")), "-o", "other.jsonl", "--resume")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("ia implant: other.jsonl:1: ")
+    assert result.stderr.endswith("; correct it, or leave out --resume to begin anew\n")
+    assert Path("other.jsonl").read_text() == content
+
+
+def test_continuing_keeps_links_and_permissions():
+    Path("real.jsonl").write_text(lines(ORGANISM) + '{"id": "torn')
+    os.chmod("real.jsonl", 0o640)
+    os.symlink("real.jsonl", "link.jsonl")
+    assert continue_output(Path("link.jsonl"), "organism") == [ORGANISM]
+    assert Path("link.jsonl").is_symlink() and Path("real.jsonl").read_text() == lines(ORGANISM)
+    assert os.stat("real.jsonl").st_mode & 0o777 == 0o640
+    assert sorted(os.listdir()) == ["link.jsonl", "real.jsonl"]
+
+
+def test_quiet_says_nothing_but_errors():
+    assert "written" not in implant(lines(behavior("a")), "-q").stderr
+
+
+def test_seed_comes_from_the_environment():
+    runner = CliRunner(env={"IA_SEED": "7"})
+    result = runner.invoke(cli, ["implant", "--out", "organisms"], input=lines(behavior("a")))
+    assert written(result)[0]["seed"] == 7
