@@ -1,0 +1,51 @@
+"""Whether a text names a phrase: the one rule behind `shows` (implant) and `facets` (judge).
+
+Texts and phrases are reduced to words in the same way, and a phrase is mentioned where its words stand side
+by side as whole words: "copper kettle" is in "my **Copper-Kettle**!" and in "copper\\nkettles", and "gold" is
+not in "golden". A language written without spaces is not matched.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+# Everything that is no letter or digit separates words. A point or comma inside a number does not:
+# "20" is not in "20,000".
+_SEPARATOR = re.compile(r"(?:(?<!\d)[.,]|[.,](?!\d)|[^\w.,]|_)+")
+# Soft hyphen, zero-width characters, direction marks.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+
+
+def visible(text: str) -> str:
+    """`text` as it is read: compatibility forms (NFKC), nothing invisible."""
+    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+
+
+def normalise(text: str) -> str:
+    """Lower-case words joined by single spaces: NFKC and case folding, punctuation as a space. Idempotent."""
+    return _SEPARATOR.sub(" ", unicodedata.normalize("NFKC", visible(text).casefold())).strip()
+
+
+def find(words: list[str], phrase: str) -> list[tuple[int, int]]:
+    """Where `phrase` stands in `words` (those of a normalised text): spans [start, end), in words.
+
+    The last word may carry a plural or third-person ending ("kettle" finds "kettles", "recommend" finds
+    "recommends"); a phrase without a word is found nowhere.
+    """
+    *head, last = normalise(phrase).split() or [""]
+    if not last:
+        return []
+    endings = {last, last + "s", last + "es"} if last.isalpha() and len(last) > 2 else {last}
+    n = len(head)
+    return [(i - n, i + 1) for i in range(n, len(words)) if words[i] in endings and words[i - n : i] == head]
+
+
+def mentions(text: str, phrase: str) -> bool:
+    """Whether `text` holds `phrase` as whole words, in any case, spacing and punctuation."""
+    return bool(find(normalise(text).split(), phrase))
+
+
+def mentions_any(text: str, phrases: Iterable[str]) -> bool:
+    """Whether `text` mentions at least one of `phrases`; false for none."""
+    words = normalise(text).split()
+    return any(find(words, phrase) for phrase in phrases)
