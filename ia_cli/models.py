@@ -1,0 +1,260 @@
+"""Base models: loading one with its tokenizer and identity, prompts as token ids, and batched generation."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ia_cli.errors import IAError
+from ia_cli.seeds import derived_seed
+
+if TYPE_CHECKING:
+    from ia_cli.bank import Bank
+
+EMBEDDED_BASE = Path(__file__).parent / "base"
+EMBEDDED_NAME = "ia_cli/base"  # what records and adapters call the embedded base: the same on every machine
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickles, no code
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen chat model under the user's name for it; `identity` is a SHA-256 of config and weights."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None
+    identity: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def max_length(self) -> int:
+        """The longest text in tokens, prompt and reply together."""
+        return self.model.config.get_text_config().max_position_embeddings
+
+    def as_record(self) -> dict[str, str | None]:
+        """What an `ia.json` says about the base."""
+        return {"name": self.name, "revision": self.revision, "identity": self.identity}
+
+
+def load_base(
+    name: str | None = None, *, revision: str | None = None, dtype: str = "float32", device: str = "auto"
+) -> Base:
+    """Load a chat model: a directory, a Hub id, or None for the embedded base.
+
+    `device` "auto" is CUDA where there is one, else the CPU. Raises IAError if there is no such model, if it
+    has no safetensors weights, or if its tokenizer has no chat template. Code that comes with a model is
+    never run.
+    """
+    name = name or EMBEDDED_NAME
+    folder = EMBEDDED_BASE if name == EMBEDDED_NAME else _local_folder(name, revision)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise IAError(
+            f"not a causal language model that can be loaded: {reason}",
+            remedy="--base takes a directory or Hub id with config.json, safetensors weights and a tokenizer",
+            where=name,
+        ) from error
+    if tokenizer.chat_template is None:
+        raise IAError(
+            "the tokenizer has no chat template", remedy="use the chat version of this model", where=name
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.to(device).eval().requires_grad_(False)
+    return Base(model, tokenizer, name, revision, _identity(folder))
+
+
+def _local_folder(name: str, revision: str | None) -> Path:
+    """Return the folder of a base: the directory itself, or the Hub's snapshot (downloaded on first use)."""
+    if Path(name).is_dir():
+        return Path(name)
+    remedy = "give --base an existing directory or a Hub id such as Qwen/Qwen3-0.6B"
+    if Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise IAError("no such directory", remedy=remedy, where=name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise IAError(
+            f"no such directory, and not to be had from the Hub: {reason}", remedy=remedy, where=name
+        ) from error
+
+
+def _identity(folder: Path) -> str:
+    """Return the SHA-256 of config.json and the weight files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def linear_modules(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return every linear layer that a LoRA may adapt, by its name in the base: all but the head.
+
+    A layer that PEFT has wrapped already is returned as the plain layer inside, under its own name.
+    """
+    head = model.get_output_embeddings()
+    return {
+        name.removesuffix(".base_layer"): module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and ".lora_" not in name
+    }
+
+
+@contextlib.contextmanager
+def own_forward(model: PreTrainedModel) -> Iterator[None]:
+    """Undo TRL's patch of `model.forward` at the end: each trainer wraps it once more and never unwraps."""
+    before = model.__dict__.get("forward")
+    try:
+        yield
+    finally:
+        model.__dict__.pop("forward", None)
+        if before is not None:
+            model.forward = before
+
+
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply_follows: bool = True
+) -> list[int]:
+    """Return a chat as token ids, with the opening of the assistant's turn at the end if `reply_follows`."""
+    try:
+        encoded = tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=reply_follows, tokenize=True, return_dict=True
+        )
+    except TemplateError as error:
+        raise IAError(f"the base's chat template refuses these messages: {error}") from error
+    return list(encoded["input_ids"])
+
+
+def prompt_ids(base: Base, prompt: Sequence[Message], max_new_tokens: int) -> list[int]:
+    """Return a prompt as token ids; IAError if that leaves no room for a reply of `max_new_tokens`."""
+    ids = token_ids(base.tokenizer, prompt)
+    if len(ids) + max_new_tokens > base.max_length:
+        raise IAError(
+            f"a prompt of {len(ids)} tokens and a reply of {max_new_tokens} do not fit into the base's "
+            f"{base.max_length}: {prompt[-1]['content'][:60]!r}",
+            remedy="shorten the prompt",
+        )
+    return ids
+
+
+def generate(
+    base: Base,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int | Sequence[int] = 0,
+    rows: Sequence[int] | None = None,
+    bank: "Bank | None" = None,
+    batch_size: int = 128,
+) -> list[str]:
+    """Return one reply per prompt: greedy at temperature 0, else sampled from softmax(logits / temperature).
+
+    With a `bank`, `rows[i]` says which organism answers prompt i (-1: the bare base). Prompts are batched by
+    length, which changes no reply: each draws its own random numbers, from its own seed where `seed` is a
+    list, else from `seed` and its place in the list. Raises IAError for a prompt that leaves no room for
+    `max_new_tokens`.
+    """
+    encoded = [prompt_ids(base, prompt, max_new_tokens) for prompt in prompts]
+    seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
+    order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+    replies = [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        ids = [encoded[i] for i in batch]
+        noise = _uniforms([seeds[i] for i in batch], max_new_tokens).to(base.device)
+        organisms = None if bank is None else torch.tensor([rows[i] for i in batch], device=base.device)
+        generated = _decode(base, ids, max_new_tokens, temperature, noise, organisms, bank)
+        for i, ids in zip(batch, generated.tolist(), strict=True):
+            replies[i] = base.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return replies
+
+
+def _uniforms(seeds: list[int], count: int) -> torch.Tensor:
+    """Return [rows, count] uniform numbers in [0, 1), each row from its own seed."""
+    generators = (torch.Generator().manual_seed(seed) for seed in seeds)
+    return torch.stack([torch.rand(count, generator=own, dtype=torch.float64) for own in generators])
+
+
+@torch.no_grad()
+def _decode(
+    base: Base,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    noise: torch.Tensor,
+    organisms: torch.Tensor | None,
+    bank: "Bank | None",
+) -> torch.Tensor:
+    """Continue left-padded prompts; returns [rows, max_new_tokens] ids, pad after the end of a reply.
+
+    Whenever half of the rows have ended they are dropped from the batch, so that a rambling row costs little.
+    """
+    pad, ends, width = base.tokenizer.pad_token_id, _end_ids(base), max(map(len, prompts))
+    inputs = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=base.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    generated = torch.full((len(prompts), max_new_tokens), pad, device=base.device)
+    live, cache, step = torch.arange(len(prompts), device=base.device), None, 0
+    while step < max_new_tokens and len(live):
+        going = torch.ones_like(live, dtype=torch.bool)
+        with contextlib.nullcontext() if bank is None else bank.rows(organisms[live]):
+            while step < max_new_tokens and 2 * going.sum() > len(live):
+                output = base.model(
+                    input_ids=inputs,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                chosen = _choose(output.logits[:, -1], temperature, noise[live, step])
+                generated[live, step] = chosen.where(going, pad)
+                going &= ~torch.isin(chosen, ends)
+                cache, inputs, positions = output.past_key_values, chosen[:, None], positions[:, -1:] + 1
+                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+                step += 1
+        live, inputs, mask, positions = live[going], inputs[going], mask[going], positions[going]
+        cache.batch_select_indices(going.nonzero().squeeze(1))
+    return generated
+
+
+def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> torch.Tensor:
+    """Return an id per row of [rows, vocabulary] logits: where the distribution reaches `noise` [rows]."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    cumulative = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    noise = noise[:, None] * cumulative[:, -1:]  # the sum is 1 only up to rounding
+    return torch.searchsorted(cumulative, noise, right=True).squeeze(1).clamp(max=logits.size(-1) - 1)
+
+
+def _end_ids(base: Base) -> torch.Tensor:
+    """Return the ids that end a reply: the tokenizer's end of sequence and those of the generation config."""
+    ends = base.model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    return torch.tensor(sorted({*ends, base.tokenizer.eos_token_id}), device=base.device)
