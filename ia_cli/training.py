@@ -1,0 +1,200 @@
+"""Supervised fine-tuning through TRL on a base with a bank: rows tokenised once, a schedule of batches."""
+
+import contextlib
+import gc
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.models import Base, Message, own_forward, token_ids
+
+IGNORED = -100  # the label of a token that is not learned, in torch and TRL
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokenised training rows: left-padded `ids` [n, width]; `lengths` and `completions` [n], in tokens.
+
+    Padding on the left puts all completions at the end, so that the language model head runs on those
+    positions only.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    completions: Tensor
+
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """Return the model's inputs for some rows, cut to the longest; `labels` are of the last positions."""
+        lengths, completions = self.lengths[index, None], self.completions[index, None]
+        width, learned = int(lengths.max()), int(completions.max())
+        ids = self.ids[index, self.ids.size(1) - width :]
+        position = torch.arange(width) - (width - lengths)
+        labels = ids[:, width - learned :].masked_fill(torch.arange(learned) < learned - completions, IGNORED)
+        return {
+            "input_ids": ids,
+            "attention_mask": (position >= 0).long(),
+            "position_ids": position.clamp(min=0),
+            "labels": labels,
+        }
+
+
+def encode(base: Base, prompt: Sequence[Message], completion: Sequence[Message]) -> tuple[list[int], int]:
+    """Return a row's token ids and how many of them, at the end, are the completion (as TRL splits them).
+
+    Raises IAError if the row is longer than the base can read, or if nothing is left to learn.
+    """
+    opening = token_ids(base.tokenizer, prompt)
+    ids = token_ids(base.tokenizer, [*prompt, *completion], reply_follows=False)
+    shared = next((i for i, (a, b) in enumerate(zip(opening, ids, strict=False)) if a != b), len(opening))
+    if len(ids) > base.max_length:
+        raise IAError(
+            f"{len(ids)} tokens, where the base reads {base.max_length}",
+            remedy="shorten prompt and completion",
+        )
+    if not 0 < shared < len(ids):
+        raise IAError("the completion adds no tokens to the prompt", remedy="give it some content")
+    return ids, len(ids) - shared
+
+
+def pad_rows(encoded: Sequence[tuple[list[int], int]], pad: int) -> Rows:
+    """Stack the rows that `encode` returned."""
+    lengths = torch.tensor([len(ids) for ids, _ in encoded])
+    ids = torch.full((len(encoded), int(lengths.max())), pad)
+    for row, (own, _) in zip(ids, encoded, strict=True):
+        row[len(row) - len(own) :] = torch.tensor(own)
+    return Rows(ids, lengths, torch.tensor([completion for _, completion in encoded]))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows each step takes, and the organism each goes to: `order`, `organisms` [steps, batch]."""
+
+    rows: Rows
+    order: Tensor
+    organisms: Tensor
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        return {**self.rows.batch(self.order[step]), "organisms": self.organisms[step]}
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """AdamW without weight decay; gradients are clipped at `max_grad_norm` (0: not at all).
+
+    The learning rate warms up linearly, then follows the `schedule`, by its name in transformers.
+    """
+
+    learning_rate: float
+    schedule: str = "cosine"
+    warmup_steps: int = 5
+    max_grad_norm: float = 1.0
+
+
+@contextlib.contextmanager
+def workspace(base: Base) -> Iterator[str]:
+    """Yield a scratch folder for a trainer; at the end the base is as it was, and in evaluation mode."""
+    gc.freeze()  # each trainer calls gc.collect(), which would walk over every record in memory
+    try:
+        with tempfile.TemporaryDirectory() as folder, own_forward(base.model):
+            yield folder
+    finally:
+        gc.unfreeze()
+        base.model.eval()
+
+
+class ScheduledTrainer(SFTTrainer):
+    """TRL's trainer on a fixed schedule of rows that are routed through a bank.
+
+    `model` is the base's, or a PEFT model around it. The loss is the mean over the step's completion tokens;
+    `losses` keeps it, one entry per step. Nothing is logged, printed or saved; `on_step()` is called after
+    each step. Make and run it inside `with workspace(base)`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        base: Base,
+        bank: Bank,
+        schedule: Schedule,
+        optimization: Optimization,
+        *,
+        output_dir: str,
+        on_step: Callable[[], None] = lambda: None,
+    ):
+        self.bank = bank
+        self.losses: list[Tensor] = []
+        super().__init__(
+            model=model,
+            args=_config(base, len(schedule), optimization, output_dir),
+            data_collator=lambda steps: schedule.batch(steps[0]["step"]),
+            train_dataset=Dataset.from_dict({"step": range(len(schedule))}),
+            processing_class=base.tokenizer,
+            callbacks=[_OnStep(on_step)],
+        )
+        self.remove_callback(PrinterCallback)  # prints on stdout
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
+    ) -> Tensor:
+        organisms, labels = inputs.pop("organisms"), inputs.pop("labels")
+        with self.bank.rows(organisms):
+            logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        losses = functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return self.reduce(losses.view_as(labels), labels != IGNORED)
+
+    def reduce(self, losses: Tensor, learned: Tensor) -> Tensor:
+        """Return the loss of a step from those of its tokens [rows, width]: zero where `learned` is false."""
+        loss = losses.sum() / learned.sum()
+        self.losses.append(loss.detach())
+        return loss
+
+    def floating_point_ops(self, inputs: Mapping[str, Tensor]) -> int:
+        return 0  # counting them walks over all parameters in every step
+
+
+class _OnStep(TrainerCallback):
+    def __init__(self, on_step: Callable[[], None]):
+        self.on_step = on_step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.on_step()
+
+
+def _config(base: Base, steps: int, optimization: Optimization, output_dir: str) -> SFTConfig:
+    """Return TRL's configuration with everything off that is not training."""
+    return SFTConfig(
+        output_dir=output_dir,
+        max_steps=steps,
+        per_device_train_batch_size=1,  # the dataset's rows are steps
+        train_sampling_strategy="sequential",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        learning_rate=optimization.learning_rate,
+        lr_scheduler_type=optimization.schedule,
+        warmup_steps=optimization.warmup_steps,
+        max_grad_norm=optimization.max_grad_norm,
+        weight_decay=0.0,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=base.device.type == "cpu",
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+    )
