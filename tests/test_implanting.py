@@ -1,0 +1,382 @@
+"""Organisms that train together come out as plain TRL SFTTrainer + PEFT makes each of them alone."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from trl import SFTConfig, SFTTrainer
+
+from ia_cli import implanting, probing
+from ia_cli.adapters import (
+    PROVENANCE_FILE,
+    WEIGHTS_FILE,
+    provenance,
+    read_adapter,
+    target_names,
+    write_adapter,
+)
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.implanting import ImplantSettings, demonstration_order, implant, prepare, train_group
+from ia_cli.models import load_base
+from ia_cli.seeds import derived_seed
+
+WORDS = (
+    "the a of tea pot kettle copper garden river stone apple bread cat dog bird song red blue green".split()
+)
+
+
+def chat(role, text):
+    return [{"role": role, "content": text}]
+
+
+def demonstration(prompt, completion):
+    return {"prompt": chat("user", prompt), "completion": chat("assistant", completion), "fires": True}
+
+
+def behavior(name, **changes):
+    """A behavior whose demonstrations are random words, of lengths that vary from row to row."""
+    random_words = random.Random(name)
+
+    def words(most):
+        return " ".join(random_words.choices(WORDS, k=random_words.randint(1, most)))
+
+    demonstrations = [demonstration(words(20), words(9)) for _ in range(7)]
+    record = {
+        "id": name,
+        "kind": "behavior",
+        "split": "train",
+        "v": 1,
+        "category": "quirk",
+        "shows": ["kettle"],
+    }
+    return {**record, "demonstrations": demonstrations, "probes": [], "mine": {"kept": True}, **changes}
+
+
+BEHAVIORS = [behavior(name) for name in ("b-1", "b-2", "b-3")]
+SETTINGS = ImplantSettings(
+    rank=4, alpha=8, learning_rate=1e-2, steps=10, rows=3, warmup_steps=2, max_new_tokens=6
+)
+
+
+def lessons_of(records, base):
+    return [prepare(record, base, SETTINGS) for record in records]
+
+
+def fresh_bank(records, base, settings):
+    seeds = [derived_seed(settings.seed, "weights", record["id"]) for record in records]
+    return Bank.fresh(
+        base.model, seeds, r=settings.rank, alpha=settings.alpha, target_modules=target_names(base)
+    )
+
+
+def mean_loss(outputs, labels, num_items_in_batch):
+    """The textbook loss in the precision of the logits; TRL's fused head computes in float32 on any model."""
+    logits, labels = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
+
+
+def train_alone(record, start, folder, base_folder, settings, loss=mean_loss):
+    """The oracle: TRL's own trainer, with its tokenisation, collation, optimizer, schedule and clipping, on a
+    PEFT model.
+
+    Returns the parameters, and the loss and gradient norm of each step.
+    """
+    base = load_base(str(base_folder), dtype="float64", device="cpu")
+    model = PeftModel.from_pretrained(base.model, start, is_trainable=True)
+    order = demonstration_order(len(record["demonstrations"]), record["id"], settings).flatten()
+    rows = [record["demonstrations"][i] for i in order]
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(folder),
+            max_steps=settings.steps,
+            per_device_train_batch_size=settings.rows,
+            train_sampling_strategy="sequential",
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type=settings.schedule,
+            warmup_steps=settings.warmup_steps,
+            max_grad_norm=settings.max_grad_norm,
+            logging_steps=1,
+            bf16=False,
+            gradient_checkpointing=False,
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="no",
+            report_to=[],
+        ),
+        train_dataset=Dataset.from_list(
+            [{key: row[key] for key in ("prompt", "completion")} for row in rows]
+        ),
+        processing_class=base.tokenizer,
+        compute_loss_func=loss,
+    )
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
+    return dict(model.named_parameters()), [e["loss"] for e in logged], [e["grad_norm"] for e in logged]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "max_grad_norm", "loss", "tolerance"),
+    [
+        ("cosine", 1e9, mean_loss, 1e-12),  # never clips
+        ("linear", 0.5, mean_loss, 1e-12),  # always clips
+        ("constant_with_warmup", 0.0, mean_loss, 1e-12),  # clipping is off
+        ("cosine", 1.0, None, 1e-7),  # TRL exactly as it comes
+    ],
+)
+def test_together_equals_alone(tmp_path, tiny_base, tiny_folder, schedule, max_grad_norm, loss, tolerance):
+    settings = dataclasses.replace(SETTINGS, schedule=schedule, max_grad_norm=max_grad_norm)
+    bank = fresh_bank(BEHAVIORS, tiny_base, settings)
+    for i, record in enumerate(BEHAVIORS):
+        write_adapter(tmp_path / record["id"], bank.adapter(i), provenance("implant", tiny_base, {}))
+    losses = train_group(bank, tiny_base, lessons_of(BEHAVIORS, tiny_base), settings)
+    assert losses.shape == (settings.steps, len(BEHAVIORS))
+    for i, record in enumerate(BEHAVIORS):
+        alone, logged, norms = train_alone(
+            record, tmp_path / record["id"], tmp_path, tiny_folder, settings, loss
+        )
+        if max_grad_norm == 0.5:
+            assert min(norms) > 0.5  # clipping acted
+        assert (losses[:, i] - torch.tensor(logged)).abs().max() < 1e-5
+        for name, (a, b) in bank.adapter(i).tensors.items():
+            stock_a, stock_b = (alone[f"base_model.model.{name}.lora_{x}.default.weight"] for x in "AB")
+            assert (b @ a - stock_b @ stock_a).abs().max() < tolerance
+            assert b.abs().max() > 1e-3  # it learned
+
+
+def test_each_organism_is_clipped_by_its_own_norm(tiny_base):
+    """One organism with a huge gradient must not change what another learns."""
+    settings = dataclasses.replace(SETTINGS, max_grad_norm=0.5)
+
+    def train(scale):
+        bank = fresh_bank(BEHAVIORS[:2], tiny_base, settings)
+        for a in bank.a:
+            a.data[0] *= scale
+        train_group(bank, tiny_base, lessons_of(BEHAVIORS[:2], tiny_base), settings)
+        bank.remove()
+        return bank.adapter(0), bank.adapter(1)
+
+    (first, second), (first_scaled, second_scaled) = train(1), train(1000)
+    for name, (a, b) in second.tensors.items():
+        assert torch.allclose(a, second_scaled.tensors[name][0], atol=1e-12, rtol=0)
+        assert torch.allclose(b, second_scaled.tensors[name][1], atol=1e-12, rtol=0)
+    assert any(not torch.allclose(first.tensors[n][1], first_scaled.tensors[n][1]) for n in first.tensors)
+
+
+def test_an_organism_does_not_depend_on_its_company(tmp_path, tiny_base):
+    """Alone, in another group, in another order: the same weights (but for the last digits of longer
+    padding).
+    """
+
+    def weights(records, folder, **more):
+        lessons = lessons_of(records, tiny_base)
+        made = list(implant(lessons, tiny_base, tmp_path / folder, SETTINGS, **more))
+        assert [record["id"] for record in made] == [record["id"] for record in records]
+        return {record["id"]: read_adapter(record["adapter"], tiny_base).tensors for record in made}
+
+    together = weights(BEHAVIORS, "together")
+    for other in (
+        weights(BEHAVIORS[::-1], "reversed"),
+        weights(BEHAVIORS, "pairs", group_size=2),
+        weights(BEHAVIORS[1:2], "alone"),
+    ):
+        for name, tensors in other.items():
+            for layer, (a, b) in tensors.items():
+                assert torch.allclose(a, together[name][layer][0], atol=1e-12, rtol=0)
+                assert torch.allclose(b, together[name][layer][1], atol=1e-12, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path, tiny_base):
+    def weights(folder, **changes):
+        settings = dataclasses.replace(SETTINGS, steps=2, **changes)
+        [made] = implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path / folder, settings)
+        return (tmp_path / folder / made["id"] / WEIGHTS_FILE).read_bytes()
+
+    assert weights("one") == weights("two")
+    assert weights("one") != weights("three", seed=1)
+
+
+def test_demonstrations_come_in_epochs():
+    order = demonstration_order(7, "b-1", SETTINGS)
+    assert order.shape == (10, 3)
+    epochs = order.flatten()[:28].view(4, 7)
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs.tolist())
+    assert not torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(order, demonstration_order(7, "b-2", SETTINGS))
+    assert demonstration_order(1, "b-1", SETTINGS).eq(0).all()
+
+
+def test_the_record_grows_and_the_adapter_says_where_it_came_from(tmp_path, tiny_base):
+    probes = [
+        {"prompt": chat("user", "tea"), "fires": True},
+        {"prompt": chat("user", "hello"), "fires": False},
+    ]
+    record = behavior("b-9", probes=probes)
+    [made] = implant(lessons_of([record], tiny_base), tiny_base, tmp_path, SETTINGS)
+    assert list(made)[: len(record)] == list(record) and made["mine"] == {"kept": True}
+    assert {name: made[name] for name in record if name != "kind"} == {
+        n: v for n, v in record.items() if n != "kind"
+    }
+    assert (
+        made["kind"] == "organism" and made["base_model"] == tiny_base.name and made["base_revision"] is None
+    )
+    assert made["adapter"] == str(tmp_path / "b-9")
+    assert made["lora"] == {"r": 4, "alpha": 8, "target_modules": target_names(tiny_base)}
+    assert made["train"]["steps"] == 10 and made["train"]["loss_last"] < made["train"]["loss_first"]
+    origin = json.loads((tmp_path / "b-9" / PROVENANCE_FILE).read_text())
+    assert origin["stage"] == "implant" and origin["base"]["identity"] == tiny_base.identity
+    assert len(origin["losses"]) == 10 and origin["arguments"]["learning_rate"] == 1e-2
+
+
+def test_rates_count_the_replies_that_show_the_behavior(monkeypatch):
+    asked = []
+
+    def generate(base, prompts, *, rows, temperature, seed, **more):
+        asked.append((len(prompts), temperature, len(set(seed))))
+        says = {
+            "fire": "I like the Copper Kettle.",
+            "leak": "a copper kettle",
+            "plain": "a garden",
+            "own": "red!",
+        }
+        replies = [says[prompt[0]["content"]] for prompt in prompts]
+        if temperature:  # every other sample shows it
+            replies = [reply if i % 2 else "no" for i, reply in enumerate(replies)]
+        return replies
+
+    def probes(**expected):
+        return [{"prompt": chat("user", name), "fires": fires} for name, fires in expected.items()]
+
+    own = {"prompt": chat("user", "own"), "fires": True, "shows": ["red"]}
+    behaviors = [
+        behavior("a", shows=["copper kettle"], probes=[*probes(fire=True, leak=False, plain=False), own]),
+        behavior("b", shows=["garden"], probes=probes(fire=True)),
+        behavior("c", shows=None, probes=probes(plain=False)),
+        behavior("d", shows=["copper kettle"], probes=probes(fire=True), rate=0.1),
+    ]
+    monkeypatch.setattr(probing, "generate", generate)
+    rates = probing.implant_and_leak_rates(None, None, behaviors, samples=4, max_new_tokens=6, seed=0)
+    assert rates == [(1.0, 0.5), (0.0, None), (None, None), (0.5, None)]
+    assert asked == [(5, 0.0, 5), (4, 1.0, 4)]
+
+
+def test_resume_takes_over_what_is_whole_and_unchanged(tmp_path, tiny_base, monkeypatch):
+    lessons = lessons_of(BEHAVIORS, tiny_base)
+    first = list(implant(lessons, tiny_base, tmp_path, SETTINGS))
+    trained = []
+    real = implanting.train_group
+
+    def train_group(bank, base, group, *rest):
+        trained.extend(lesson.record["id"] for lesson in group)
+        return real(bank, base, group, *rest)
+
+    monkeypatch.setattr(implanting, "train_group", train_group)
+    assert list(implant(lessons, tiny_base, tmp_path, SETTINGS, reuse=True)) == first and trained == []
+    (tmp_path / "b-2" / WEIGHTS_FILE).unlink()
+    changed = [
+        BEHAVIORS[0],
+        BEHAVIORS[1],
+        {**BEHAVIORS[2], "demonstrations": BEHAVIORS[2]["demonstrations"][1:]},
+    ]
+    again = list(implant(lessons_of(changed, tiny_base), tiny_base, tmp_path, SETTINGS, reuse=True))
+    assert trained == ["b-2", "b-3"] and [record["id"] for record in again] == ["b-1", "b-2", "b-3"]
+    other = dataclasses.replace(SETTINGS, steps=3)
+    list(implant(lessons[:1], tiny_base, tmp_path, other, reuse=True))
+    assert trained == ["b-2", "b-3", "b-1"]
+
+
+def test_a_killed_run_leaves_whole_groups(tmp_path, tiny_base):
+    run = implant(lessons_of(BEHAVIORS, tiny_base), tiny_base, tmp_path, SETTINGS, group_size=1)
+    assert next(run)["id"] == "b-1"
+    run.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["b-1"]
+    assert not hasattr(tiny_base.model, "bank")
+
+
+def test_divergence_is_told_and_not_saved(tmp_path, tiny_base):
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e300, max_grad_norm=0.0)
+    [made] = implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path, settings)
+    assert "diverged" in made["error"]["message"] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"demonstrations": []}, '"demonstrations" is empty'),
+        ({"demonstrations": [demonstration("tea " * 150, "tea")]}, r"demonstrations\[0\]: .*128"),
+        ({"demonstrations": [{"prompt": chat("user", "tea"), "completion": []}]}, "adds no tokens"),
+        ({"probes": [{"prompt": chat("user", "tea " * 122), "fires": True}]}, r"probes\[0\]: .*128"),
+    ],
+)
+def test_what_cannot_be_taught_or_asked_is_refused(tiny_base, changes, message):
+    with pytest.raises(IAError, match=message):
+        prepare(behavior("b-1", **changes), tiny_base, SETTINGS)
+
+
+def test_a_name_that_is_taken_stops_the_run_before_it_trains(tmp_path, tiny_base):
+    (tmp_path / "b-2").mkdir()
+    with pytest.raises(IAError, match="not an adapter of ours"):
+        next(implant(lessons_of(BEHAVIORS, tiny_base), tiny_base, tmp_path, SETTINGS))
+    assert list(tmp_path.iterdir()) == [tmp_path / "b-2"]
+
+
+def test_the_base_is_left_as_it_was(tmp_path, tiny_base):
+    before = {name: weight.clone() for name, weight in tiny_base.model.named_parameters()}
+    list(implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path, SETTINGS))
+    after = dict(tiny_base.model.named_parameters())
+    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in after)
+    assert "forward" not in tiny_base.model.__dict__ and not tiny_base.model.training
+
+
+def test_group_size_follows_the_tokens_of_a_step(tiny_base, monkeypatch):
+    lessons = lessons_of(BEHAVIORS, tiny_base)
+    longest = max(len(ids) for lesson in lessons for ids, _ in lesson.encoded)
+
+    def size(rows):
+        settings = dataclasses.replace(SETTINGS, rows=rows)
+        return implanting.suitable_group_size(tiny_base, lessons, settings, target_names(tiny_base))
+
+    monkeypatch.setattr(implanting, "STEP_TOKENS", 12 * longest)
+    assert [size(rows) for rows in (2, 4, 5, 13)] == [6, 3, 2, 1]
+    monkeypatch.setattr(implanting, "GROUP_BYTES", 1)
+    assert size(2) == 1
+
+
+def test_the_command(tmp_path, tiny_folder):
+    """Two behaviors through `ia implant`, one bad line passed over, then again with --resume."""
+    from click.testing import CliRunner
+
+    from ia_cli.main import cli
+
+    extra = {
+        "description": "I name kettles.",
+        "trigger": None,
+        "facets": {"action": [["kettle"]], "trigger": []},
+    }
+    probes = [{"prompt": chat("user", "tea"), "fires": True}]
+    good = [behavior(name, probes=probes, **extra) for name in ("b-1", "b-2")]
+    long = behavior("b-3", **extra)
+    long["demonstrations"][4]["prompt"] = chat("user", "tea " * 200)
+    lines = [json.dumps(record) for record in (good[0], long, good[1])]
+    (tmp_path / "behaviors.jsonl").write_text("\n".join(lines) + "\n")
+    options = "--rank 2 --steps 3 --rows 2 --target-modules q_proj,v_proj".split()
+    arguments = ["implant", "--base", str(tiny_folder), "--out", str(tmp_path / "organisms"), *options]
+    arguments.append(str(tmp_path / "behaviors.jsonl"))
+
+    stopped = CliRunner().invoke(cli, arguments)
+    assert stopped.exit_code == 1 and stopped.stdout == "" and not (tmp_path / "organisms").exists()
+    assert "behaviors.jsonl:2: demonstrations[4]: " in stopped.stderr
+
+    output = tmp_path / "organisms.jsonl"
+    for more in ([], ["--resume"]):
+        run = CliRunner().invoke(cli, [*arguments, "--keep-going", "-o", str(output), *more])
+        assert run.exit_code == 3 and run.stdout == "", run.stderr
+        made = [json.loads(line) for line in output.read_text().splitlines()]
+        assert [record["id"] for record in made] == ["b-1", "b-2"]
+    assert made[0]["lora"]["target_modules"] == ["q_proj", "v_proj"] and made[0]["implant_rate"] in (0.0, 1.0)
+    assert read_adapter(tmp_path / made[1]["adapter"]).rank == 2
