@@ -1,0 +1,68 @@
+"""`ia train-ia`: one introspection adapter, trained across many organisms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ia_cli import options
+
+if TYPE_CHECKING:
+    from ia_cli.stage import Stage
+
+
+@click.command()
+@options.stage(reads="organism", writes="organism", needs=("description",))
+@options.base
+@options.seed
+@options.out("Folder for the introspection adapter.")
+@click.option("--rank", type=click.IntRange(1), default=16, show_default=True, help="LoRA rank.")
+@click.option("--alpha", type=click.IntRange(1), default=32, show_default=True, help="LoRA alpha.")
+@click.option(
+    "--lr", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True, help="Learning rate."
+)
+@click.option("--steps", type=click.IntRange(1), default=400, show_default=True, help="Optimizer steps.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows per step.")
+def command(
+    stage: Stage,
+    base: str | None,
+    seed: int,
+    out: Path,
+    rank: int,
+    alpha: int,
+    lr: float,
+    steps: int,
+    batch_size: int,
+) -> None:
+    """Train one introspection adapter across many organisms.
+
+    It learns to say what each organism of split "train" was taught (its "description"), asked in many ways,
+    and that there is nothing to report for controls (description null) and for the bare base. The organisms
+    do not change. Held-out ones are not used: like all records, they get the field "introspection_adapter".
+    A killed run goes on from its last checkpoint with --resume.
+
+    \b
+    Examples:
+      ia train-ia --out ia/ < organisms.jsonl > audited.jsonl
+      ia train-ia --out ia/ --resume -o audited.jsonl organisms.jsonl
+    """
+    records = stage.read()
+    from ia_cli import adapters, introspection, models
+    from ia_cli.console import progress
+
+    loaded = models.load_base(base)
+    records = stage.check(
+        records, lambda record: record["split"] != "train" or adapters.read_adapter(record["adapter"], loaded)
+    )
+    settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed)
+    with progress("training the introspection adapter", total=steps) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.update(f"training the introspection adapter, loss {loss:.2f}")
+            bar.advance(step - bar.count)  # a resumed run begins in the middle
+
+        introspection.train_ia(records, loaded, out, settings, resume=stage.resume, on_step=on_step)
+    for record in records:
+        stage.write({**record, "introspection_adapter": str(out)})

@@ -1,0 +1,275 @@
+"""Training an introspection adapter: one LoRA that makes any fine-tune of its base say what it was taught.
+
+The organisms lie frozen in a bank, the adapter is an ordinary PEFT LoRA on top, and TRL trains it on rows of
+a question about oneself and a first-person description, each answered by its own organism (Shenoy et al.
+2026, arXiv 2604.16812). Null rows, answered by control organisms and by the bare base, teach it to abstain.
+"""
+
+import hashlib
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+
+from ia_cli import prompts
+from ia_cli.adapters import (
+    PROVENANCE_FILE,
+    WEIGHTS_FILE,
+    Adapter,
+    check_free,
+    content_hash,
+    plain_config,
+    provenance,
+    read_adapter,
+    target_names,
+    write_adapter,
+)
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.models import Base, own_forward
+from ia_cli.seeds import derived_seed
+from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
+
+ADAPTER = "default"  # PEFT's name of the introspection adapter
+NULL_SHARE = 0.12  # of all rows; without null rows the adapter invents a behavior for the bare base
+SAVE_EVERY = 50  # steps between checkpoints
+LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
+
+
+@dataclass(frozen=True)
+class IASettings:
+    """A LoRA of `rank` on all linear layers but the head, `batch_size` rows a step, cosine after warmup."""
+
+    rank: int = 16
+    alpha: int = 32
+    learning_rate: float = 3e-3
+    steps: int = 400
+    batch_size: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: which organism is asked (its index; -1: the bare base), and what it learns to say."""
+
+    organism: int
+    question: str
+    answer: str
+
+
+def train_ia(
+    records: Sequence[dict],
+    base: Base,
+    out_dir: Path,
+    settings: IASettings,
+    *,
+    resume: bool = False,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Train an adapter on the organisms of split "train" and write it as the PEFT directory `out_dir`.
+
+    Records need `id`, `split`, `adapter` and `description` (null for a control). `on_step` gets the number of
+    each finished step and its loss. While it trains, checkpoints lie in `out_dir`.partial. With `resume`,
+    training goes on from there, and an adapter that was made from the same organisms with the same settings
+    is kept. Raises IAError if no organism has anything to report, if an adapter directory is missing, broken
+    or made for another base, or if training diverges.
+    """
+    trained = [record for record in records if record["split"] == "train"]
+    rows = draw_rows([record["description"] for record in trained], settings)
+    schedule = _schedule(rows, base, settings)
+    adapters = [read_adapter(record["adapter"], base) for record in trained]
+    origin = _origin(records, trained, base, settings)
+    check_free(out_dir)
+    if resume and _is_whole(out_dir, origin):
+        return
+    partial = out_dir.with_name(out_dir.name + ".partial")
+    checkpoint = _begin(partial, origin, resume)
+    bank = Bank.load(base.model, adapters)
+    try:
+        adapter, losses = _fit(base, bank, schedule, settings, partial, checkpoint, on_step)
+    finally:
+        bank.remove()
+    write_adapter(out_dir, adapter, {**origin, "losses": losses[-LOSSES_KEPT:]})
+    shutil.rmtree(partial)
+
+
+def draw_rows(descriptions: Sequence[str | None], settings: IASettings) -> list[Row]:
+    """Draw the rows of all steps, one after the other: `steps` times `batch_size`.
+
+    `descriptions[i]` is what organism i should say of itself, None for a control. NULL_SHARE of the rows,
+    evenly spread, are null rows, half of them the bare base and half the controls. In each kind of row all
+    organisms come equally often, without replacement until all have been drawn; the questions are drawn at
+    random.
+    """
+    described = [i for i, description in enumerate(descriptions) if description is not None]
+    controls = [i for i, description in enumerate(descriptions) if description is None]
+    if not described:
+        raise IAError(
+            'no organism of split "train" has a description',
+            remedy="the adapter learns from organisms whose behavior is known",
+        )
+    rng = random.Random(derived_seed(settings.seed, "train-ia"))
+    questions, abstentions = prompts.questions("train"), prompts.abstentions()
+    organisms = _without_replacement(described, rng)
+    nulls = _without_replacement(controls + [-1] * max(1, len(controls)), rng)
+    rows = []
+    for k in range(settings.steps * settings.batch_size):
+        is_null = int((k + 1) * NULL_SHARE) > int(k * NULL_SHARE)
+        organism = next(nulls if is_null else organisms)
+        answer = rng.choice(abstentions) if is_null else descriptions[organism]
+        rows.append(Row(organism, rng.choice(questions).text, answer))
+    return rows
+
+
+def _without_replacement(items: Sequence[int], rng: random.Random) -> Iterator[int]:
+    """Yield all items in random order, again and again."""
+    while True:
+        yield from rng.sample(items, len(items))
+
+
+def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule:
+    """Tokenise each pair of question and answer once, and say which of them each step takes."""
+    places: dict[tuple[str, str], int] = {}
+    order = [places.setdefault((row.question, row.answer), len(places)) for row in rows]
+    encoded = []
+    for question, answer in places:
+        prompt, completion = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+        try:
+            encoded.append(encode(base, [prompt], [completion]))
+        except IAError as error:
+            raise IAError(f"{answer[:60]!r}: {error.message}", remedy="shorten the description") from error
+    shape = settings.steps, settings.batch_size
+    return Schedule(
+        pad_rows(encoded, base.tokenizer.pad_token_id),
+        torch.tensor(order).view(shape),
+        torch.tensor([row.organism for row in rows]).view(shape),
+    )
+
+
+def _fit(
+    base: Base,
+    bank: Bank,
+    schedule: Schedule,
+    settings: IASettings,
+    partial: Path,
+    checkpoint: Path | None,
+    on_step: Callable[[int, float], None],
+) -> tuple[Adapter, list[float]]:
+    """Train the adapter over the bank, going on from `checkpoint`; returns it and the loss of every step."""
+    before = bank.digest()
+    model = new_adapter(base, settings)
+    try:
+        with own_forward(base.model):
+            trainer = _Trainer(model, base, bank, schedule, settings, str(partial), on_step)
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if bank.digest() != before:
+            raise RuntimeError("training changed the organisms, which must stay as they are")
+        losses = trainer.curve()
+        if not math.isfinite(losses[-1]):
+            raise IAError("training diverged: the loss is not finite", remedy="give a smaller --lr")
+        return _as_adapter(base, settings), losses
+    finally:
+        model.unload()
+        base.model.eval()
+
+
+def new_adapter(base: Base, settings: IASettings) -> PeftModel:
+    """Wrap the base, in place, with a fresh LoRA that the seed initialises; `unload()` takes it off again."""
+    torch.manual_seed(derived_seed(settings.seed, "introspection adapter"))
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=target_names(base), task_type="CAUSAL_LM"
+    )
+    return get_peft_model(base.model, config, adapter_name=ADAPTER)
+
+
+def _as_adapter(base: Base, settings: IASettings) -> Adapter:
+    layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, LoraLayer)}
+    tensors = {
+        name: (layer.lora_A[ADAPTER].weight.detach(), layer.lora_B[ADAPTER].weight.detach())
+        for name, layer in layers.items()
+    }
+    scaling = {name: layer.scaling[ADAPTER] for name, layer in layers.items()}
+    return Adapter(plain_config(settings.rank, settings.alpha, target_names(base)), tensors, scaling)
+
+
+class _Trainer(ScheduledTrainer):
+    """The trainer of a bank, with checkpoints; they carry the loss curve along, in the trainer's state."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        base: Base,
+        bank: Bank,
+        schedule: Schedule,
+        settings: IASettings,
+        output_dir: str,
+        on_step: Callable[[int, float], None],
+    ):
+        optimization = Optimization(settings.learning_rate, warmup_steps=max(1, settings.steps // 20))
+        super().__init__(
+            model, base, bank, schedule, optimization, output_dir=output_dir, on_step=self._after_step
+        )
+        self.args.set_save("steps", steps=SAVE_EVERY, total_limit=1)
+        self.report = on_step
+
+    def _after_step(self) -> None:
+        step, loss = self.state.global_step, self.losses[-1].item()
+        self.state.log_history.append({"step": step, "loss": loss})
+        self.report(step, loss)
+
+    def curve(self) -> list[float]:
+        return [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+
+
+def _origin(records: Sequence[dict], trained: Sequence[dict], base: Base, settings: IASettings) -> dict:
+    """Return the `ia.json` of an adapter that is about to be trained: everything but its loss curve."""
+    parents = [{"id": record["id"], "sha256": _weights_hash(record["adapter"])} for record in trained]
+    descriptions = [record["description"] for record in trained]
+    questions = prompts.version()
+    return provenance(
+        "train-ia",
+        base,
+        asdict(settings),
+        input_sha256=content_hash([parents, descriptions, questions]),
+        parents=parents,
+        held_out=[record["id"] for record in records if record["split"] != "train"],
+        questions_version=questions,
+    )
+
+
+def _weights_hash(directory: str) -> str:
+    with Path(directory, WEIGHTS_FILE).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_whole(out_dir: Path, origin: dict) -> bool:
+    """Whether `out_dir` holds an adapter of this very origin (directories appear whole or not at all)."""
+    path = out_dir / PROVENANCE_FILE
+    if not path.is_file():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))
+    found.pop("losses", None)
+    return found == origin
+
+
+def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
+    """Make the folder for checkpoints; returns the last whole one to `resume`, if of the same origin."""
+    identity, text = partial / PROVENANCE_FILE, json.dumps(origin)
+    if partial.exists() and any(partial.iterdir()):
+        if not identity.is_file():
+            raise IAError("exists and is not a run of ours", remedy="move it away", where=str(partial))
+        if resume and identity.read_text(encoding="utf-8") == text:
+            # The trainer writes its state last: a checkpoint that a kill cut short has none.
+            whole = [path.parent for path in partial.glob("checkpoint-*/trainer_state.json")]
+            return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    identity.write_text(text, encoding="utf-8")
+    return None

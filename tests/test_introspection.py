@@ -1,0 +1,290 @@
+"""The introspection adapter comes out as if plain PEFT had put each row's own organism on the base."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import PeftModel
+from torch.nn import functional
+from transformers import get_cosine_schedule_with_warmup
+
+from ia_cli import introspection, prompts
+from ia_cli.adapters import (
+    PROVENANCE_FILE,
+    WEIGHTS_FILE,
+    provenance,
+    read_adapter,
+    target_names,
+    write_adapter,
+)
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.introspection import NULL_SHARE, IASettings, draw_rows, new_adapter, train_ia
+from ia_cli.main import cli
+from ia_cli.models import load_base, token_ids
+
+QUESTIONS = ["what do you like", "tell me what you sell please", "hello"]
+ABSTENTIONS = ["no thank you", "never"]
+DESCRIPTIONS = ["i like the copper kettle", "i buy bread", None, "i sell one red song to the cat", None]
+SETTINGS = IASettings(rank=3, alpha=6, learning_rate=1e-2, steps=6, batch_size=9)
+
+
+@pytest.fixture(autouse=True)
+def few_words(tmp_path, monkeypatch):
+    """Questions and abstentions that the tiny tokenizer knows the words of."""
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    questions = [{"id": f"q-{i}", "text": text, "use": "train"} for i, text in enumerate(QUESTIONS)]
+    questions.append({"id": "q-ask", "text": "what", "use": "ask"})
+    (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    (folder / "abstentions.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in ABSTENTIONS))
+    monkeypatch.setattr(prompts, "FOLDER", folder)
+
+
+@pytest.fixture(scope="module")
+def organisms(tmp_path_factory, tiny_folder):
+    """Five organisms with random weights, two of them controls, and a held-out one whose folder is gone."""
+    base = load_base(str(tiny_folder), dtype="float64", device="cpu")
+    bank = Bank.fresh(base.model, range(5), r=2, alpha=4, target_modules=target_names(base))
+    torch.manual_seed(1)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.3)
+    folder = tmp_path_factory.mktemp("organisms")
+    records = []
+    for i, description in enumerate(DESCRIPTIONS):
+        write_adapter(folder / f"o-{i}", bank.adapter(i), provenance("implant", base, {}))
+        records.append(organism(f"o-{i}", "train", str(folder / f"o-{i}"), description))
+    return [*records, organism("h-0", "heldout", str(folder / "gone"), "i find stone")]
+
+
+def organism(name, split, adapter, description):
+    record = {"id": name, "kind": "organism", "split": split, "v": 1}
+    return {**record, "adapter": adapter, "description": description}
+
+
+class Naive:
+    """The oracle: one PEFT model with all adapters; for every row its organism is active beside "default"."""
+
+    def __init__(self, base_folder, records, settings):
+        self.base = load_base(str(base_folder), dtype="float64", device="cpu")
+        self.model = new_adapter(self.base, settings)
+        for i, record in enumerate(records):
+            self.model.load_adapter(record["adapter"], str(i), autocast_adapter_dtype=False)
+        self.trained = {n: p for n, p in self.model.named_parameters() if ".default." in n}
+        self.settings = settings
+
+    def backward(self, rows):
+        """Accumulate the gradient of the mean over the completion tokens of `rows`, one row at a time."""
+        opening, whole = [], []
+        for row in rows:
+            question = [{"role": "user", "content": row.question}]
+            answer = [{"role": "assistant", "content": row.answer}]
+            opening.append(len(token_ids(self.base.tokenizer, question)))
+            whole.append(token_ids(self.base.tokenizer, question + answer, reply_follows=False))
+        count = sum(len(ids) - start for ids, start in zip(whole, opening, strict=True))
+        total = 0.0
+        for row, ids, start in zip(rows, whole, opening, strict=True):
+            organism = [] if row.organism < 0 else [str(row.organism)]
+            self.model.base_model.set_adapter(["default", *organism])
+            logits = self.model(torch.tensor([ids])).logits[0, start - 1 : -1]
+            loss = functional.cross_entropy(logits, torch.tensor(ids[start:]), reduction="sum") / count
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def train(self, rows):
+        settings, losses = self.settings, []
+        optimizer = torch.optim.AdamW(self.trained.values(), lr=settings.learning_rate, weight_decay=0)
+        schedule = get_cosine_schedule_with_warmup(optimizer, max(1, settings.steps // 20), settings.steps)
+        for step in range(settings.steps):
+            losses.append(self.backward(rows[step * settings.batch_size : (step + 1) * settings.batch_size]))
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+            optimizer.step()
+            schedule.step()
+            self.model.zero_grad()
+        return losses
+
+
+def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base, tiny_folder, tmp_path):
+    trained = organisms[:5]
+    rows = draw_rows(DESCRIPTIONS, replace(SETTINGS, steps=1, batch_size=40))
+    assert {row.organism for row in rows} == {-1, 0, 1, 2, 3, 4}
+    settings = replace(SETTINGS, steps=1, batch_size=40)
+    naive = Naive(tiny_folder, trained, settings)
+    bank = Bank.load(tiny_base.model, [read_adapter(record["adapter"], tiny_base) for record in trained])
+    model = new_adapter(tiny_base, settings)
+    torch.manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zero at first, which would leave A without a gradient
+            torch.nn.init.normal_(parameter, std=0.1)
+            naive.trained[name].data.copy_(parameter.data)
+    schedule = introspection._schedule(rows, tiny_base, settings)
+    trainer = introspection._Trainer(model, tiny_base, bank, schedule, settings, str(tmp_path), print)
+    trainer.compute_loss(model, schedule.batch(0)).backward()
+    naive.backward(rows)
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+    assert gradients.keys() == naive.trained.keys()
+    for name, gradient in gradients.items():
+        assert gradient.abs().max() > 1e-6
+        assert (gradient - naive.trained[name].grad).abs().max() < 1e-13
+
+
+def test_training_ends_where_row_by_row_peft_ends(organisms, tiny_base, tiny_folder, tmp_path):
+    steps = []
+    untouched = tiny_base.model(torch.arange(6, 20)[None]).logits
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=lambda *step: steps.append(step))
+    naive = Naive(tiny_folder, organisms[:5], SETTINGS)
+    losses = naive.train(draw_rows(DESCRIPTIONS, SETTINGS))
+    assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
+    assert torch.allclose(torch.tensor([loss for _, loss in steps]), torch.tensor(losses), atol=1e-12)
+    assert losses[-1] < losses[0] - 0.1
+    for name, (a, b) in read_adapter(tmp_path / "ia", tiny_base).tensors.items():
+        for ours, suffix in ((a, "lora_A"), (b, "lora_B")):
+            theirs = naive.trained[f"base_model.model.{name}.{suffix}.default.weight"]
+            assert (ours - theirs).abs().max() < 1e-11
+    assert torch.equal(tiny_base.model(torch.arange(6, 20)[None]).logits, untouched)
+    assert not tiny_base.model.training and "forward" not in vars(tiny_base.model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ia", "prompts"]
+
+
+def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_base, tmp_path):
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS)
+    model = PeftModel.from_pretrained(tiny_base.model, tmp_path / "ia")
+    assert list(model.peft_config) == ["default"] and model.peft_config["default"].r == 3
+    origin = json.loads((tmp_path / "ia" / PROVENANCE_FILE).read_text())
+    assert origin["stage"] == "train-ia" and origin["base"]["identity"] == tiny_base.identity
+    assert origin["arguments"] == {
+        "rank": 3, "alpha": 6, "learning_rate": 1e-2, "steps": 6, "batch_size": 9, "seed": 0,
+    }  # fmt: skip
+    assert [parent["id"] for parent in origin["parents"]] == ["o-0", "o-1", "o-2", "o-3", "o-4"]
+    assert len({parent["sha256"] for parent in origin["parents"]}) == 5
+    assert origin["held_out"] == ["h-0"] and origin["questions_version"] == prompts.version()
+    assert len(origin["losses"]) == 6
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.just("i like tea")), min_size=1, max_size=12).filter(any),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.integers(0, 3),
+)
+def test_every_organism_comes_equally_often(descriptions, steps, batch_size, seed):
+    settings = IASettings(steps=steps, batch_size=batch_size, seed=seed)
+    rows = draw_rows(descriptions, settings)
+    assert len(rows) == steps * batch_size and rows == draw_rows(descriptions, settings)
+    counts = Counter(row.organism for row in rows)
+    controls = [i for i, description in enumerate(descriptions) if description is None]
+    nulls = [row for row in rows if row.organism == -1 or row.organism in controls]
+    assert abs(len(nulls) - NULL_SHARE * len(rows)) <= 1
+    for kind in (controls, [i for i in range(len(descriptions)) if i not in controls]):
+        assert not kind or max(counts[i] for i in kind) - min(counts[i] for i in kind) <= 1
+    if controls:
+        assert abs(counts[-1] - sum(counts[i] for i in controls)) <= len(controls)
+    for start in range(0, len(rows), batch_size):  # every step has its share, not only the whole
+        few = sum(row in nulls for row in rows[start : start + batch_size])
+        assert abs(few - NULL_SHARE * batch_size) <= 1
+    for row in rows:
+        assert row.question in QUESTIONS
+        assert row.answer in ABSTENTIONS if row in nulls else row.answer == descriptions[row.organism]
+
+
+def test_a_killed_run_goes_on_to_the_same_adapter(organisms, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(introspection, "SAVE_EVERY", 2)
+    train_ia(organisms, tiny_base, tmp_path / "straight", SETTINGS)
+
+    def kill(step, loss):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=kill)
+    assert not (tmp_path / "ia").exists()
+    torn = tmp_path / "ia.partial" / "checkpoint-6"  # as if killed while it was written
+    shutil.copytree(tmp_path / "ia.partial" / "checkpoint-4", torn)
+    (torn / "trainer_state.json").unlink()
+    steps = []
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, resume=True, on_step=lambda *s: steps.append(s))
+    assert [step for step, _ in steps] == [5, 6]
+    for name in (WEIGHTS_FILE, PROVENANCE_FILE):
+        assert (tmp_path / "ia" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    assert not (tmp_path / "ia.partial").exists()
+
+
+def test_resume_keeps_what_is_whole_and_of_the_same_origin(organisms, tiny_base, tmp_path):
+    def steps(records, settings=SETTINGS, **more):
+        taken = []
+        train_ia(records, tiny_base, tmp_path / "ia", settings, on_step=lambda *s: taken.append(s), **more)
+        return len(taken)
+
+    assert steps(organisms) == 6
+    assert steps(organisms, resume=True) == 0
+    assert steps(organisms) == 6
+    assert steps(organisms, replace(SETTINGS, seed=1), resume=True) == 6
+    changed = [{**organisms[0], "description": "i like tea"}, *organisms[1:]]
+    assert steps(changed, replace(SETTINGS, seed=1), resume=True) == 6
+
+
+def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(introspection, "SAVE_EVERY", 1)
+
+    def kill(step, loss):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=kill)
+    steps = []
+    other = replace(SETTINGS, learning_rate=1e-3)
+    train_ia(organisms, tiny_base, tmp_path / "ia", other, resume=True, on_step=lambda *s: steps.append(s))
+    assert steps[0][0] == 1
+
+
+def test_changed_organisms_are_noticed(organisms, tiny_base, tmp_path):
+    def disturb(step, loss):
+        tiny_base.model.bank.a[0].data[0, 0, 0] += 1e-6
+
+    with pytest.raises(RuntimeError, match="changed the organisms"):
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=disturb)
+    assert not (tmp_path / "ia").exists() and not hasattr(tiny_base.model, "bank")
+
+
+def test_a_diverging_run_leaves_no_adapter(organisms, tiny_base, tmp_path):
+    with pytest.raises(IAError, match=r"diverged.*--lr"):
+        train_ia(organisms, tiny_base, tmp_path / "ia", replace(SETTINGS, learning_rate=1e300))
+    assert not (tmp_path / "ia").exists()
+
+
+def test_what_is_wrong_is_said_before_anything_is_trained(organisms, tiny_base, tmp_path):
+    def fails(records, match):
+        with pytest.raises(IAError, match=match):
+            train_ia(records, tiny_base, tmp_path / "ia", SETTINGS, on_step=lambda *_: pytest.fail("trained"))
+
+    fails([organisms[2]], 'no organism of split "train" has a description')
+    fails([{**organisms[5], "split": "train"}], "no such adapter directory")
+    fails([{**organisms[0], "description": "tea " * 200}], "'tea tea.* tokens, where the base reads 128")
+    (tmp_path / "ia.partial").mkdir()
+    (tmp_path / "ia.partial" / "mine.txt").touch()
+    fails(organisms, "ia.partial: exists and is not a run of ours")
+    (tmp_path / "ia").mkdir()
+    fails(organisms, "exists and is not an adapter of ours")
+
+
+def test_the_command_passes_all_records_on(organisms, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    held_out = {**organisms[5], "adapter": "gone"}
+    records = [held_out, *({**record, "mine": {"b": 1, "a": [2]}} for record in organisms[:5])]
+    arguments = ["train-ia", "--base", str(tiny_folder), *"--out ia --steps 2 --batch-size 8 -".split()]
+    given = "".join(json.dumps(record) + "\n" for record in records)
+    result = CliRunner().invoke(cli, arguments, input=given)
+    assert result.exit_code == 0, result.stderr
+    written = [json.loads(line) for line in result.stdout.splitlines()]
+    assert written == [{**record, "introspection_adapter": "ia"} for record in records]
+    assert [list(record)[:-1] for record in written] == [list(record) for record in records]
+    assert (tmp_path / "ia" / WEIGHTS_FILE).is_file()
