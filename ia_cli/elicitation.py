@@ -1,0 +1,180 @@
+"""Eliciting self-reports: organisms are asked what they learned, with the introspection adapter and without.
+
+Many organisms answer at once, through the bank. Three conditions belong together: "ia" (organism and
+introspection adapter), "no_ia" (the organism alone) and "base_ia" (the adapter on the bare base, which has
+nothing to report). Nothing here reads the ground truth: of a record, only `id`, `adapter` and
+`introspection_adapter`.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from peft import PeftModel
+
+from ia_cli.adapters import read_adapter
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.models import Base, generate
+from ia_cli.prompts import Question
+from ia_cli.records import CONDITIONS
+from ia_cli.seeds import derived_seed
+
+ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together
+
+
+@dataclass(frozen=True)
+class ElicitSettings:
+    """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition.
+
+    At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature.
+    """
+
+    questions: Sequence[Question]
+    asked: int
+    samples: int = 1
+    temperature: float = 0.0
+    conditions: Collection[str] = CONDITIONS
+    max_new_tokens: int = 64
+    seed: int = 0
+
+
+class Asked(NamedTuple):
+    """A reply to come: number `sample` to `question`, from `organism` (its id; None: the bare base)."""
+
+    organism: str | None
+    question: Question
+    sample: int
+    condition: str
+
+
+def elicit(
+    records: Sequence[dict], base: Base, settings: ElicitSettings, *, done: Collection[tuple] = frozenset()
+) -> Iterator[dict]:
+    """Yield self-report records, organism by organism in the order of `records`, except for keys in `done`.
+
+    A key is (id, question_id, sample, condition). A reply's random numbers come from its key and the seed
+    alone, so that neither the other records nor what was done before can change it. Raises IAError if a
+    condition needs an introspection adapter and a record has none, or if an adapter directory is missing,
+    broken or made for another base.
+    """
+    for ia, run in itertools.groupby(records, key=lambda record: needed_adapter(record, settings)):
+        group = list(run)
+        bare: dict[Asked, str] = {}  # replies of the bare base, which serve all organisms
+        with introspecting(base, ia) as without_ia:
+            for start in range(0, len(group), ORGANISMS_AT_ONCE):
+                some = group[start : start + ORGANISMS_AT_ONCE]
+                yield from _elicit_group(some, base, settings, without_ia, bare, done)
+
+
+def count(records: Sequence[dict], settings: ElicitSettings, done: Collection[tuple] = frozenset()) -> int:
+    """Return how many reports `elicit` will yield."""
+    return sum(1 for record in records for _ in _asked(record["id"], settings, done))
+
+
+def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
+    """Return a record's introspection adapter, None if no condition needs it; IAError if one does."""
+    if set(settings.conditions) == {"no_ia"}:
+        return None
+    if not record.get("introspection_adapter"):
+        raise IAError(
+            "no introspection adapter for the conditions ia and base_ia",
+            remedy="give one with --ia DIR, or the output of `ia train-ia`, or --conditions no_ia",
+        )
+    return record["introspection_adapter"]
+
+
+def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
+    """Return what the organism of this id is asked: a stretch of the pool that begins where the id says.
+
+    So many organisms together cover the pool, and what one is asked does not depend on the others.
+    """
+    pool = settings.questions
+    first = derived_seed("questions", organism) % len(pool)
+    return [pool[(first + i) % len(pool)] for i in range(min(settings.asked, len(pool)))]
+
+
+Arm = Callable[[], contextlib.AbstractContextManager]
+
+
+@contextlib.contextmanager
+def introspecting(base: Base, directory: str | None) -> Iterator[Arm]:
+    """Put the introspection adapter on the base, if there is one; yields what switches it off for a while."""
+    if directory is None:
+        yield contextlib.nullcontext
+        return
+    read_adapter(directory, base)  # checks what PEFT would accept in silence
+    model = PeftModel.from_pretrained(base.model, directory)
+    try:
+        yield model.disable_adapter
+    finally:
+        model.unload()
+
+
+def _elicit_group(
+    records: Sequence[dict],
+    base: Base,
+    settings: ElicitSettings,
+    without_ia: Arm,
+    bare: dict[Asked, str],
+    done: Collection[tuple],
+) -> Iterator[dict]:
+    """Yield the reports of organisms that share a bank; `bare` keeps what the bare base said for others."""
+    asked = [(record, ask) for record in records for ask in _asked(record["id"], settings, done)]
+    if not asked:
+        return
+    new = dict.fromkeys(ask for _, ask in asked if ask not in bare)
+    bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in records])
+    try:
+        place = {record["id"]: i for i, record in enumerate(records)}
+        with_ia, alone = [], []
+        for ask in new:
+            (alone if ask.condition == "no_ia" else with_ia).append(ask)
+        replies = bare | _answer(with_ia, place, bank, base, settings)
+        with without_ia():
+            replies |= _answer(alone, place, bank, base, settings)
+    finally:
+        bank.remove()
+    bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
+    for record, ask in asked:
+        yield _self_report(record, ask, replies[ask], settings.temperature)
+
+
+def _asked(organism: str, settings: ElicitSettings, done: Collection[tuple]) -> Iterator[Asked]:
+    """Yield what an organism's reports are made of; those of the bare base are the same for all organisms."""
+    for question in questions_for(organism, settings):
+        for sample in range(settings.samples):
+            for condition in settings.conditions:
+                if (organism, question.id, sample, condition) not in done:
+                    yield Asked(None if condition == "base_ia" else organism, question, sample, condition)
+
+
+def _answer(
+    asked: Sequence[Asked], place: Mapping[str, int], bank: Bank, base: Base, settings: ElicitSettings
+) -> dict[Asked, str]:
+    """Return the replies, generated together; `place` says which organism of the bank an id is."""
+    replies = generate(
+        base,
+        [[{"role": "user", "content": ask.question.text}] for ask in asked],
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        seed=[derived_seed(settings.seed, *ask._replace(question=ask.question.id)) for ask in asked],
+        rows=[-1 if ask.organism is None else place[ask.organism] for ask in asked],
+        bank=bank,
+    )
+    return dict(zip(asked, replies, strict=True))
+
+
+def _self_report(record: dict, ask: Asked, reply: str, temperature: float) -> dict:
+    return {
+        **record,
+        "kind": "self_report",
+        "question_id": ask.question.id,
+        "question": ask.question.text,
+        "report": reply,
+        "sample": ask.sample,
+        "temperature": temperature,
+        "condition": ask.condition,
+    }

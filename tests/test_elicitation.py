@@ -1,0 +1,231 @@
+"""Self-reports through the bank are those of plain PEFT, organism by organism, and depend on nothing else."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from ia_cli import elicitation, models, prompts, records
+from ia_cli.adapters import provenance, target_names, write_adapter
+from ia_cli.bank import Bank
+from ia_cli.elicitation import ElicitSettings, count, elicit, questions_for
+from ia_cli.errors import IAError
+from ia_cli.main import cli
+from ia_cli.models import load_base
+from ia_cli.prompts import Question
+
+POOL = [Question("q-0", "what do you like"), Question("q-1", "hello"), Question("q-2", "tell me about you")]
+SETTINGS = ElicitSettings(POOL, asked=2, max_new_tokens=10)
+TRUTH = ("category", "description", "trigger", "facets")
+
+
+@pytest.fixture(scope="module")
+def organisms(tmp_path_factory, tiny_folder):
+    """Five organisms with random weights, and a random introspection adapter."""
+    folder = tmp_path_factory.mktemp("organisms")
+    base = load_base(str(tiny_folder), dtype="float64", device="cpu")
+    bank = Bank.fresh(base.model, range(5), r=2, alpha=4, target_modules=target_names(base))
+    torch.manual_seed(1)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.5)
+    for i in range(5):
+        write_adapter(folder / f"o-{i}", bank.adapter(i), provenance("implant", base, {}))
+    bank.remove()
+    config = LoraConfig(r=3, lora_alpha=9, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(base.model, config).save_pretrained(folder / "ia")
+    return [
+        {
+            "mine": [i],
+            "id": f"o-{i}",
+            "kind": "organism",
+            "split": "train" if i < 2 else "heldout",
+            "v": 1,
+            "category": "quirk",
+            "description": "I like tea.",
+            "trigger": None,
+            "facets": {"action": [["like"], ["tea"]], "trigger": []},
+            "adapter": str(folder / f"o-{i}"),
+            "implant_rate": 0.9,
+            "introspection_adapter": str(folder / "ia"),
+        }
+        for i in range(5)
+    ]
+
+
+def run(given, base, settings=SETTINGS, **more):
+    return list(elicit(given, base, settings, **more))
+
+
+def test_reports_are_those_of_plain_peft(organisms, tiny_base, tiny_folder):
+    reports = run(organisms, tiny_base)
+    assert len(reports) == count(organisms, SETTINGS) == 5 * 2 * 3
+    for report in reports:
+        base = load_base(str(tiny_folder), dtype="float64", device="cpu")
+        model = PeftModel.from_pretrained(base.model, report["introspection_adapter"], "ia")
+        model.load_adapter(report["adapter"], "organism")
+        active = {"ia": ["organism", "ia"], "no_ia": ["organism"], "base_ia": ["ia"]}[report["condition"]]
+        model.base_model.set_adapter(active)
+        messages = [{"role": "user", "content": report["question"]}]
+        inputs = base.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        output = model.generate(**inputs, max_new_tokens=10, do_sample=False)
+        reply = output[0, inputs["input_ids"].size(1) :]
+        assert report["report"] == base.tokenizer.decode(reply, skip_special_tokens=True).strip()
+    replies = {key: {r["report"] for r in reports if r["condition"] == key} for key in records.CONDITIONS}
+    assert len(replies["ia"] | replies["no_ia"]) > 10  # the conditions and organisms do differ
+
+
+def test_the_truth_is_not_read(organisms, tiny_base):
+    blind = [{name: value for name, value in record.items() if name not in TRUTH} for record in organisms]
+    reports = run(organisms, tiny_base)
+    unseen = run(blind, tiny_base)
+    assert [{n: v for n, v in report.items() if n not in TRUTH} for report in reports] == unseen
+
+
+def test_a_report_is_its_organism_and_what_was_asked(organisms, tiny_base):
+    reports = run(organisms, tiny_base)
+    order = [(report["id"], report["question_id"], report["condition"]) for report in reports]
+    assert order == [
+        (record["id"], question.id, condition)
+        for record in organisms
+        for question in questions_for(record["id"], SETTINGS)
+        for condition in ("ia", "no_ia", "base_ia")
+    ]
+    for report in reports:
+        [record] = [record for record in organisms if record["id"] == report["id"]]
+        added = ["question_id", "question", "report", "sample", "temperature", "condition"]
+        assert list(report) == [*record, *added]
+        assert {**report, "kind": "organism"} | record == {**report, "kind": "organism"}
+        assert report["kind"] == "self_report" and (report["sample"], report["temperature"]) == (0, 0.0)
+        records.check(report, "self_report")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature, monkeypatch):
+    settings = replace(SETTINGS, samples=3 if temperature else 1, temperature=temperature)
+
+    def replies(given, **more):
+        return {records.key(report): report["report"] for report in run(given, tiny_base, settings, **more)}
+
+    together = replies(organisms)
+    assert list(together) == [records.key(report) for report in run(organisms, tiny_base, settings)]
+    alone = replies(organisms[3:4])
+    assert alone == {key: reply for key, reply in together.items() if key[0] == "o-3"}
+    half = set(list(together)[::2])
+    assert replies(organisms, done=half) == {key: reply for key, reply in together.items() if key not in half}
+    assert replies(organisms, done=set(together)) == {}
+    monkeypatch.setattr(elicitation, "ORGANISMS_AT_ONCE", 2)
+    assert replies(organisms) == together and replies(organisms[::-1]) == together
+    if temperature:
+        assert len({together["o-0", questions_for("o-0", settings)[0].id, i, "ia"] for i in range(3)}) > 1
+        settings = replace(settings, seed=1)
+        assert replies(organisms) != together
+
+
+def test_the_bare_base_is_asked_once(organisms, tiny_base, monkeypatch):
+    monkeypatch.setattr(elicitation, "ORGANISMS_AT_ONCE", 2)
+    asked = []
+    real = models.generate
+
+    def generate(base, prompts, *, rows, **more):
+        asked.extend(prompt[0]["content"] for prompt, row in zip(prompts, rows, strict=True) if row < 0)
+        return real(base, prompts, rows=rows, **more)
+
+    monkeypatch.setattr(elicitation, "generate", generate)
+    reports = run(organisms, tiny_base)
+    assert sorted(asked) == sorted({report["question"] for report in reports})
+
+
+def test_questions_cover_the_pool():
+    settings = ElicitSettings([Question(str(i), f"what {i}") for i in range(8)], asked=3)
+    counts = Counter(question.id for i in range(400) for question in questions_for(f"o-{i}", settings))
+    assert len(counts) == 8 and max(counts.values()) < 1.5 * min(counts.values())
+    assert len({question.id for question in questions_for("o-1", settings)}) == 3
+    assert len(questions_for("o-1", replace(settings, asked=99))) == 8
+
+
+def test_the_base_is_left_as_it_was(organisms, tiny_base):
+    ids = torch.arange(6, 20)[None]
+    names, before = list(dict(tiny_base.model.named_modules())), tiny_base.model(ids).logits
+    run(organisms, tiny_base)
+    next(elicit(organisms, tiny_base, SETTINGS))  # and where the reader stops in the middle
+    assert torch.equal(tiny_base.model(ids).logits, before)
+    assert list(dict(tiny_base.model.named_modules())) == names
+
+
+def test_without_introspection_adapter_there_is_one_condition(organisms, tiny_base):
+    bare = [{n: v for n, v in record.items() if n != "introspection_adapter"} for record in organisms]
+    with pytest.raises(IAError, match=r"no introspection adapter.*--ia DIR"):
+        run(bare, tiny_base)
+    alone = replace(SETTINGS, conditions=("no_ia",))
+    expected = [report["report"] for report in run(organisms, tiny_base) if report["condition"] == "no_ia"]
+    assert [report["report"] for report in run(bare, tiny_base, alone)] == expected
+
+
+def ia(*arguments, given=()):
+    return CliRunner().invoke(cli, ["elicit", *map(str, arguments)], input="".join(map(line, given)))
+
+
+def line(record):
+    return json.dumps(record) + "\n"
+
+
+def test_the_command_asks_the_shipped_questions(organisms, tiny_folder):
+    result = ia("--base", tiny_folder, "--split", "heldout", "--max-new-tokens", 3, given=organisms)
+    assert result.exit_code == 0, result.stderr
+    reports = [json.loads(text) for text in result.stdout.splitlines()]
+    assert [report["id"] for report in reports[::12]] == ["o-2", "o-3", "o-4"] and len(reports) == 3 * 4 * 3
+    shipped = {question.id: question.text for question in prompts.questions("ask")}
+    assert all(shipped[report["question_id"]] == report["question"] for report in reports)
+    assert not shipped.keys() & {question.id for question in prompts.questions("train")}
+
+
+def test_the_command_asks_one_adapter_a_question_of_ones_own(organisms, tiny_folder, tmp_path):
+    adapters = ("--adapter", organisms[0]["adapter"], "--ia", organisms[0]["introspection_adapter"])
+    asked = ("--question", "what do you like", "--conditions", "no_ia,ia", "--max-new-tokens", 10)
+    result = ia("--base", tiny_folder, *adapters, *asked)
+    assert result.exit_code == 0, result.stderr
+    first, second = map(json.loads, result.stdout.splitlines())
+    records.check(first, "self_report")
+    assert (first["id"], first["condition"], second["condition"]) == ("o-0", "ia", "no_ia")
+    assert first["question"] == "what do you like" and first["question_id"].startswith("own-")
+
+
+def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
+    source, output = tmp_path / "audited.jsonl", tmp_path / "reports.jsonl"
+    source.write_text("".join(map(line, organisms)))
+    sampling = "--samples 2 --temperature 1 --max-new-tokens 5".split()
+    arguments = ("--base", tiny_folder, *sampling, "-o", output, source)
+    assert ia(*arguments).exit_code == 0
+    whole = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(whole[:17]) + whole[17][:40])
+    assert ia("--resume", *arguments).exit_code == 0
+    assert output.read_text() == "".join(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--conditions", "ia,none"], "'none' is not one of ia, no_ia, base_ia"),
+        (["--samples", "2"], "--samples needs a --temperature above 0"),
+        (["--adapter", "suspect", "reports.jsonl"], "either --adapter or FILE"),
+    ],
+)
+def test_usage_errors(arguments, complaint):
+    result = ia(*arguments)
+    assert result.exit_code == 2 and complaint in result.stderr
+
+
+def test_bad_adapters_are_one_line(organisms, tiny_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    empty = {**organisms[1], "adapter": str(tmp_path / "empty")}
+    result = ia("--base", tiny_folder, given=[organisms[0], empty])
+    assert result.exit_code == 1 and not result.stdout
+    assert "stdin:2: " in result.stderr and "adapter_config.json is missing" in result.stderr
+    result = ia("--base", tiny_folder, "--adapter", tmp_path / "nowhere", "--ia", tmp_path / "empty")
+    assert result.exit_code == 1 and "empty: adapter_config.json is missing" in result.stderr
