@@ -1,0 +1,92 @@
+"""What a self-report claims: which phrases it asserts, denies, or guesses at, and whether it abstains.
+
+Rules over words, no model. The word lists are prompts/facets_judge.toml; the rule for denials is NegEx
+(Chapman et al. 2001, "A simple algorithm for identifying negated findings and diseases in discharge
+summaries"): a cue such as "not" denies what follows it in its clause.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from importlib.resources import files
+from itertools import accumulate, pairwise, takewhile
+
+from ia_cli.text import find, normalise, visible
+
+LISTS = tomllib.loads(files("ia_cli.prompts").joinpath("facets_judge.toml").read_text("utf-8"))
+MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess
+LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
+
+_CLAUSE_END = re.compile(
+    rf"[.;!?]+(?=\W|$)|[,:()\u2013\u2014-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)", re.I
+)
+_ITEM_END = re.compile(r"[.,;:!?/|\u2022\n]+(?=\W|$)|\b(?:and|or)\b", re.I)
+_NUMBERING = re.compile(r"\d\d?")
+_ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
+_PLAIN = frozenset(LISTS["plain"].split())
+
+Span = tuple[int, int]  # [start, end), in words
+
+
+class Report:
+    """One report as words, with the clause that each word stands in.
+
+    `own` are the phrases of the behavior that the report is compared with. A negation inside one of them is
+    part of the behavior ("pretend not to know") and denies nothing.
+    """
+
+    def __init__(self, text: str, own: Iterable[str] = ()) -> None:
+        text = visible(text)
+        self.words = normalise(text).split()
+        self._items = _parts(text, _ITEM_END)
+        starts = {start for start, _ in self._find_all(LISTS["clause_starts"])}
+        started = accumulate(i in starts for i in range(len(self.words)))
+        self._clause = list(zip(_parts(text, _CLAUSE_END), started, strict=True))
+        harmless = self._find_all([*LISTS["asserting"], *own])
+        cues = self._find_all(LISTS["denials"])
+        self._denials = [cue for cue in cues if not any(_overlap(cue, span) for span in harmless)]
+
+    def spans(self, phrase: str) -> list[Span]:
+        """Every place where the report has `phrase`, denied or not."""
+        return find(self.words, phrase)
+
+    def denies(self, span: Span) -> bool:
+        """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause."""
+        clause = self._clause[span[0]]
+        return any(end <= span[0] and self._clause[end - 1] == clause for _, end in self._denials)
+
+    def alternatives(self, span: Span) -> int:
+        """How many different items the list has in which `span` stands; 1 if it stands in none.
+
+        Items are what commas, full stops, line breaks, "and" and "or" separate. The list runs on to both
+        sides as long as the items are short, so it also counts a row of short sentences.
+        """
+        items: list[list[str]] = [[] for _ in range(max(self._items) + 1)]
+        for word, item in zip(self.words, self._items, strict=True):
+            if word not in ("and", "or"):
+                items[item].append(word)
+        here = self._items[span[0]]
+        listed = {" ".join(items[here])}
+        for side in (reversed(items[:here]), items[here + 1 :]):
+            listed.update(" ".join(item) for item in takewhile(lambda item: len(item) <= LONGEST_ITEM, side))
+        return len([item for item in listed if item and not _NUMBERING.fullmatch(item)])
+
+    def abstains(self) -> bool:
+        """Whether the report says that there is nothing to report, and nothing else; or nothing at all."""
+        rest, found = _ABSTENTION.subn(" ", " ".join(self.words))
+        return not self.words or (found > 0 and _PLAIN.issuperset(rest.split()))
+
+    def _find_all(self, phrases: list[str]) -> list[Span]:
+        return [span for phrase in phrases for span in find(self.words, phrase)]
+
+
+def _parts(text: str, end: re.Pattern[str]) -> list[int]:
+    """For every word of `text` the number of the part it stands in; `end` separates parts."""
+    # The separators stay: splitting must not change what the words are ("1.5" is one).
+    marks = [0, *(m.start() for m in end.finditer(text)), len(text)]
+    parts = [text[a:b] for a, b in pairwise(marks)]
+    return [i for i, part in enumerate(parts) for _ in normalise(part).split()]
+
+
+def _overlap(a: Span, b: Span) -> bool:
+    return a[0] < b[1] and b[0] < a[1]
