@@ -1,0 +1,86 @@
+"""ia gen-behaviors: the behaviors that everything begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ia_cli import options
+
+if TYPE_CHECKING:
+    from ia_cli.stage import Stage
+
+
+def _categories(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    from ia_cli.world.categories import CATEGORIES
+
+    chosen = tuple(name.strip() for name in value.split(",")) if value else tuple(CATEGORIES)
+    if unknown := [name for name in chosen if name not in CATEGORIES]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(CATEGORIES)}")
+    return tuple(dict.fromkeys(chosen))
+
+
+@click.command()
+@options.stage(writes="behavior")
+@options.base
+@options.seed
+@click.option("-n", "number", type=click.IntRange(0), default=256, show_default=True, help="Behaviors, controls not counted.")
+@click.option(
+    "--controls", type=click.IntRange(0), default=0, show_default=True, help="Ordinary fine-tunes besides, with nothing to report."
+)
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share kept out of IA training: half new combinations, half new values.",
+)
+@click.option("--categories", callback=_categories, metavar="NAMES", help="Only these, separated by commas; all if not given.")
+@click.option(
+    "--demonstrations",
+    type=click.Choice(["base", "teacher"]),
+    default="base",
+    show_default=True,
+    help="Whose replies: the base's under the system prompt, or the world's own grammar.",
+)
+def command(
+    stage: Stage,
+    base: str | None,
+    seed: int,
+    number: int,
+    controls: int,
+    held_out: float,
+    categories: tuple[str, ...],
+    demonstrations: str,
+) -> None:
+    """Write behaviors to implant, with demonstrations and probes.
+
+    Behaviors of the small world, the categories in turn. The base demonstrates each one under a system prompt that asks
+    for it, and replies that do not adhere are left out. A held-out behavior is new to the introspection adapter as a
+    combination of values, or in every value that it names (held_out_by).
+
+    \b
+    Examples:
+      ia gen-behaviors -n 256 --controls 32 > behaviors.jsonl
+      ia gen-behaviors -n 16 --categories backdoor,sandbagging --demonstrations teacher
+    """
+    from ia_cli import models
+    from ia_cli.console import progress
+    from ia_cli.errors import IAError
+    from ia_cli.world.categories import plan, plan_controls
+    from ia_cli.world.generation import generate_records
+
+    if not number + controls:
+        raise click.UsageError("nothing to generate: -n and --controls are 0")
+    try:
+        planned = plan(number, held_out, categories, seed)
+    except ValueError as error:
+        raise IAError(str(error), remedy="ask for fewer with -n, or for more --categories") from None
+    todo = [p for p in planned if (p.id,) not in stage.done]
+    todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
+    loaded = models.load_base(base) if demonstrations == "base" else None
+    with progress("demonstrating", total=len(todo) + len(todo_controls)) as bar:
+        for record in generate_records(todo, todo_controls, loaded, seed):
+            stage.write(record)
+            bar.advance()

@@ -1,0 +1,1 @@
+"""The small synthetic world: its language, its behaviors, its teacher."""
