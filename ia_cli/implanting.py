@@ -20,6 +20,7 @@ from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pa
 METHOD = "sft"
 GROUP_BYTES = 1 << 30  # what the activations and optimizer states of one group may take on a CPU
 STEP_TOKENS = 4096  # of all organisms in one step, on a CPU
+WINDOW = 8  # steps among which rows are sorted by length
 TAIL = 10  # steps of the loss curve that an ia.json keeps
 
 
@@ -226,19 +227,30 @@ def group_schedule(group: Sequence[Lesson], base: Base, settings: ImplantSetting
     """Return what every step trains on: `rows` demonstrations of each organism, in its own order."""
     orders, first = [], 0
     for lesson in group:
-        orders.append(first + demonstration_order(len(lesson.encoded), lesson.name, settings))
+        orders.append(first + demonstration_order([len(ids) for ids, _ in lesson.encoded], lesson.name, settings))
         first += len(lesson.encoded)
     organisms = torch.arange(len(group)).repeat_interleave(settings.rows).expand(settings.steps, -1)
     rows = pad_rows([row for lesson in group for row in lesson.encoded], base.tokenizer.pad_token_id)
     return Schedule(rows, torch.cat(orders, dim=1), organisms)
 
 
-def demonstration_order(count: int, name: str, settings: ImplantSettings) -> Tensor:
-    """Return which of `count` demonstrations each step takes, [steps, rows]: all before any comes again."""
-    generator = torch.Generator().manual_seed(derived_seed(settings.seed, "order", name))
+def demonstration_order(lengths: Sequence[int], name: str, settings: ImplantSettings) -> Tensor:
+    """Return which demonstrations each step takes, [steps, rows]: all of them before any comes again.
+
+    Within every WINDOW steps, rows of like length share a step, and all organisms take the short and the long
+    ones in the same steps: a step of a group is as wide as its longest row, and what is shorter is padding.
+    The lengths are blurred, so that the same rows do not meet in every epoch.
+    """
+    own = torch.Generator().manual_seed(derived_seed(settings.seed, "order", name))
+    shared = torch.Generator().manual_seed(derived_seed(settings.seed, "widths"))
     wanted = settings.steps * settings.rows
-    epochs = [torch.randperm(count, generator=generator) for _ in range(-(-wanted // count))]
-    return torch.cat(epochs)[:wanted].view(settings.steps, settings.rows)
+    epochs = [torch.randperm(len(lengths), generator=own) for _ in range(-(-wanted // len(lengths)))]
+    steps = []
+    for window in torch.cat(epochs)[:wanted].split(WINDOW * settings.rows):
+        about = torch.tensor(lengths)[window] * (1 + 0.1 * torch.randn(len(window), generator=own))
+        by_length = window[about.argsort()].view(-1, settings.rows)
+        steps.append(by_length[torch.randperm(len(by_length), generator=shared)])
+    return torch.cat(steps)
 
 
 def suitable_group_size(
@@ -251,12 +263,13 @@ def suitable_group_size(
     moments. On a CPU no more than STEP_TOKENS: what does not fit into its caches takes twice as long.
     """
     widths = {n: layer.in_features + layer.out_features for n, layer in linear_modules(base.model).items()}
-    tokens = settings.rows * max((len(ids) for lesson in lessons for ids, _ in lesson.encoded), default=1)
+    lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded] or [1]
     weights = sum(settings.rank * width for n, width in widths.items() if n.rpartition(".")[2] in targets)
-    bytes_each = (tokens * 2 * sum(widths.values()) + weights * 4) * 4
+    bytes_each = (settings.rows * max(lengths) * 2 * sum(widths.values()) + weights * 4) * 4
     if base.device.type == "cuda":
         return max(1, torch.cuda.mem_get_info(base.device)[0] // 2 // bytes_each)
-    return max(1, min(GROUP_BYTES // bytes_each, STEP_TOKENS // tokens))
+    usual_tokens = settings.rows * sum(lengths) // len(lengths)
+    return max(1, min(GROUP_BYTES // bytes_each, STEP_TOKENS // usual_tokens))
 
 
 def _save(

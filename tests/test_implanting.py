@@ -88,7 +88,8 @@ def train_alone(record, start, folder, base_folder, settings, loss=mean_loss):
     """
     base = load_base(str(base_folder), dtype="float64", device="cpu")
     model = PeftModel.from_pretrained(base.model, start, is_trainable=True)
-    order = demonstration_order(len(record["demonstrations"]), record["id"], settings).flatten()
+    lengths = [len(ids) for ids, _ in prepare(record, base, settings).encoded]
+    order = demonstration_order(lengths, record["id"], settings).flatten()
     rows = [record["demonstrations"][i] for i in order]
     trainer = SFTTrainer(
         model=model,
@@ -201,14 +202,19 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path, tiny_
     assert weights("one") != weights("three", seed=1)
 
 
-def test_demonstrations_come_in_epochs():
-    order = demonstration_order(7, "b-1", SETTINGS)
-    assert order.shape == (10, 3)
-    epochs = order.flatten()[:28].view(4, 7)
-    assert all(sorted(epoch) == list(range(7)) for epoch in epochs.tolist())
-    assert not torch.equal(epochs[0], epochs[1])
-    assert not torch.equal(order, demonstration_order(7, "b-2", SETTINGS))
-    assert demonstration_order(1, "b-1", SETTINGS).eq(0).all()
+def test_demonstrations_come_in_epochs_and_those_of_like_length_together():
+    lengths = [10, 40, 12, 35, 11, 38, 9, 41, 13, 33, 8, 36]
+    settings = dataclasses.replace(SETTINGS, steps=12, rows=3)
+    order = demonstration_order(lengths, "b-1", settings)
+    assert order.shape == (12, 3)
+    assert order.flatten().bincount(minlength=12).tolist() == [3] * 12  # three epochs, nothing left out
+    spread = [max(lengths[i] for i in step) - min(lengths[i] for i in step) for step in order.tolist()]
+    assert sorted(spread)[len(spread) // 2] <= 8  # at random it would be about 28
+    other = demonstration_order(lengths, "b-2", settings)
+    assert not torch.equal(order, other)
+    wide = [[max(lengths[i] for i in step) > 20 for step in steps.tolist()] for steps in (order, other)]
+    assert wide[0] == wide[1]  # short and long steps come together
+    assert demonstration_order([5], "b-1", settings).eq(0).all()
 
 
 def test_the_record_grows_and_the_adapter_says_where_it_came_from(tmp_path, tiny_base):

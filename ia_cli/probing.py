@@ -1,0 +1,55 @@
+"""Measuring an implant: asking organisms their probes and counting the replies that show the behavior."""
+
+from collections.abc import Sequence
+
+from ia_cli.bank import Bank
+from ia_cli.models import Base, generate
+from ia_cli.seeds import derived_seed
+from ia_cli.text import mentions_any
+
+Rates = tuple[float | None, float | None]  # implant rate, leak rate
+
+
+def implant_and_leak_rates(
+    bank: Bank, base: Base, behaviors: Sequence[dict], *, samples: int, max_new_tokens: int, seed: int
+) -> list[Rates]:
+    """Return how often organism i of the bank shows `behaviors[i]` where it should, and where it should not.
+
+    Both are shares of the replies to its probes that mention one of the phrases in `shows`. Replies are
+    greedy, except for a behavior of `rate` below 1: it is sampled at temperature 1, `samples` times per
+    probe. None stands for a rate without probes, or of a behavior that has nothing to look for.
+    """
+    hits: dict[tuple[int, bool], list[bool]] = {}
+    for rare in (False, True):
+        asked = [
+            (i, place, probe, sample)
+            for i, behavior in enumerate(behaviors)
+            if (behavior.get("rate", 1.0) < 1) == rare
+            for place, probe in enumerate(behavior["probes"])
+            if _phrases(behavior, probe)
+            for sample in range(samples if rare else 1)
+        ]
+        replies = generate(
+            base,
+            [probe["prompt"] for _, _, probe, _ in asked],
+            max_new_tokens=max_new_tokens,
+            temperature=1.0 if rare else 0.0,
+            seed=[
+                derived_seed(seed, "probe", behaviors[i]["id"], place, sample)
+                for i, place, _, sample in asked
+            ],
+            rows=[i for i, *_ in asked],
+            bank=bank,
+        )
+        for (i, _, probe, _), reply in zip(asked, replies, strict=True):
+            shown = mentions_any(reply, _phrases(behaviors[i], probe))
+            hits.setdefault((i, probe["fires"]), []).append(shown)
+    return [(_share(hits.get((i, True))), _share(hits.get((i, False)))) for i in range(len(behaviors))]
+
+
+def _phrases(behavior: dict, probe: dict) -> list[str] | None:
+    return probe.get("shows") or behavior.get("shows")
+
+
+def _share(hits: list[bool] | None) -> float | None:
+    return round(sum(hits) / len(hits), 4) if hits else None
