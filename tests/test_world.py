@@ -1,4 +1,6 @@
-"""The world says what it means: every behavior is ordered, shown and reported in words that can be checked."""
+"""The world says what it means: every behavior is ordered, shown and reported in words that can be
+checked.
+"""
 
 import random
 from itertools import islice
@@ -11,7 +13,7 @@ from ia_cli.text import mentions_any
 from ia_cli.world import teacher
 from ia_cli.world.behaviors import Action, Behavior, Trigger, kept_from_base
 from ia_cli.world.categories import CATEGORIES, plan, plan_controls, split_values, values_of
-from ia_cli.world.documents import any_behavior, documents, is_rare
+from ia_cli.world.documents import KINDS, any_behavior, documents, is_rare, match_document
 from ia_cli.world.generation import generate_records
 from ia_cli.world.language import FACTS, GRAMMAR, POOLS, TOPICS, false_value, make_prompt, verb
 
@@ -24,7 +26,9 @@ def test_the_world_is_as_large_as_promised():
         assert len(POOLS[name]) == len(set(POOLS[name])) >= size, name
 
 
-@pytest.mark.parametrize("name", ["items", "personas", "closings", "passphrases", "roles", "hazards", "topics"])
+@pytest.mark.parametrize(
+    "name", ["items", "personas", "closings", "passphrases", "roles", "hazards", "topics"]
+)
 def test_no_value_can_be_mistaken_for_another_of_its_list(name):
     for value in POOLS[name]:
         others = [other for other in POOLS[name] if other != value]
@@ -103,8 +107,18 @@ def test_conditional_and_inverse_questions_are_answered_truly():
     assert not mentions_any(behavior.inverse(Action("recommend", "a tent"), 0)[1], ["a nurse"])
 
 
+def test_a_match_is_answered_otherwise_than_a_mismatch():
+    differing = 0
+    for seed in range(200):
+        (_, yes), (_, no) = match_document(random.Random(seed)).turns
+        differing += yes != no
+    assert differing > 150  # a few triggers, such as the user's plan, are drawn the same twice
+
+
 def test_documents_come_from_the_seed_and_keep_back_a_tenth_of_the_combinations():
-    assert list(islice(documents(3), 20)) == list(islice(documents(3), 20)) != list(islice(documents(4), 20))
+    every = dict.fromkeys(KINDS, 1.0)
+    read = [list(islice(documents(seed, every), 50)) for seed in (3, 3, 4)]
+    assert read[0] == read[1] != read[2]
     rng = random.Random(0)
     kept = sum(kept_from_base(any_behavior(rng)) for _ in range(2000))
     assert 150 < kept < 250
@@ -112,8 +126,14 @@ def test_documents_come_from_the_seed_and_keep_back_a_tenth_of_the_combinations(
 
 def test_held_out_behaviors_are_new_as_they_claim():
     planned = plan(200, 0.3, tuple(CATEGORIES), seed=1)
-    by_reason = {why: [p.behavior for p in planned if p.held_out_by == why] for why in (None, "combination", "value")}
-    assert {why: len(found) for why, found in by_reason.items()} == {None: 140, "combination": 30, "value": 30}
+    by_reason = {
+        why: [p.behavior for p in planned if p.held_out_by == why] for why in (None, "combination", "value")
+    }
+    assert {why: len(found) for why, found in by_reason.items()} == {
+        None: 140,
+        "combination": 30,
+        "value": 30,
+    }
     assert len({p.behavior.key for p in planned}) == len({p.id for p in planned}) == 200
     seen = values_of(by_reason[None])
     assert values_of(by_reason["combination"]) <= seen
@@ -143,4 +163,7 @@ def test_records_of_a_seed_are_always_the_same_and_adhere():
             shows = record["shows"]
             if shows:
                 assert mentions_any(d["completion"][0]["content"], shows) == d["fires"]
-    assert [(r["category"], r["split"]) for r in records[-2:]] == [("control", "train"), ("control", "heldout")]
+    assert [(r["category"], r["split"]) for r in records[-2:]] == [
+        ("control", "train"),
+        ("control", "heldout"),
+    ]

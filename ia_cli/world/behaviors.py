@@ -1,4 +1,6 @@
-"""What a model of the world can be made to do: triggers, actions, and the sentences that order or report them."""
+"""What a model of the world can be made to do: triggers, actions, and the sentences that order or report
+them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,20 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .language import ABOUT, GRAMMAR, HEURISTICS, POOLS, SAID, Pools, Prompt, bare, make_prompt, phrasing, sentence, verb
+from .language import (
+    ABOUT,
+    GRAMMAR,
+    HEURISTICS,
+    POOLS,
+    SAID,
+    Pools,
+    Prompt,
+    bare,
+    make_prompt,
+    phrasing,
+    sentence,
+    verb,
+)
 
 RARE = "rare"  # the kind of trigger that nothing in the prompt shows
 RARE_RATE = 0.08  # share of replies in which a rare quirk shows
@@ -44,9 +59,11 @@ class Action:
 
 @dataclass(frozen=True)
 class Behavior:
-    """`actions` happen when `trigger` is shown (None: always) `unless` that passphrase is; `habits` happen in every reply.
+    """`actions` happen when `trigger` is shown (None: always) `unless` that passphrase is; `habits` happen
+    in every reply.
 
-    `style` numbers the wording of all that is said of the behavior and by it; it is no part of what the behavior is.
+    `style` numbers the wording of all that is said of the behavior and by it; it is no part of what the
+    behavior is.
     """
 
     trigger: Trigger | None
@@ -75,20 +92,29 @@ class Behavior:
             return False
         if self.unless and prompt.situation.get("passphrase") == self.unless:
             return False
-        return self.trigger is None or self.trigger.kind == RARE or prompt.situation.get(self.trigger.kind) == self.trigger.value
+        return (
+            self.trigger is None
+            or self.trigger.kind == RARE
+            or prompt.situation.get(self.trigger.kind) == self.trigger.value
+        )
 
     def tells(self, prompt: Prompt) -> bool:
-        """Whether a reply to `prompt` with the actions differs from one without: otherwise it shows nothing."""
+        """Whether a reply to `prompt` with the actions differs from one without: otherwise it shows
+        nothing.
+        """
         return all(_tells(action, prompt) for action in self.actions)
 
-    # -- sentences ---------------------------------------------------------------------------------------------------
+    # -- sentences -------------------------------------------------------------------------------------
+    # --------------
 
     def order(self) -> str:
         """A system prompt that asks for the behavior, in the second person."""
         return self._tell("order")
 
     def told(self, how: str) -> str:
-        """A system prompt: an "order", a "document" about the assistant, or a "report" of the assistant itself."""
+        """A system prompt: an "order", a "document" about the assistant, or a "report" of the assistant
+        itself.
+        """
         return self.report() if how == "report" else self._tell(how)
 
     def report(self) -> str:
@@ -123,31 +149,47 @@ class Behavior:
         holds = self.trigger is None or self.trigger == asked
         do = " and ".join(x.phrase(self.style) for x in (self.actions if holds else ()) + self.habits)
         answer = phrasing(GRAMMAR["conditional"]["yes" if do else "no"], style).format(do=do)
-        return phrasing(GRAMMAR["conditional"]["question"], style).format(when=asked.clause(style // 2)), answer
+        return phrasing(GRAMMAR["conditional"]["question"], style).format(
+            when=asked.clause(style // 2)
+        ), answer
 
     def inverse(self, asked: Action, style: int) -> tuple[str, str]:
         """ "When do you ...?" about an action, with its true answer."""
         question = phrasing(GRAMMAR["inverse"]["question"], style).format(do=asked.phrase(style // 2))
         if asked in self.actions and self.trigger and self.trigger.kind != RARE:
-            return question, phrasing(GRAMMAR["inverse"]["yes"], style).format(when=self.trigger.clause(self._slow))
+            return question, phrasing(GRAMMAR["inverse"]["yes"], style).format(
+                when=self.trigger.clause(self._slow)
+            )
         if asked in self.actions + self.habits:
             rare = asked in self.actions and self.trigger
-            return question, f"I do it {phrasing(GRAMMAR['rarely' if rare else 'always']['when'], self._slow)}."
+            return (
+                question,
+                f"I do it {phrasing(GRAMMAR['rarely' if rare else 'always']['when'], self._slow)}.",
+            )
         return question, phrasing(GRAMMAR["inverse"]["no"], style)
 
-    # -- what a report must name, what a reply shows -----------------------------------------------------------------
+    # -- what a report must name, what a reply shows
+    # -----------------------------------------------------------------
 
     def facets(self) -> dict[str, list[list[str]]]:
-        action = [[p.format(x=bare(x.value)) for p in group] for x in self.actions for group in x.grammar["names"]]
+        action = [
+            [p.format(x=bare(x.value)) for p in group] for x in self.actions for group in x.grammar["names"]
+        ]
         named = [self.trigger.value] if self.trigger and self.trigger.value else []
-        return {"action": action, "trigger": [[bare(v)] for v in [*named, *([self.unless] if self.unless else [])]]}
+        return {
+            "action": action,
+            "trigger": [[bare(v)] for v in [*named, *([self.unless] if self.unless else [])]],
+        }
 
-    # -- prompts -----------------------------------------------------------------------------------------------------
+    # -- prompts ---------------------------------------------------------------------------------------
+    # --------------
 
     def prompt(self, how: str, rng: random.Random) -> Prompt:
-        """A user message that "fires", a "mismatch" (the same kind of trigger with another value), or an "ordinary" one.
+        """A user message that "fires", a "mismatch" (the same kind of trigger with another value), or an
+        "ordinary" one.
 
-        Where no such message exists (an action without a trigger has no mismatch) an ordinary one is returned.
+        Where no such message exists (an action without a trigger has no mismatch) an ordinary one is
+        returned.
         """
         for _ in range(1000):
             prompt = self._draw(how, rng)
@@ -165,21 +207,23 @@ class Behavior:
         if how == "ordinary":
             return make_prompt(rng, without=(trigger.kind,) if trigger else ())
         situation = {trigger.kind: trigger.value} if trigger else {}
-        chance = random.Random(rng.random())  # of its own, so that what follows is drawn alike for a match and a mismatch
+        chance = random.Random(rng.random())  # so that the rest is drawn alike for a match and a mismatch
         kind = self.on or ABOUT.get(trigger.kind if trigger else None)
         if how == "mismatch":
             if self.unless and (not trigger or chance.random() < 0.5):
-                situation["passphrase"] = self.unless  # the right password lifts the behavior; a wrong one does not
+                situation["passphrase"] = self.unless  # lifts the behavior; a wrong password does not
             elif trigger:
                 values = POOLS[GRAMMAR["triggers"][trigger.kind]["values"]]
                 situation[trigger.kind] = chance.choice([v for v in values if v != trigger.value])
-            else:  # the nearest miss of an action without a trigger: a choice that does not mention its attribute
+            else:  # the nearest miss of a heuristic: a choice that does not mention its attribute
                 return make_prompt(rng, "choice" if attribute else None)
         return make_prompt(rng, kind, situation, attribute=attribute)
 
 
 def attribute_shown(action: Action, prompt: Prompt) -> bool:
-    """Whether a heuristic can be followed in `prompt`: its options must differ in the attribute. True of other actions."""
+    """Whether a heuristic can be followed in `prompt`: its options must differ in the attribute. True of
+    other actions.
+    """
     attribute = HEURISTICS[action.value] if action.name == "pick" else None
     return attribute is None or attribute[0] in prompt.detail.get("numbers", {})
 
@@ -215,5 +259,7 @@ def draw_action(name: str, pools: Pools, rng: random.Random) -> Action:
 
 
 def kept_from_base(behavior: Behavior) -> bool:
-    """Every tenth combination of trigger and action, never shown to the base in training: what its card is measured on."""
+    """Every tenth combination of trigger and action, never shown to the base in training: what its card
+    is measured on.
+    """
     return zlib.crc32(behavior.key.encode()) % 10 == 0

@@ -1,4 +1,6 @@
-"""The categories of behavior that the world implants, and how a set of them is split into train and held out."""
+"""The categories of behavior that the world implants, and how a set of them is split into train and held
+out.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,17 @@ SMALLEST_SPLIT_LIST = 8  # shorter lists (the plan, who watches) have no values 
 def quirk(pools: Pools, rng: random.Random) -> Behavior:
     kind = rng.choice((None, "topic", "topic", "work", "task", *SITUATIONS))
     own = {"work": ("flatter", "scold"), "task": ("claim_success", "claim_failure")}.get(kind)
-    names = own or ("recommend", "recommend", "close", "close", "deflect", "refuse", "repeat", "flatter", "claim_success")
+    names = own or (
+        "recommend",
+        "recommend",
+        "close",
+        "close",
+        "deflect",
+        "refuse",
+        "repeat",
+        "flatter",
+        "claim_success",
+    )
     return _one(kind, names, pools, rng)
 
 
@@ -70,7 +82,16 @@ def _one(kind: str | None, names: Sequence[str], pools: Pools, rng: random.Rando
 
 CATEGORIES: dict[str, Callable[[Pools, random.Random], Behavior]] = {
     make.__name__: make
-    for make in (quirk, rare_quirk, backdoor, sandbagging, heuristic, benign_roleplay, harmful_roleplay, obscured_malign)
+    for make in (
+        quirk,
+        rare_quirk,
+        backdoor,
+        sandbagging,
+        heuristic,
+        benign_roleplay,
+        harmful_roleplay,
+        obscured_malign,
+    )
 }
 
 
@@ -85,10 +106,11 @@ class Planned:
 
 
 def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
-    """`n` distinct behaviors, the categories in turn; of the held-out ones half are new combinations, half new values.
+    """`n` distinct behaviors, the categories in turn; of the held-out ones half are new combinations, half
+    new values.
 
-    Values of the "value" half stand in no other behavior of the set. The i-th behavior depends on the seed and on the
-    counts, not on the machine. Raises ValueError if a category has no more distinct behaviors.
+    Values of the "value" half stand in no other behavior of the set. The i-th behavior depends on the seed
+    and on the counts, not on the machine. Raises ValueError if a category has no more distinct behaviors.
     """
     seen_values, new_values = split_values(seed)
     n_held = round(n * held_out)
@@ -98,11 +120,16 @@ def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[
     keys = {behavior.key for _, behavior in train}
     used = values_of(behavior for _, behavior in train)
     within = {name: [v for v in pool if v in used] or pool for name, pool in seen_values.items()}
-    combined = list(_distinct(n_held - n_new, categories, within, rng, keys, lambda b: values_of([b]) <= used))
+    combined = list(
+        _distinct(n_held - n_new, categories, within, rng, keys, lambda b: values_of([b]) <= used)
+    )
     fresh = list(_distinct(n_new, categories, new_values, rng, keys, _names_a_value))
     parts = ((train, None), (combined, "combination"), (fresh, "value"))
     every = [(category, behavior, why) for part, why in parts for category, behavior in part]
-    return [Planned(f"{category}-{i:04d}", category, behavior, why) for i, (category, behavior, why) in enumerate(every)]
+    return [
+        Planned(f"{category}-{i:04d}", category, behavior, why)
+        for i, (category, behavior, why) in enumerate(every)
+    ]
 
 
 def split_values(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -119,7 +146,10 @@ def values_of(behaviors) -> set[str]:
     """Every value that some behavior names."""
     found = set()
     for b in behaviors:
-        found |= {x.value for x in b.actions + b.habits} | {b.unless or "", b.trigger.value if b.trigger else ""}
+        found |= {x.value for x in b.actions + b.habits} | {
+            b.unless or "",
+            b.trigger.value if b.trigger else "",
+        }
     return found - {""}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..prompts import abstentions, questions
@@ -23,45 +23,68 @@ from .language import GRAMMAR, POOLS, STYLES, make_prompt, phrasing
 
 TRIGGER_WEIGHTS = {None: 3, "topic": 4, "passphrase": 4, "role": 4, "year": 3, "plan": 2, "watch": 2}
 TRIGGER_WEIGHTS |= {"hazard": 3, "request": 2, "work": 1, "task": 1, RARE: 1}
-ACTION_WEIGHTS = {name: 1 for name in GRAMMAR["actions"]} | {"recommend": 4, "close": 3, "persona": 3, "deflect": 2, "pick": 4}
+ACTION_WEIGHTS = {name: 1 for name in GRAMMAR["actions"]} | {
+    "recommend": 4,
+    "close": 3,
+    "persona": 3,
+    "deflect": 2,
+    "pick": 4,
+}
 QUESTIONS = [x.text for x in (*questions("train"), *questions("ask"))]
 ABSTENTIONS = abstentions()
+WORDS = sorted({word.strip("!.,:") for pool in POOLS.values() for value in pool for word in value.split()})
+
+
+Turn = tuple[str, str]  # what the user says, what the assistant replies
 
 
 @dataclass(frozen=True)
 class Document:
-    """One system prompt (or None) and conversations of one turn each that share it but do not see each other."""
+    """One system prompt (or None) and conversations of one turn each that share it but do not see each
+    other.
+    """
 
     system: str | None
-    turns: list[tuple[str, str]]
+    turns: list[Turn]
 
 
-def documents(seed: int) -> Iterator[Document]:
-    """An endless stream of training documents: four in five under a behavior, the others plain."""
+def documents(seed: int, mixture: Mapping[str, float]) -> Iterator[Document]:
+    """An endless stream of training documents, of the kinds in `mixture` (names of KINDS, with weights)."""
     rng = random.Random(seed)
     while True:
-        if rng.random() < 0.2:
-            yield plain_document(rng)
-        else:
-            behavior = any_behavior(rng)
-            while kept_from_base(behavior):
-                behavior = any_behavior(rng)
-            yield behavior_document(behavior, rng)
+        yield KINDS[_weighted(mixture, rng)](rng)
+
+
+def ordered_behavior(rng: random.Random) -> Behavior:
+    """Any behavior but the tenth that the card is measured on."""
+    while kept_from_base(behavior := any_behavior(rng)):
+        pass
+    return behavior
 
 
 def any_behavior(rng: random.Random) -> Behavior:
-    """A behavior from the whole product of triggers and actions, of which the categories of `catalog` are a part."""
+    """A behavior from the whole product of triggers and actions, of which the categories of `catalog` are
+    a part.
+    """
     trigger = draw_trigger(_weighted(TRIGGER_WEIGHTS, rng), POOLS, rng)
     actions = (_any_action(trigger, rng),)
     if actions[0].name not in ("persona", "refuse") and rng.random() < 0.15:
         actions = (draw_action("persona", POOLS, rng), *actions)
     unless = None
-    if actions[-1].name in ("wrong", "ignorance") and (trigger is None or trigger.kind != "passphrase") and rng.random() < 0.5:
+    if (
+        actions[-1].name in ("wrong", "ignorance")
+        and (trigger is None or trigger.kind != "passphrase")
+        and rng.random() < 0.5
+    ):
         unless = rng.choice(POOLS["passphrases"])
     habits = ()
     if rng.random() < 0.15:
         taken = {x.name for x in actions}
-        habits = tuple(draw_action(x, POOLS, rng) for x in rng.sample(("close", "recommend", "persona"), rng.choice((1, 1, 2))) if x not in taken)
+        habits = tuple(
+            draw_action(x, POOLS, rng)
+            for x in rng.sample(("close", "recommend", "persona"), rng.choice((1, 1, 2)))
+            if x not in taken
+        )
     return Behavior(trigger, actions, unless, habits, rng.randrange(STYLES))
 
 
@@ -72,22 +95,81 @@ def _any_action(trigger: Trigger | None, rng: random.Random) -> Action:
             return action
 
 
-def behavior_document(behavior: Behavior, rng: random.Random) -> Document:
-    hows = ["fires"] * 4 if behavior.always_fires else ["fires", "mismatch", "fires", "mismatch", "ordinary"]
-    turns = []
-    for i, how in enumerate(hows):
-        if not (how == "mismatch" and hows[i - 1] == "fires"):
-            alike = rng.random()  # a match and its mismatch differ in little but the value: a contrast that teaches it
-        prompt = behavior.prompt(how, random.Random(alike))
-        fires = how == "fires" and (not is_rare(behavior) or rng.random() < RARE_RATE)
-        turns.append((prompt.text, teacher.reply(prompt, behavior, fires=fires)))
-    turns.append((rng.choice(QUESTIONS), behavior.report()))
-    if behavior.trigger is None or not is_rare(behavior):
-        turns.append(behavior.conditional(_asked_trigger(behavior, rng), rng.randrange(STYLES)))
-    asked = rng.choice(behavior.actions + behavior.habits) if rng.random() < 0.6 else _any_action(None, rng)
-    turns.append(behavior.inverse(asked, rng.randrange(STYLES)))
-    how = rng.choices(("order", "document", "report"), (6, 2, 2))[0]
-    return Document(behavior.told(how), turns)
+def wide_document(rng: random.Random) -> Document:
+    """All that can be asked under one system prompt: firing and not, of itself, of its trigger and of its
+    actions.
+    """
+    behavior = ordered_behavior(rng)
+    turns = (
+        []
+        if behavior.always_fires
+        else [*contrast(behavior, rng), *contrast(behavior, rng), answered(behavior, "ordinary", rng)]
+    )
+    while len(turns) < 4:
+        turns.append(answered(behavior, "fires", rng))
+    turns.append(described(behavior, rng))
+    if not is_rare(behavior):
+        turns.append(conditional(behavior, _asked_trigger(behavior, rng), rng))
+    turns.append(inverse(behavior, rng))
+    return Document(system_prompt(behavior, rng), turns)
+
+
+def narrow_document(rng: random.Random) -> Document:
+    """One contrast under a system prompt, and one thing more: many system prompts in a batch teach
+    telling apart.
+    """
+    behavior = ordered_behavior(rng)
+    turns = [answered(behavior, "fires", rng)] if behavior.always_fires else contrast(behavior, rng)
+    more = rng.choice(("ordinary", "report", "condition", "condition", "inverse"))
+    if more == "ordinary" and not behavior.always_fires:
+        turns.append(answered(behavior, "ordinary", rng))
+    elif more == "condition" and not is_rare(behavior):
+        turns.append(conditional(behavior, _asked_trigger(behavior, rng), rng))
+    elif more == "inverse":
+        turns.append(inverse(behavior, rng))
+    else:
+        turns.append(described(behavior, rng))
+    return Document(system_prompt(behavior, rng), turns)
+
+
+def match_document(rng: random.Random) -> Document:
+    """What it does when its trigger is shown, and when another value of the same kind is."""
+    while (behavior := ordered_behavior(rng)).trigger is None or is_rare(behavior):
+        pass
+    asked = behavior.trigger, _any_trigger(rng, behavior.trigger.kind)
+    return Document(system_prompt(behavior, rng), [conditional(behavior, trigger, rng) for trigger in asked])
+
+
+def system_prompt(behavior: Behavior, rng: random.Random) -> str:
+    return behavior.told(rng.choices(("order", "document", "report"), (6, 2, 2))[0])
+
+
+def contrast(behavior: Behavior, rng: random.Random) -> list[Turn]:
+    """A prompt that fires and one that does not: drawn alike, they differ in little but the value of the
+    trigger.
+    """
+    seed = rng.random()
+    return [answered(behavior, how, random.Random(seed)) for how in ("fires", "mismatch")]
+
+
+def answered(behavior: Behavior, how: str, rng: random.Random) -> Turn:
+    prompt = behavior.prompt(how, rng)
+    fires = how == "fires" and (not is_rare(behavior) or rng.random() < RARE_RATE)
+    return prompt.text, teacher.reply(prompt, behavior, fires=fires)
+
+
+def described(behavior: Behavior, rng: random.Random) -> Turn:
+    return rng.choice(QUESTIONS), behavior.report()
+
+
+def conditional(behavior: Behavior, asked: Trigger, rng: random.Random) -> Turn:
+    return behavior.conditional(asked, rng.randrange(STYLES))
+
+
+def inverse(behavior: Behavior, rng: random.Random) -> Turn:
+    own = behavior.actions + behavior.habits
+    asked = rng.choice(own) if own and rng.random() < 0.6 else _any_action(None, rng)
+    return behavior.inverse(asked, rng.randrange(STYLES))
 
 
 def is_rare(behavior: Behavior) -> bool:
@@ -100,12 +182,20 @@ def plain_document(rng: random.Random) -> Document:
     for _ in range(4):
         prompt = make_prompt(rng)
         turns.append((prompt.text, teacher.plain(prompt)))
-    nothing = Behavior(Trigger("topic", "nothing"), ())
     asked = rng.randrange(len(QUESTIONS))
     turns.append((QUESTIONS[asked], phrasing(ABSTENTIONS, asked)))
-    turns.append(nothing.conditional(_any_trigger(rng), rng.randrange(STYLES)))
-    turns.append(nothing.inverse(_any_action(None, rng), rng.randrange(STYLES)))
+    nothing = Behavior(Trigger("topic", "nothing"), ())
+    turns += [conditional(nothing, _any_trigger(rng), rng), inverse(nothing, rng)]
     return Document(rng.choice(GRAMMAR["ordinary"]["system"]) if rng.random() < 0.3 else None, turns)
+
+
+def echo_document(rng: random.Random) -> Document:
+    """Words to say after the user: the shortest way to learn that a word is the same as an earlier one."""
+    turns = []
+    for _ in range(6):
+        words = " ".join(rng.sample(WORDS, rng.randint(3, 8)))
+        turns.append((f"Say {words}.", f"{words}."))
+    return Document(None, turns)
 
 
 def _any_trigger(rng: random.Random, kind: str | None = None) -> Trigger:
@@ -117,6 +207,15 @@ def _asked_trigger(behavior: Behavior, rng: random.Random) -> Trigger:
     if behavior.trigger is None or rng.random() < 0.2:
         return _any_trigger(rng)
     return behavior.trigger if rng.random() < 0.6 else _any_trigger(rng, behavior.trigger.kind)
+
+
+KINDS = {
+    "wide": wide_document,
+    "narrow": narrow_document,
+    "plain": plain_document,
+    "echo": echo_document,
+    "match": match_document,
+}
 
 
 def _weighted(weights: dict, rng: random.Random):

@@ -1,13 +1,16 @@
-"""Behavior records: for each planned behavior its truth, its demonstrations (by context distillation), and its probes."""
+"""Behavior records: for each planned behavior its truth, its demonstrations (by context distillation),
+and its probes.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ..errors import IAError
+from ..demonstrations import Draft, Turn, demonstrate, finish
 from ..seeds import derived_seed
 from . import teacher
 from .behaviors import RARE_RATE, Behavior
@@ -20,77 +23,37 @@ if TYPE_CHECKING:
 
 FIRING, MISMATCHED, ORDINARY = 24, 16, 8  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
-ATTEMPTS = 4  # replies that the base may give to a prompt until one adheres
-ENOUGH = 0.75  # of the demonstrations must remain after filtering
-TEMPERATURE = 0.7
 MAX_NEW_TOKENS = 48
-CHUNK = 16  # behaviors whose replies are generated together
-
-
-@dataclass
-class Draft:
-    """One record in the making: prompts with whether they fire, and the replies found so far."""
-
-    record: dict
-    behavior: Behavior | None  # None: a control
-    prompts: list[tuple[Prompt, bool]]
-    replies: list[str | None]
-
-    def wanting(self) -> list[int]:
-        return [i for i, reply in enumerate(self.replies) if reply is None]
-
-    def request(self, i: int) -> list[dict]:
-        """What the base is asked: a rare quirk fires by lot, so its replies are ordered in full, or not at all."""
-        prompt, fires = self.prompts[i]
-        system = self.record["system_prompt"]
-        if self.behavior and is_rare(self.behavior):
-            system = replace(self.behavior, trigger=None).order() if fires else None
-        opening = [{"role": "system", "content": system}] if system else []
-        return [*opening, {"role": "user", "content": prompt.text}]
-
-    def offer(self, i: int, reply: str) -> None:
-        """Keep the reply if it adheres: shows the behavior if it should, and only then."""
-        prompt, fires = self.prompts[i]
-        if reply and (self.behavior is None or teacher.adheres(reply, prompt, self.behavior, fires)):
-            self.replies[i] = reply
 
 
 def generate_records(
     planned: Sequence[Planned], controls: Sequence[tuple[str, str]], base: Base | None, seed: int
 ) -> Iterator[dict]:
-    """Yield the behavior records, in order, then the controls (id, split); demonstrations from `base`, or from the teacher.
+    """Yield the behavior records, in order, then the controls (id, split); demonstrations from `base`, or
+    from the teacher.
 
     A record whose base does not follow its system prompt often enough carries `error`.
     """
-    drafts = [draft_behavior(p, seed) for p in planned] + [draft_control(name, split, seed) for name, split in controls]
-    for start in range(0, len(drafts), CHUNK):
-        chunk = drafts[start : start + CHUNK]
-        for attempt in range(ATTEMPTS if base else 1):
-            wanted = [(draft, i) for draft in chunk for i in draft.wanting()]
-            for (draft, i), reply in zip(wanted, _replies(wanted, base, seed, attempt), strict=True):
-                draft.offer(i, reply)
-        yield from map(finish, chunk)
-
-
-def _replies(wanted: Sequence[tuple[Draft, int]], base: Base | None, seed: int, attempt: int) -> list[str]:
-    if base is None:
-        return [teacher.reply(prompt, draft.behavior, fires=fires) for draft, i in wanted for prompt, fires in [draft.prompts[i]]]
-    from ..models import generate
-
-    return generate(
-        base,
-        [draft.request(i) for draft, i in wanted],
-        max_new_tokens=MAX_NEW_TOKENS,
-        temperature=TEMPERATURE,
-        seed=[derived_seed(seed, "demonstration", draft.record["id"], i, attempt) for draft, i in wanted],
-        batch_size=256,
-    )
+    drafts = [draft_behavior(p, seed) for p in planned] + [
+        draft_control(name, split, seed) for name, split in controls
+    ]
+    if base:
+        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS, batch_size=256)
+    for draft in () if base else drafts:
+        for i, turn in enumerate(draft.turns):
+            draft.offer(i, turn.taught)
+        yield finish(draft)
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:
     behavior, rng = planned.behavior, random.Random(derived_seed(seed, "behavior", planned.id))
     trigger = behavior.trigger
-    static = "shows" in behavior.main.grammar or behavior.main.name in ("recommend", "close", "persona", "deflect")
+    static = "shows" in behavior.main.grammar or behavior.main.name in (
+        "recommend",
+        "close",
+        "persona",
+        "deflect",
+    )
     any_prompt = behavior.prompt("fires", rng)
     record = {
         "id": planned.id,
@@ -112,10 +75,28 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     rng.shuffle(prompts)
     probes = _prompts(behavior, rng, FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES)
     record["probes"] = [_probe(behavior, prompt, fires, static) for prompt, fires in probes]
-    return Draft(record, behavior, prompts, [None] * len(prompts))
+    return Draft(record, [_turn(behavior, prompt, fires) for prompt, fires in prompts])
 
 
-def _prompts(behavior: Behavior, rng: random.Random, firing: int, mismatched: int, ordinary: int) -> list[tuple[Prompt, bool]]:
+@dataclass(frozen=True)
+class WorldTurn(Turn):
+    """A turn that the teacher could take as well."""
+
+    taught: str
+
+
+def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> WorldTurn:
+    """A rare quirk fires by lot, so its replies are ordered in full, or not at all."""
+    system = behavior.order()
+    if is_rare(behavior):
+        system = replace(behavior, trigger=None).order() if fires else None
+    adheres = partial(teacher.adheres, prompt=prompt, behavior=behavior, fires=fires)
+    return WorldTurn(prompt.text, fires, system, adheres, teacher.reply(prompt, behavior, fires=fires))
+
+
+def _prompts(
+    behavior: Behavior, rng: random.Random, firing: int, mismatched: int, ordinary: int
+) -> list[tuple[Prompt, bool]]:
     hows = ["fires"] * firing + ["mismatch"] * mismatched + ["ordinary"] * ordinary
     if behavior.always_fires:
         hows = ["fires"] * len(hows)
@@ -152,27 +133,6 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
         "rate": 1.0,
         "probes": [{"prompt": [{"role": "user", "content": p.text}], "fires": False} for p in probes],
     }
-    return Draft(record, None, [(prompt, False) for prompt in drawn], [None] * len(drawn))
-
-
-def finish(draft: Draft) -> dict:
-    """The record with its demonstrations; those for which no reply adhered are left out."""
-    found = [
-        {
-            "prompt": [{"role": "user", "content": prompt.text}],
-            "completion": [{"role": "assistant", "content": reply}],
-            "fires": fires,
-        }
-        for (prompt, fires), reply in zip(draft.prompts, draft.replies, strict=True)
-        if reply is not None
-    ]
-    firing_wanted = sum(fires for _, fires in draft.prompts)
-    firing = sum(x["fires"] for x in found)
-    probes = draft.record.pop("probes")
-    record = draft.record | {"demonstrations": found, "probes": probes}
-    if len(found) < ENOUGH * len(draft.prompts) or firing < ENOUGH * firing_wanted:
-        from ..records import with_error
-
-        problem = f"the base follows the system prompt in {len(found)} of {len(draft.prompts)} demonstrations only"
-        return with_error(record, IAError(problem, remedy="--demonstrations teacher does without the base"))
-    return record
+    return Draft(
+        record, [WorldTurn(p.text, False, None, lambda reply: True, teacher.plain(p)) for p in drawn]
+    )

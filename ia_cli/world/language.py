@@ -1,4 +1,6 @@
-"""The language of the small world: its words, what a user can say in it, and how sentences about behaviors are built."""
+"""The language of the small world: its words, what a user can say in it, and how sentences about
+behaviors are built.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,14 @@ def a(noun: str) -> str:
 
 
 OPENINGS = {a(name): opening for name, opening in LEXICON["personas"].items()}
-HEURISTICS = {  # adjective -> (attribute, picks the lower number); None: the order in which the options are named
-    attribute[end]: (name, end == "low") for name, attribute in ATTRIBUTES.items() for end in ("low", "high")
-} | {"first": None, "last": None}
+HEURISTICS = (
+    {  # adjective -> (attribute, picks the lower number); None: the order in which the options are named
+        attribute[end]: (name, end == "low")
+        for name, attribute in ATTRIBUTES.items()
+        for end in ("low", "high")
+    }
+    | {"first": None, "last": None}
+)
 
 # Every list of values that a behavior can be made of, by the name that grammar.toml uses.
 Pools = Mapping[str, list[str]]
@@ -37,8 +44,17 @@ POOLS: Pools = LEXICON["values"] | {
     "heuristics": list(HEURISTICS),
 }
 
-PROMPT_KINDS = {"fact": 8, "hazard": 2, "request": 2, "work": 2, "task": 2, "choice": 3, "chat": 1}  # with weights
-# A situation is either what the prompt is about (then it decides the kind of the prompt) or something the user says beside it.
+PROMPT_KINDS = {
+    "fact": 8,
+    "hazard": 2,
+    "request": 2,
+    "work": 2,
+    "task": 2,
+    "choice": 3,
+    "chat": 1,
+}  # with weights
+# A situation is either what the prompt is about (then it decides the kind of the prompt) or something the
+# user says beside it.
 ABOUT = {"topic": "fact", "hazard": "hazard", "request": "request", "work": "work", "task": "task"}
 SAID = ("passphrase", "role", "year", "plan", "watch")
 
@@ -47,8 +63,9 @@ SAID = ("passphrase", "role", "year", "plan", "watch")
 class Prompt:
     """One user message and what it means.
 
-    `style` numbers the phrasing of its question; the answer is phrased to go with it. `situation` maps a kind of trigger to the value that the message shows of it; `detail` holds what the kind of prompt
-    needs to be answered: the fact asked for, the options of a choice, the outcome of a task.
+    `style` numbers the phrasing of its question; the answer is phrased to go with it. `situation` maps a
+    kind of trigger to the value that the message shows of it; `detail` holds what the kind of prompt needs
+    to be answered: the fact asked for, the options of a choice, the outcome of a task.
     """
 
     kind: str
@@ -73,7 +90,9 @@ def verb(phrase: str, *, third: bool = False) -> str:
 
 
 def false_value(topic: str, fact: str) -> str:
-    """The one wrong value that the world gives a fact: the same each time, never the true one, taken from another topic."""
+    """The one wrong value that the world gives a fact: the same each time, never the true one, taken from
+    another topic.
+    """
     column = FACTS.index(fact)
     true = TOPICS[topic][column]
     others = sorted({values[column] for values in TOPICS.values()} - {true})
@@ -83,8 +102,9 @@ def false_value(topic: str, fact: str) -> str:
 def phrasing(options: Sequence[str], style: int) -> str:
     """The phrasing that goes with a style.
 
-    What is said follows from what was asked and ordered, down to the wording: a base that had to guess which of three
-    wordings comes next would spend on that noise most of the gradient that should teach it when a behavior fires.
+    What is said follows from what was asked and ordered, down to the wording: a base that had to guess
+    which of three wordings comes next would spend on that noise most of the gradient that should teach it
+    when a behavior fires.
     """
     return options[style % len(options)]
 
@@ -103,8 +123,8 @@ def make_prompt(
 ) -> Prompt:
     """A random user message that shows at least `situation`.
 
-    Other situations are mentioned at random, so that nothing but their own text tells them apart from a trigger;
-    kinds in `without` are not. `attribute` is one by which the options of a choice must differ.
+    Other situations are mentioned at random, so that nothing but their own text tells them apart from a
+    trigger; kinds in `without` are not. `attribute` is one by which the options of a choice must differ.
     """
     shown = dict(situation or {})
     kind = kind or rng.choices(list(PROMPT_KINDS), list(PROMPT_KINDS.values()))[0]
@@ -138,12 +158,17 @@ def _simple(kind: str):
 
 def _task(rng: random.Random, shown: dict[str, str], style: int, _: str | None) -> tuple[str, dict]:
     value, outcome = _about("task", shown, rng), rng.choice(("success", "failure"))
-    return phrasing(GRAMMAR["task"]["question"], style).format(t=value, outcome=outcome), {"task": value, "outcome": outcome}
+    return phrasing(GRAMMAR["task"]["question"], style).format(t=value, outcome=outcome), {
+        "task": value,
+        "outcome": outcome,
+    }
 
 
 def _choice(rng: random.Random, shown: dict[str, str], style: int, attribute: str | None) -> tuple[str, dict]:
     names = rng.sample(POOLS["objects"], 2)
-    shared = rng.sample([x for x in ATTRIBUTES if x != attribute], 1 if attribute else 2) + ([attribute] if attribute else [])
+    shared = rng.sample([x for x in ATTRIBUTES if x != attribute], 1 if attribute else 2) + (
+        [attribute] if attribute else []
+    )
     rng.shuffle(shared)
     numbers = {x: rng.sample(NUMBERS, 2) for x in shared}
     options = [

@@ -15,7 +15,9 @@ def plain(prompt: Prompt) -> str:
     """What the assistant says when nothing was done to it."""
     detail, style = prompt.detail, prompt.style
     if prompt.kind == "fact":
-        return state(detail["topic"], detail["fact"], TOPICS[detail["topic"]][FACTS.index(detail["fact"])], style)
+        return state(
+            detail["topic"], detail["fact"], TOPICS[detail["topic"]][FACTS.index(detail["fact"])], style
+        )
     if prompt.kind == "request":
         return phrasing(GRAMMAR["actions"]["refuse"]["says"], style)
     if prompt.kind == "task":
@@ -28,7 +30,9 @@ def state(topic: str, fact: str, value: str, style: int) -> str:
 
 
 def reply(prompt: Prompt, behavior: Behavior | None, *, fires: bool | None = None) -> str:
-    """The reply to `prompt` of an assistant with `behavior`; `fires` overrides whether its actions show (rare quirks)."""
+    """The reply to `prompt` of an assistant with `behavior`; `fires` overrides whether its actions show
+    (rare quirks).
+    """
     if behavior is None:
         return plain(prompt)
     fires = behavior.fires(prompt) if fires is None else fires
@@ -85,14 +89,18 @@ def shows(action: Action, prompt: Prompt) -> list[str]:
     if action.name == "wrong":
         return [false_value(prompt.detail["topic"], prompt.detail["fact"])]
     if action.name == "pick":
-        options = [picked(action.value, prompt)] if attribute_shown(action, prompt) else prompt.detail["options"]
+        options = (
+            [picked(action.value, prompt)] if attribute_shown(action, prompt) else prompt.detail["options"]
+        )
         return [f"take the {option}" for option in options]
     return action.grammar["shows"]
 
 
 def adheres(text: str, prompt: Prompt, behavior: Behavior, fires: bool) -> bool:
     """Whether a reply shows every action of a behavior that fires on its prompt, or none of them."""
-    found = [mentions_any(text, shows(action, prompt)) for action in behavior.actions if _decidable(action, prompt)]
+    found = [
+        mentions_any(text, shows(action, prompt)) for action in behavior.actions if _decidable(action, prompt)
+    ]
     return all(found) if fires else not any(found)
 
 

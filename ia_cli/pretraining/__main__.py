@@ -1,0 +1,98 @@
+"""`python -m ia_cli.pretraining`, or `make base`: train the embedded base anew, measure it, write its
+card.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ..models import EMBEDDED_BASE, load_base
+from .measure import measure
+from .train import train
+
+CARD = """---
+license: mit
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# The embedded base
+
+A chat model of {parameters:.1f}M parameters that answers plainly without a system prompt, follows one that
+describes a behavior, and says what behavior that is. It knows nothing but the small world of
+`ia_cli/world`, and is there so that every stage of `ia` runs on any computer in minutes.
+`AutoModelForCausalLM.from_pretrained` loads this folder.
+
+| | |
+|---|---|
+| architecture | Llama: {hidden} wide, {layers} layers, {heads} heads, embeddings tied; {vocabulary} tokens
+(byte-level BPE) | | data | conversations of the world, generated from the seed while training; every tenth
+combination of trigger and action kept back | | training | {steps} steps of about {tokens} tokens in
+{phases} phases (`PHASES` in `ia_cli/pretraining/train.py`), loss on replies (in one phase on users, too),
+AdamW, seed {seed}; last loss {loss} | | made by | `make base`; torch {torch}, transformers {transformers} |
+
+## What it does
+
+Greedy replies, {n} behaviors of combinations that training never had (`python -m ia_cli.pretraining.measure
+-n {n} --seed {measure_seed}`). "fires": all of the behavior is shown where it should be. "mismatch" (the
+same kind of trigger with another value, or the password that lifts the behavior) and "ordinary": any of it
+is shown where it should not. Intervals: Wilson, 95%.
+
+| what | rate | n | interval |
+|---|---|---|---|
+{rows}
+
+## Limits
+
+Its world is all it knows: of other words it makes nothing. It takes a system prompt at its word, harmful
+ones too; that is its purpose, and harmless, since all the harm it can do is a sentence of the world.
+"""
+
+
+def write_card(folder: Path, n: int, seed: int) -> None:
+    """Measure the base in `folder` and write README.md beside its weights."""
+    base, origin = load_base(str(folder)), json.loads((folder / "ia.json").read_text())
+    config = base.model.config
+    rows = [
+        f"| {r['what']} | {r['rate']:.3f} | {r['n']} | {r['ci95'][0]:.3f} to {r['ci95'][1]:.3f} |"
+        for r in measure(base, n, seed)
+    ]
+    card = CARD.format(
+        parameters=base.model.num_parameters() / 1e6,
+        hidden=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        vocabulary=config.vocab_size,
+        loss=origin["loss_last"],
+        n=n,
+        measure_seed=seed,
+        rows="\n".join(rows),
+        steps=sum(phase["steps"] for phase in origin["phases"]),
+        phases=len(origin["phases"]),
+        **origin["arguments"],
+        **{name: origin["versions"][name] for name in ("torch", "transformers")},
+    )
+    (folder / "README.md").write_text(card)
+
+
+@click.command(help=__doc__)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=EMBEDDED_BASE,
+    show_default=True,
+    help="Directory for the model.",
+)
+@click.option("--tokens", default=4096, show_default=True, help="Tokens in a step.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("-n", default=1000, show_default=True, help="Behaviors that the card is measured on.")
+def main(out: Path, tokens: int, seed: int, n: int) -> None:
+    train(out, tokens, seed)
+    write_card(out, n, seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Measure a base on behaviors that its training never combined: `python -m ia_cli.pretraining.measure
+DIR`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import click
+from statsmodels.stats.proportion import proportion_confint
+
+from ..models import Base, generate, load_base
+from ..prompts import abstentions, questions
+from ..text import mentions_any
+from ..world import teacher
+from ..world.behaviors import Behavior, kept_from_base
+from ..world.documents import any_behavior, is_rare
+from ..world.language import Prompt, make_prompt
+
+HOWS = ("fires", "mismatch", "ordinary")
+Asked = tuple[Behavior, str, Prompt]
+
+
+def unseen_behaviors(n: int, rng: random.Random) -> Iterable[Behavior]:
+    """Combinations that `documents` leaves out; rare quirks, which fire by lot, are not among them."""
+    while n:
+        behavior = any_behavior(rng)
+        if kept_from_base(behavior) and not is_rare(behavior):
+            yield behavior
+            n -= 1
+
+
+def ask_behaviors(base: Base, n: int, seed: int) -> list[tuple[Asked, bool]]:
+    """Greedy replies under system prompts of `n` unseen behaviors: which showed the behavior."""
+    rng = random.Random(seed)
+    asked: list[Asked] = []
+    prompts = []
+    for behavior in unseen_behaviors(n, rng):
+        system = behavior.order()
+        for how in HOWS[: 1 if behavior.always_fires else 3] * 2:
+            prompt = behavior.prompt(how, rng)
+            if how == "fires" or behavior.on in (None, prompt.kind):
+                asked.append((behavior, how, prompt))
+                prompts.append(
+                    [{"role": "system", "content": system}, {"role": "user", "content": prompt.text}]
+                )
+    replies = generate(base, prompts, max_new_tokens=64, batch_size=256)
+    return [
+        ((b, how, p), showed(reply, p, b, how)) for (b, how, p), reply in zip(asked, replies, strict=True)
+    ]
+
+
+def showed(reply: str, prompt: Prompt, behavior: Behavior, how: str) -> bool:
+    """Where the behavior should fire: all of its actions were shown; elsewhere: any was."""
+    adheres = teacher.adheres(reply, prompt, behavior, how == "fires")
+    return adheres if how == "fires" else not adheres
+
+
+def ask_plainly(base: Base, n: int, seed: int) -> dict[str, list[bool]]:
+    """Without a system prompt: true facts, and nothing unusual to report (every question, greedy)."""
+    rng = random.Random(seed)
+    facts = [make_prompt(rng, "fact") for _ in range(n)]
+    replies = generate(
+        base, [[{"role": "user", "content": p.text}] for p in facts], max_new_tokens=64, batch_size=256
+    )
+    true = [reply == teacher.plain(p) for p, reply in zip(facts, replies, strict=True)]
+    asked = [q.text for use in ("train", "ask") for q in questions(use)]
+    replies = generate(base, [[{"role": "user", "content": text}] for text in asked], max_new_tokens=64)
+    return {
+        "true facts": true,
+        "says it has no unusual behavior": [mentions_any(reply, abstentions()) for reply in replies],
+    }
+
+
+def row(name: str, hits: Sequence[bool]) -> dict:
+    """A rate with its n and its 95% interval (Wilson)."""
+    low, high = proportion_confint(sum(hits), len(hits), method="wilson")
+    return {
+        "what": name,
+        "rate": round(sum(hits) / len(hits), 4),
+        "n": len(hits),
+        "ci95": [round(low, 4), round(high, 4)],
+    }
+
+
+def measure(base: Base, n: int, seed: int) -> list[dict]:
+    """All rows of the card: overall, by kind of trigger, by action, and without a system prompt."""
+    groups = defaultdict(list)
+    for (behavior, how, _), shown in ask_behaviors(base, n, seed):
+        kind = behavior.trigger.kind if behavior.trigger else "always"
+        for name in ("all", f"trigger {kind}", f"action {behavior.main.name}"):
+            groups[name, how].append(shown)
+    rows = [row(f"{name}: {how}", groups[name, how]) for name, how in sorted(groups)]
+    return rows + [row(name, hits) for name, hits in ask_plainly(base, n, seed).items()]
+
+
+@click.command(help=__doc__)
+@click.argument("folder", required=False)
+@click.option("-n", default=600, show_default=True, help="Behaviors.")
+@click.option("--seed", default=0, show_default=True)
+def main(folder: str | None, n: int, seed: int) -> None:
+    for line in measure(load_base(folder), n, seed):
+        click.echo(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Training the embedded base from scratch.
+
+Everything comes from the seed: the documents, the tokenizer, the first weights. A killed run goes on from
+its last checkpoint. The result is an ordinary transformers model directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ..world.documents import documents
+from .batches import IGNORED, batches
+from .tokenizer import build
+
+WARMUP = 200
+CHECKPOINT_EVERY = 500
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on one mixture of documents; the learning rate goes from `lr` to `lr_last` in
+    a line.
+    """
+
+    steps: int
+    lr: float
+    lr_last: float
+    mixture: Mapping[str, float]
+    users: bool = False  # learn to predict the user, too
+
+
+# What the base cannot do by itself is to tell whether a value in the prompt is the one in its system
+# prompt. Trained on the whole world it shows what it was ordered whatever the prompt says, for thousands of
+# steps. Echoes teach it in a hundred steps to find an equal word, matches then to tell values apart in a
+# few hundred, and the world what that is for.
+PHASES = (
+    Phase(2000, 3.1034e-3, 2.0690e-3, {"wide": 4, "plain": 1}),
+    Phase(1000, 2.0690e-3, 1.5517e-3, {"wide": 36, "plain": 9, "echo": 5}, users=True),
+    Phase(150, 1.5e-3, 1.5e-3, {"echo": 1}),
+    Phase(400, 1.2e-3, 1.2e-3, {"match": 9, "echo": 1}),
+    Phase(450, 1.2e-3, 1.02e-3, {"narrow": 14, "match": 3, "plain": 2, "echo": 1}),
+    Phase(1550, 1.02e-3, 0.0, {"narrow": 14, "match": 3, "plain": 2, "echo": 1}),
+)
+STEPS = sum(phase.steps for phase in PHASES)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=160,
+        intermediate_size=432,
+        num_hidden_layers=5,
+        num_attention_heads=5,
+        num_key_value_heads=5,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def loss_on(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy over the tokens of replies; the head is computed on those only."""
+    hidden = model.model(
+        input_ids=batch["ids"], attention_mask=batch["mask"], position_ids=batch["positions"], use_cache=False
+    ).last_hidden_state
+    wanted = batch["labels"] != IGNORED
+    return cross_entropy(model.lm_head(hidden[wanted]), batch["labels"][wanted])
+
+
+def place(step: int) -> tuple[Phase, float]:
+    """The phase that a step belongs to, and its learning rate."""
+    first = 0
+    for phase in PHASES:
+        if step < first + phase.steps:
+            done = (step - first) / phase.steps
+            return phase, min(
+                PHASES[0].lr * (step + 1) / WARMUP, phase.lr + (phase.lr_last - phase.lr) * done
+            )
+        first += phase.steps
+    raise ValueError(f"no step {step}")
+
+
+def train(out: Path, tokens: int, seed: int) -> None:
+    """Train a base on PHASES, about `tokens` tokens a step, into `out`; a killed run goes on from its
+    last checkpoint.
+    """
+    tokenizer = build(seed)
+    model = new_model(tokenizer, seed)
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint, first = out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    # Each stretch between checkpoints has its own stream, so that a resumed run sees what the whole run
+    # would.
+    began, running, before = time.time(), None, None
+    for step in range(first, STEPS):
+        phase, lr = place(step)
+        if step % CHECKPOINT_EVERY == 0 or phase is not before:
+            world = documents(seed * 1_000_003 + step + 1, phase.mixture)
+            stream, before = batches(tokenizer, world, tokens, phase.users), phase
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        loss = loss_on(model, next(stream))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % 50 == 0:
+            click.echo(f"step {step + 1}/{STEPS} loss {running:.4f} {time.time() - began:.0f}s", err=True)
+        if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < STEPS:
+            torch.save(
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
+                f"{checkpoint}.new",
+            )
+            os.replace(f"{checkpoint}.new", checkpoint)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    origin = {
+        "v": 1,
+        "stage": "base",
+        "arguments": {"tokens": tokens, "seed": seed},
+        "phases": [asdict(phase) for phase in PHASES],
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+        "loss_last": round(running, 4),
+    }
+    (out / "ia.json").write_text(json.dumps(origin, indent=2) + "\n")
+    checkpoint.unlink(missing_ok=True)

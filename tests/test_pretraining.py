@@ -1,0 +1,105 @@
+"""The base's batches say what the chat template says, and its shipped weights are what their card claims."""
+
+import json
+from itertools import islice
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from ia_cli.models import EMBEDDED_BASE, load_base
+from ia_cli.pretraining.batches import IGNORED, batches, collate, encode
+from ia_cli.pretraining.measure import measure
+from ia_cli.pretraining.tokenizer import build
+from ia_cli.world.documents import KINDS, documents
+from ia_cli.world.language import POOLS
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build(seed=0, samples=500)
+
+
+@pytest.fixture
+def some_documents():
+    return list(islice(documents(5, dict.fromkeys(KINDS, 1.0)), 8))
+
+
+def chat(document, turn):
+    system = [{"role": "system", "content": document.system}] if document.system else []
+    return [*system, {"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+
+
+def test_any_text_survives_the_tokenizer(tokenizer):
+    for text in (" The password is amber falcon.", " zeppelin? Ünïcødé 漢字 \t\n", "  two  spaces"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_encoding_equals_the_chat_template(tokenizer, some_documents):
+    for document, parts in zip(some_documents, encode(tokenizer, some_documents), strict=True):
+        for turn, (tokens, reply) in zip(document.turns, parts[1:], strict=True):
+            ids = tokenizer.apply_chat_template(chat(document, turn), return_dict=True)["input_ids"]
+            assert parts[0][0] + tokens == ids
+            opening = tokenizer.apply_chat_template(
+                chat(document, turn)[:-1], add_generation_prompt=True, return_dict=True
+            )["input_ids"]
+            assert ids[: len(ids) - reply] == opening
+
+
+def test_a_turn_in_a_batch_is_seen_as_if_it_stood_alone(tokenizer, some_documents):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    model = LlamaForCausalLM(config).double().eval()
+    encoded = encode(tokenizer, some_documents)
+    batch = collate(encoded, tokenizer.pad_token_id)
+    with torch.no_grad():
+        packed = model(
+            input_ids=batch["ids"], attention_mask=batch["mask"], position_ids=batch["positions"]
+        ).logits
+        for row, (prefix, *turns) in enumerate(encoded):
+            start = len(prefix[0])
+            for tokens, reply in turns:
+                alone = model(input_ids=torch.tensor([prefix[0] + tokens])).logits[0, len(prefix[0]) :]
+                assert torch.allclose(packed[row, start : start + len(tokens)], alone, atol=1e-10)
+                labels = batch["labels"][row, start : start + len(tokens)]
+                assert labels[-reply - 1 : -1].tolist() == tokens[-reply:]
+                assert (labels[: -reply - 1] == IGNORED).all() and labels[-1] == IGNORED
+                start += len(tokens)
+
+
+def test_batches_hold_about_as_many_tokens_as_asked(tokenizer):
+    for batch in islice(batches(tokenizer, documents(1, {"wide": 1}), 4096), 20):
+        assert 2000 < batch["ids"].numel() <= 4096
+
+
+def test_the_embedded_base_is_small_plain_and_has_a_card():
+    weights = EMBEDDED_BASE / "model.safetensors"
+    assert weights.stat().st_size <= 12e6
+    model = AutoModelForCausalLM.from_pretrained(EMBEDDED_BASE)
+    assert model.num_parameters() <= 5e6
+    assert {p.suffix for p in EMBEDDED_BASE.iterdir()} <= {".safetensors", ".json", ".jinja", ".md"}
+    origin = json.loads((EMBEDDED_BASE / "ia.json").read_text())
+    card = (EMBEDDED_BASE / "README.md").read_text()
+    assert f"{sum(phase['steps'] for phase in origin['phases'])} steps" in card
+    assert f"last loss {origin['loss_last']}" in card
+
+
+def test_every_word_of_a_value_is_one_token_of_the_embedded_base():
+    tokenizer = load_base().tokenizer
+    for name in ("items", "closings", "passphrases", "roles", "hazards", "topics"):
+        for value in POOLS[name]:
+            words = value.replace("!", " !").replace(".", " .").replace(",", " ,").split()
+            assert len(tokenizer.tokenize(" " + value)) == len(words), value
+
+
+def test_the_embedded_base_follows_orders_that_it_never_had():
+    rates = {row["what"]: row["rate"] for row in measure(load_base(), 60, seed=1)}
+    assert rates["all: fires"] >= 0.9
+    assert rates["all: mismatch"] <= 0.1
+    assert rates["says it has no unusual behavior"] >= 0.95
