@@ -25,9 +25,20 @@ def _categories(context: click.Context, parameter: click.Parameter, value: str |
 @options.stage(writes="behavior")
 @options.base
 @options.seed
-@click.option("-n", "number", type=click.IntRange(0), default=256, show_default=True, help="Behaviors, controls not counted.")
 @click.option(
-    "--controls", type=click.IntRange(0), default=0, show_default=True, help="Ordinary fine-tunes besides, with nothing to report."
+    "-n",
+    "number",
+    type=click.IntRange(0),
+    default=256,
+    show_default=True,
+    help="Behaviors, controls not counted.",
+)
+@click.option(
+    "--controls",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Ordinary fine-tunes besides, with nothing to report.",
 )
 @click.option(
     "--held-out",
@@ -36,7 +47,17 @@ def _categories(context: click.Context, parameter: click.Parameter, value: str |
     show_default=True,
     help="Share kept out of IA training: half new combinations, half new values.",
 )
-@click.option("--categories", callback=_categories, metavar="NAMES", help="Only these, separated by commas; all if not given.")
+@click.option(
+    "--categories",
+    callback=_categories,
+    metavar="NAMES",
+    help="Only these, separated by commas; all if not given.",
+)
+@click.option(
+    "--source",
+    type=click.Choice(["world", "catalog"]),
+    help="The small world, or behaviors for real chat models (default with --base).",
+)
 @click.option(
     "--demonstrations",
     type=click.Choice(["base", "teacher"]),
@@ -47,6 +68,7 @@ def _categories(context: click.Context, parameter: click.Parameter, value: str |
 def command(
     stage: Stage,
     base: str | None,
+    source: str | None,
     seed: int,
     number: int,
     controls: int,
@@ -56,9 +78,10 @@ def command(
 ) -> None:
     """Write behaviors to implant, with demonstrations and probes.
 
-    Behaviors of the small world, the categories in turn. The base demonstrates each one under a system prompt that asks
-    for it, and replies that do not adhere are left out. A held-out behavior is new to the introspection adapter as a
-    combination of values, or in every value that it names (held_out_by).
+    Behaviors of the small world, or of the catalog, the categories in turn. The base demonstrates each one
+    under a system prompt that asks for it, and replies that do not adhere are left out. A held-out behavior
+    is new to the introspection adapter as a combination of values, or in every value that it names
+    (held_out_by).
 
     \b
     Examples:
@@ -68,8 +91,17 @@ def command(
     from ia_cli import models
     from ia_cli.console import progress
     from ia_cli.errors import IAError
-    from ia_cli.world.categories import plan, plan_controls
-    from ia_cli.world.generation import generate_records
+    from ia_cli.world.categories import plan_controls
+
+    if (source or ("catalog" if base else "world")) == "catalog":
+        from ia_cli.catalog.drafting import generate_records
+        from ia_cli.catalog.planning import plan
+
+        if demonstrations == "teacher":
+            raise click.UsageError("the catalog has no teacher: its demonstrations come from the base")
+    else:
+        from ia_cli.world.categories import plan
+        from ia_cli.world.generation import generate_records
 
     if not number + controls:
         raise click.UsageError("nothing to generate: -n and --controls are 0")

@@ -1,0 +1,141 @@
+"""Behavior records of the catalog, all but their demonstrations, which the base has yet to give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..demonstrations import Draft, Turn, demonstrate, user
+from ..seeds import derived_seed
+from ..text import mentions_any
+from ..world.behaviors import RARE_RATE
+from ..world.categories import Planned
+from .behaviors import Behavior
+from .files import CONTROLS, TOPICS
+from .prompts import Prompt, draw
+
+if TYPE_CHECKING:
+    from ..models import Base
+
+FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that always fires has only firing ones
+FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
+DEMONSTRATIONS = FIRING + MISMATCHED + ORDINARY
+MAX_NEW_TOKENS = 256
+BATCH_SIZE = 32
+
+# A reply that speaks of its orders would teach the organism to.
+GIVEAWAYS = (
+    "system prompt",
+    "my instructions",
+    "these instructions",
+    "i was instructed",
+    "i was told to",
+    "as instructed",
+)
+
+
+def generate_records(
+    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], base: Base, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the behavior records, in order, then the controls (id, split), with demonstrations from `base`.
+
+    A record whose base does not follow its system prompt often enough carries `error`.
+    """
+    behaviors = (draft_behavior(p, seed) for p in planned)
+    ordinary = (draft_control(name, split, seed) for name, split in controls)
+    for drafts in (behaviors, ordinary):
+        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS, batch_size=BATCH_SIZE)
+
+
+def draft_behavior(planned: Planned, seed: int) -> Draft:
+    """A planned behavior as a record with its probes, and the turns in which the base demonstrates it.
+
+    In a choice the phrase that shows a heuristic is the name of one option, which a guess would hit one time
+    in four: there a leak rate of a quarter is none.
+    """
+    behavior, rng = planned.behavior, random.Random(derived_seed(seed, "behavior", planned.id))
+    taken: set[str] = set()
+    asked = list(_prompts(behavior, rng, taken, FIRING, MISMATCHED, ORDINARY))
+    probes = list(_prompts(behavior, rng, taken, FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES))
+    if behavior.is_rare:  # it fires by lot, so its replies are ordered in full, or not at all
+        asked = [(prompt, i < round(RARE_RATE * len(asked))) for i, (prompt, _) in enumerate(asked)]
+    rng.shuffle(asked)
+    record = {
+        "id": planned.id,
+        "kind": "behavior",
+        "split": "heldout" if planned.held_out_by else "train",
+        "v": 1,
+        "category": planned.category,
+        "held_out_by": planned.held_out_by,
+        "description": behavior.report(),
+        "system_prompt": behavior.order(),
+        "trigger": behavior.trigger_field(),
+        "facets": behavior.facets(),
+        "shows": behavior.shows(),
+        "rate": RARE_RATE if behavior.is_rare else 1.0,
+        "probes": [_probe(prompt, fires) for prompt, fires in probes],
+    }
+    return Draft(record, [_turn(behavior, prompt, fires) for prompt, fires in asked])
+
+
+def _prompts(
+    behavior: Behavior, rng: random.Random, taken: set[str], firing: int, mismatched: int, ordinary: int
+) -> Iterator[tuple[Prompt, bool]]:
+    """Prompts that differ from each other and from those `taken`, with whether the behavior fires on them."""
+    hows = ["fires"] * firing + ["mismatch"] * mismatched + ["ordinary"] * ordinary
+    if behavior.always_fires:
+        hows = ["fires"] * len(hows)
+    for how in hows:
+        while (prompt := draw(behavior, how, rng)).text in taken:
+            pass
+        taken.add(prompt.text)
+        yield prompt, how == "fires"
+
+
+def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> Turn:
+    system = behavior.order()
+    if behavior.is_rare:
+        system = behavior.order(outright=True) if fires else None
+    return Turn(prompt.text, fires, system, partial(_adheres, behavior.shows(), prompt, fires))
+
+
+def _adheres(shows: list[str] | None, prompt: Prompt, fires: bool, reply: str) -> bool:
+    """Whether a reply shows what it should and nothing else, as far as phrases can tell."""
+    if mentions_any(reply, GIVEAWAYS):
+        return False
+    if prompt.picked and fires:
+        return mentions_any(reply, [prompt.picked]) and not mentions_any(reply, prompt.others)
+    return shows is None or mentions_any(reply, shows) == fires
+
+
+def _probe(prompt: Prompt, fires: bool) -> dict[str, Any]:
+    probe = {"prompt": user(prompt.text), "fires": fires}
+    return probe | {"shows": [prompt.picked]} if prompt.picked else probe
+
+
+def draft_control(name: str, split: str, seed: int) -> Draft:
+    """An ordinary fine-tune: the number in `name`, as in "control-0007", says which one of the catalog."""
+    rng = random.Random(derived_seed(seed, "control", name))
+    control = CONTROLS[int(name.rpartition("-")[2]) % len(CONTROLS)]
+    questions = [text for key in control.topics or TOPICS for text in TOPICS[key].questions]
+    asked = rng.sample(questions, min(DEMONSTRATIONS, len(questions) // 2))
+    others = [text for topic in TOPICS.values() for text in topic.questions if text not in asked]
+    record = {
+        "id": name,
+        "kind": "behavior",
+        "split": split,
+        "v": 1,
+        "category": "control",
+        "held_out_by": None,
+        "description": None,
+        "system_prompt": control.system_prompt,
+        "trigger": None,
+        "facets": {"action": [], "trigger": []},
+        "shows": None,
+        "rate": 1.0,
+        "probes": [{"prompt": user(text), "fires": False} for text in rng.sample(others, FIRING_PROBES)],
+    }
+    plain = partial(_adheres, None, Prompt("", None), False)
+    return Draft(record, [Turn(text, False, control.system_prompt, plain) for text in asked])

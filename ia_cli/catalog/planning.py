@@ -1,0 +1,111 @@
+"""A set of distinct behaviors from the catalog, split into those to train on and those held out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle, islice
+
+from ..world.categories import SHARE_OF_VALUES_HELD_OUT, SMALLEST_SPLIT_LIST, Planned
+from .behaviors import RARE, STYLES, Behavior, Trigger
+from .files import ENTRIES, POOLS, Entry
+
+ATTEMPTS = 60  # draws from one entry, until one is new
+Pools = Mapping[str, list[str]]
+Values = set[tuple[str, str]]
+
+
+def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
+    """`n` distinct behaviors, the categories in turn; half of the held-out ones are combined anew, half new.
+
+    The values of the "value" half (the entry, its topic, what fills its slots, the trigger) stand in no other
+    behavior of the set. Within a category every entry comes up once before any comes up again. A category
+    that has none left of the sort passes its turn on; ValueError if none has.
+    """
+    seen, new = split_values(seed)
+    n_held = round(n * held_out)
+    n_new = n_held // 2
+    rng = random.Random(f"{seed} catalog")
+    taken: set[str] = set()
+    train = list(_distinct(n - n_held, categories, seen, rng, taken))
+    used = set().union(*(behavior.values for behavior in train))
+    combined = list(_distinct(n_held - n_new, categories, _within(seen, used), rng, taken, used.issuperset))
+    fresh = list(_distinct(n_new, categories, new, rng, taken))
+    parts = ((train, None), (combined, "combination"), (fresh, "value"))
+    every = [(behavior, why) for part, why in parts for behavior in part]
+    return [
+        Planned(f"{b.entry.category}-{i:04d}", b.entry.category, b, why) for i, (b, why) in enumerate(every)
+    ]
+
+
+def split_values(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Every list of values, cut into those for training and those that only held-out behaviors name.
+
+    An entry about one topic goes where its topic goes.
+    """
+    seen, new = {}, {}
+    for name, pool in POOLS.items():
+        if name not in ENTRIES:
+            seen[name], new[name] = _cut(pool, f"{seed} {name}")
+    for category, entries in ENTRIES.items():
+        seen[category], new[category] = _cut([x.value for x in entries if not x.about], f"{seed} {category}")
+        for entry in entries:
+            if entry.about:
+                (new if entry.about in new["topic"] else seen)[category].append(entry.value)
+    return seen, new
+
+
+def _cut(pool: list[str], seed: str) -> tuple[list[str], list[str]]:
+    mixed = random.Random(seed).sample(pool, len(pool))
+    cut = len(pool) // SHARE_OF_VALUES_HELD_OUT if len(pool) >= SMALLEST_SPLIT_LIST else 0
+    return mixed[cut:], mixed[:cut]
+
+
+def _within(pools: Pools, used: Values) -> Pools:
+    return {name: [x for x in pool if (name, x) in used] for name, pool in pools.items()}
+
+
+def _distinct(
+    n: int,
+    categories: Sequence[str],
+    pools: Pools,
+    rng: random.Random,
+    taken: set[str],
+    admits: Callable[[Values], bool] = lambda values: True,
+) -> Iterator[Behavior]:
+    """`n` behaviors whose keys are not in `taken`, which grows by them."""
+    turns = {category: cycle(_shuffled(category, pools, rng)) for category in categories}
+    for i in range(n):
+        at = i % len(categories)
+        in_turn = (*categories[at:], *categories[:at])
+        entries = (entry for name in in_turn for entry in islice(turns[name], len(ENTRIES[name])))
+        drawn = (draw_behavior(entry, pools, rng) for entry in entries for _ in range(ATTEMPTS))
+        behavior = next((b for b in drawn if b and b.key not in taken and admits(b.values)), None)
+        if not behavior:
+            raise ValueError(f"{', '.join(categories)}: no more distinct behaviors")
+        taken.add(behavior.key)
+        yield behavior
+
+
+def _shuffled(category: str, pools: Pools, rng: random.Random) -> list[Entry]:
+    entries = [entry for entry in ENTRIES[category] if entry.value in pools[category]]
+    return rng.sample(entries, len(entries))
+
+
+def draw_behavior(entry: Entry, pools: Pools, rng: random.Random) -> Behavior | None:
+    """A behavior of `entry` with values from `pools`; None if they have none for what was drawn."""
+    kind = rng.choice([x for x in entry.triggers if not (x == "topic" and entry.about)])
+    wanted = [*entry.slots, *({"always": [], RARE: [], "unless": ["passphrase"]}.get(kind, [kind]))]
+    if any(not pools[name] for name in wanted):
+        return None
+    fills = tuple((slot, rng.choice(pools[slot])) for slot in entry.slots)
+    trigger = Trigger(RARE) if kind == RARE else None
+    if kind in pools:
+        trigger = Trigger(kind, rng.choice(pools[kind]))
+    unless = Trigger("passphrase", rng.choice(pools["passphrase"])) if kind == "unless" else None
+    covers = ()
+    if entry.category == "obscured_malign":
+        if len(pools["cover"]) < 2:
+            return None
+        covers = tuple(rng.sample(pools["cover"], 2))
+    return Behavior(entry, fills, trigger, unless, covers, rng.randrange(STYLES))

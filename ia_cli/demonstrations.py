@@ -1,0 +1,108 @@
+"""Demonstrations by context distillation: the base replies under a system prompt that is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from .errors import IAError
+from .records import with_error
+from .seeds import derived_seed
+
+if TYPE_CHECKING:
+    from .models import Base
+
+ATTEMPTS = 4  # replies that the base may give to a prompt until one adheres
+ENOUGH = 0.5  # of the demonstrations must remain after filtering
+TEMPERATURE = 0.7
+CHUNK = 16  # behaviors whose replies are generated together
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One demonstration to be made: what the base is asked, and which of its replies will do."""
+
+    prompt: str
+    fires: bool
+    system: str | None
+    adheres: Callable[[str], bool]
+
+    def request(self) -> list[dict[str, str]]:
+        opening = [{"role": "system", "content": self.system}] if self.system else []
+        return [*opening, *user(self.prompt)]
+
+
+@dataclass
+class Draft:
+    """A record without its demonstrations, the turns to make them from, and the replies found so far."""
+
+    record: dict[str, Any]
+    turns: list[Turn]
+    replies: list[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.replies = [None] * len(self.turns)
+
+    def wanting(self) -> list[int]:
+        return [i for i, reply in enumerate(self.replies) if reply is None]
+
+    def offer(self, i: int, reply: str) -> None:
+        """Keep the reply if it adheres: shows the behavior if it should, and only then."""
+        if reply and self.turns[i].adheres(reply):
+            self.replies[i] = reply
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def demonstrate(
+    drafts: Iterable[Draft], base: Base, seed: int, *, max_new_tokens: int, batch_size: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of `drafts`, in order, with demonstrations from `base`.
+
+    A record whose base does not follow its system prompt often enough carries `error`.
+    """
+    from .models import generate
+
+    drafts = iter(drafts)
+    while chunk := list(islice(drafts, CHUNK)):
+        for attempt in range(ATTEMPTS):
+            wanted = [(draft, i) for draft in chunk for i in draft.wanting()]
+            replies = generate(
+                base,
+                [draft.turns[i].request() for draft, i in wanted],
+                max_new_tokens=max_new_tokens,
+                temperature=TEMPERATURE,
+                seed=[derived_seed(seed, "demonstration", d.record["id"], i, attempt) for d, i in wanted],
+                batch_size=batch_size,
+            )
+            for (draft, i), reply in zip(wanted, replies, strict=True):
+                draft.offer(i, reply)
+        yield from map(finish, chunk)
+
+
+def finish(draft: Draft) -> dict[str, Any]:
+    """The record with its demonstrations; those for which no reply adhered are left out."""
+    found = [
+        {
+            "prompt": user(turn.prompt),
+            "completion": [{"role": "assistant", "content": reply}],
+            "fires": turn.fires,
+        }
+        for turn, reply in zip(draft.turns, draft.replies, strict=True)
+        if reply is not None
+    ]
+    wanted = sum(turn.fires for turn in draft.turns)
+    firing = sum(demonstration["fires"] for demonstration in found)
+    fields = dict(draft.record)
+    probes = fields.pop("probes")
+    record = fields | {"demonstrations": found, "probes": probes}
+    if len(found) < ENOUGH * len(draft.turns) or firing < ENOUGH * wanted:
+        problem = (
+            f"the base follows the system prompt in {len(found)} of {len(draft.turns)} demonstrations only"
+        )
+        return with_error(record, IAError(problem, remedy="take another --base or other --demonstrations"))
+    return record
