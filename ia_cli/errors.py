@@ -2,6 +2,8 @@
 
 import sys
 
+LONGEST = 400  # characters of a message: what a stranger's file says can be endless
+
 
 class IAError(Exception):
     """Something a user can put right. `ia` prints it as one line, without a traceback.
@@ -20,7 +22,8 @@ class IAError(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        text = "; ".join(part for part in (self.message, self.remedy) if part)
+        message = self.message if len(self.message) <= LONGEST else self.message[:LONGEST] + "..."
+        text = "; ".join(part for part in (message, self.remedy) if part)
         return one_line(f"{self.where}: {text}" if self.where else text)
 
 

@@ -227,7 +227,9 @@ def group_schedule(group: Sequence[Lesson], base: Base, settings: ImplantSetting
     """Return what every step trains on: `rows` demonstrations of each organism, in its own order."""
     orders, first = [], 0
     for lesson in group:
-        orders.append(first + demonstration_order([len(ids) for ids, _ in lesson.encoded], lesson.name, settings))
+        orders.append(
+            first + demonstration_order([len(ids) for ids, _ in lesson.encoded], lesson.name, settings)
+        )
         first += len(lesson.encoded)
     organisms = torch.arange(len(group)).repeat_interleave(settings.rows).expand(settings.steps, -1)
     rows = pad_rows([row for lesson in group for row in lesson.encoded], base.tokenizer.pad_token_id)

@@ -5,7 +5,6 @@ a question about oneself and a first-person description, each answered by its ow
 2026, arXiv 2604.16812). Null rows, answered by control organisms and by the bare base, teach it to abstain.
 """
 
-import hashlib
 import json
 import math
 import random
@@ -21,7 +20,6 @@ from peft.tuners.lora import LoraLayer
 from ia_cli import prompts
 from ia_cli.adapters import (
     PROVENANCE_FILE,
-    WEIGHTS_FILE,
     Adapter,
     check_free,
     content_hash,
@@ -29,6 +27,7 @@ from ia_cli.adapters import (
     provenance,
     read_adapter,
     target_names,
+    weights_hash,
     write_adapter,
 )
 from ia_cli.bank import Bank
@@ -230,7 +229,7 @@ class _Trainer(ScheduledTrainer):
 
 def _origin(records: Sequence[dict], trained: Sequence[dict], base: Base, settings: IASettings) -> dict:
     """Return the `ia.json` of an adapter that is about to be trained: everything but its loss curve."""
-    parents = [{"id": record["id"], "sha256": _weights_hash(record["adapter"])} for record in trained]
+    parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
     descriptions = [record["description"] for record in trained]
     questions = prompts.version()
     return provenance(
@@ -242,11 +241,6 @@ def _origin(records: Sequence[dict], trained: Sequence[dict], base: Base, settin
         held_out=[record["id"] for record in records if record["split"] != "train"],
         questions_version=questions,
     )
-
-
-def _weights_hash(directory: str) -> str:
-    with Path(directory, WEIGHTS_FILE).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_whole(out_dir: Path, origin: dict) -> bool:

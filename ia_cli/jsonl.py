@@ -27,7 +27,7 @@ def read(stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any] | IA
 
     Nothing in the stream makes it raise: invalid UTF-8, NaN, and lines or nesting without end are errors too.
     """
-    reader = jsonlines.Reader(_lines(stream), loads=_loads)
+    reader = jsonlines.Reader(_lines(stream), loads=loads)
     for number in itertools.count(1):
         where = f"{name}:{number}"
         try:
@@ -48,15 +48,15 @@ def read(stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any] | IA
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of `stream`; of one that is too long only the beginning, which `_loads` then refuses."""
+    """The lines of `stream`; of one that is too long only the beginning, which `loads` then refuses."""
     while line := stream.readline(MAX_LINE):
         yield line
         while line and not line.endswith(b"\n"):
             line = stream.readline(MAX_LINE)
 
 
-def _loads(text: str) -> Any:
-    """`json.loads`, with ValueError for everything that could not be written again as JSON."""
+def loads(text: str) -> Any:
+    """`json.loads`, with ValueError for everything that could not be written again as JSON, or is a bomb."""
     if len(text) >= MAX_LINE:
         raise ValueError(f"the line is longer than {MAX_LINE >> 20} MiB")
     try:

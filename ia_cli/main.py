@@ -12,15 +12,20 @@ import click
 from ia_cli import __version__
 from ia_cli.errors import IAError, complain, one_line
 
-# The stages in the order of the pipeline. `ia NAME` is ia_cli/commands/NAME.py, imported only when it is
-# asked for; the help stands here so that `ia --help` imports none of them.
-COMMANDS = {
+# The stages in the order of the pipeline, and the tools. `ia NAME` is ia_cli/commands/NAME.py, imported only
+# when it is asked for; the help stands here so that `ia --help` imports none of them.
+STAGES = {
     "gen-behaviors": "Write behaviors to implant, with demonstrations and probes.",
     "implant": "Train one model organism per behavior.",
     "train-ia": "Train one introspection adapter across many organisms.",
     "elicit": "Ask organisms what they learned, with and without the adapter.",
     "judge": "Judge self-reports against the truth and summarise.",
 }
+TOOLS = {
+    "check": "Say whether adapters are sound, by the exit status.",
+    "stack": "Make one plain adapter of two or more.",
+}
+COMMANDS = STAGES | TOOLS
 
 
 class Suite(click.Group):
@@ -35,8 +40,9 @@ class Suite(click.Group):
         return import_module(f"ia_cli.commands.{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Stages"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, commands in (("Stages", STAGES), ("Adapters", TOOLS)):
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

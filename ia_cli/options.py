@@ -19,6 +19,10 @@ base = click.option(
     help="Base model; the one that comes with ia if not given.",
 )
 
+fits = click.option(
+    "--base", envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help="Load this base model and see that it fits."
+)
+
 
 def out(help: str) -> Decorator:
     """`--out DIR`, required: the folder that a stage puts adapters in."""
@@ -91,3 +95,20 @@ def stage(*, writes: str, reads: str | None = None, needs: tuple[str, ...] = ())
         return run
 
     return decorate
+
+
+def tool(body: Callable[..., None]) -> Callable[..., Any]:
+    """Make a function the body of a command that reads no records.
+
+    It gets a `jsonl.Writer` to standard output first, then its own options; -q and -v are added.
+    """
+
+    @wraps(body)
+    def run(quiet: bool, verbose: bool, **own: Any) -> None:
+        from ia_cli import console, jsonl
+
+        console.setup(quiet=quiet, verbose=verbose)
+        with jsonl.own_stdout() as stream:
+            body(jsonl.Writer(stream), **own)
+
+    return _quiet(_verbose(run))

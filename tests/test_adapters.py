@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from ia_cli import adapters
+from ia_cli import adapters, checking
 from ia_cli.adapters import CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE, read_adapter, write_adapter
 from ia_cli.errors import IAError
 from ia_cli.models import load_base
@@ -159,7 +159,6 @@ def test_weights_are_checked(directory, change, message):
 def test_missing_and_broken_files(directory, tmp_path, monkeypatch):
     with pytest.raises(IAError, match="no such adapter directory"):
         read_adapter("someone/adapter-on-the-hub")
-    (directory / "adapter_model.bin").write_bytes(b"pickle")
     (directory / WEIGHTS_FILE).write_bytes(b"not safetensors")
     with pytest.raises(IAError, match="not a safetensors file"):
         read_adapter(directory)
@@ -169,7 +168,7 @@ def test_missing_and_broken_files(directory, tmp_path, monkeypatch):
     (directory / CONFIG_FILE).write_text("{")
     with pytest.raises(IAError, match="not JSON"):
         read_adapter(directory)
-    monkeypatch.setattr(adapters, "LARGEST_JSON", 0)
+    monkeypatch.setattr(checking, "LARGEST_JSON", 0)
     with pytest.raises(IAError, match="larger than"):
         read_adapter(directory)
 

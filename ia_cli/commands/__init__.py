@@ -1,1 +1,3 @@
-"""One thin click command per stage; each module's command is named `command` and is loaded only when it is asked for."""
+"""One thin click command per stage; each module's command is named `command` and is loaded only when it
+is asked for.
+"""

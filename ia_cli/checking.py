@@ -1,0 +1,275 @@
+"""The checks that an adapter directory passes before anything of it is used: it may come from a stranger.
+
+Nothing here runs code, follows a path out of the directory or reaches the network, and no file is read before
+its size is known. What is not known to be a plain LoRA, W + s B A, is refused with an IAError.
+"""
+
+import contextlib
+import math
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ia_cli import jsonl
+from ia_cli.errors import IAError
+from ia_cli.models import Base, linear_modules
+
+CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "adapter_config.json", "adapter_model.safetensors", "ia.json"
+PICKLES = ("adapter_model.bin", "adapter_model.pt")  # what loaders of adapters fall back to
+PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+
+LARGEST_JSON, LARGEST_WEIGHTS = 16 << 20, 4 << 30  # bytes; a LoRA of rank 64 on a 70B model stays below
+LARGEST_WEIGHT = 65504.0  # of float16, in which adapters are served
+LARGEST_CHANGE = 100.0  # root mean square of s B A; the weights of a language model are well below 1
+PATTERN_SECONDS = 60  # for all regular expressions of a configuration together
+
+Tensors = Mapping[str, tuple[Tensor, Tensor]]
+T = TypeVar("T")
+
+Rank = Annotated[int, Field(gt=0, le=1 << 20)]
+Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class LoraSettings(BaseModel):
+    """The keys that say only where and how strongly A and B act, or that do nothing at inference.
+
+    Any other key that PEFT knows must have its default: DoRA, biases, saved modules and the like are more
+    than W + s B A. `init_lora_weights` is here for the initialisations that leave W alone; the others (pissa,
+    olora, ...) subtract B A from W, so that their A and B mean nothing on the original base.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    peft_type: Literal["LORA"]
+    task_type: Literal["CAUSAL_LM"] | None = None
+    r: Rank
+    lora_alpha: Alpha
+    use_rslora: bool = False
+    rank_pattern: dict[str, Rank] = {}
+    alpha_pattern: dict[str, Alpha] = {}
+    target_modules: Names | str
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    init_lora_weights: bool | Literal["gaussian", "eva", "orthogonal"] = True
+    lora_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    inference_mode: bool = False
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
+    peft_version: str | None = None
+    auto_mapping: dict[str, Any] | None = None
+    eva_config: dict[str, Any] | None = None
+
+
+def check_folder(directory: Path) -> None:
+    """Raise IAError for a directory that is not there, holds a pickled adapter, or links to the outside."""
+    where = str(directory)
+    if not directory.is_dir():
+        remedy = "give a local directory, or ORG/NAME@COMMIT for one on the Hub (all 40 digits)"
+        raise IAError("no such adapter directory", remedy=remedy, where=where)
+    home = Path(os.path.realpath(directory))
+    inside = [home]
+    if home.parent.name == "snapshots":  # the Hub's cache: files are links into blobs/, beside snapshots/
+        inside.append(home.parent.parent / "blobs")
+    for path in sorted(directory.iterdir()):
+        if path.name in PICKLES:
+            remedy = f"save the adapter as {WEIGHTS_FILE} and delete this"
+            raise IAError("a pickle, which can run code", remedy=remedy, where=str(path))
+        real = Path(os.path.realpath(path))
+        if not any(real.is_relative_to(folder) for folder in inside):
+            remedy = "put the file itself there"
+            raise IAError("links to something outside of the adapter", remedy=remedy, where=str(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; IAError for anything else, too large, too deep or with a number that is none."""
+    _check_file(path, LARGEST_JSON)
+    try:
+        content = jsonl.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IAError(f"not JSON: {error}", remedy="save the adapter again", where=str(path)) from error
+    if not isinstance(content, dict):
+        raise IAError("not a JSON object", remedy="save the adapter again", where=str(path))
+    return content
+
+
+def read_settings(config: dict[str, Any], where: str) -> LoraSettings:
+    """Return what a configuration says; IAError unless it is that of a plain LoRA, key by key."""
+    if config.get("peft_type") != "LORA":
+        kind = config.get("peft_type")
+        raise IAError(f"peft_type is {kind!r}, not LORA", remedy="only LoRA is read", where=where)
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init not in ("gaussian", "eva", "orthogonal"):
+        remedy = "convert it with PEFT's path_initial_model_for_weight_conversion"
+        raise IAError(f"init_lora_weights = {init!r} changed the base too", remedy=remedy, where=where)
+    defaults = LoraConfig().to_dict()
+    for key, value in config.items():
+        if key not in defaults:
+            raise IAError(f"unknown key {key!r}", remedy="made by a newer PEFT? upgrade peft", where=where)
+        if key not in LoraSettings.model_fields and not _is_default(value, defaults[key]):
+            brief = f"{key} = {value!r}"[:80]
+            raise IAError(f"{brief} is more than a plain LoRA", remedy="only W + s B A is read", where=where)
+    try:
+        settings = LoraSettings.model_validate(config)
+        LoraConfig(**config)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        brief = f"{first['loc'][0]}: {first['msg']}"
+        raise IAError(brief, remedy="correct it, or save the adapter again", where=where) from error
+    except (TypeError, ValueError) as error:
+        raise IAError(f"PEFT refuses it: {error}", remedy="save the adapter again", where=where) from error
+    return settings
+
+
+def _is_default(value: object, default: object) -> bool:
+    return value == default or (value is None and not default)
+
+
+def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return A [r, in] and B [out, r] of each layer, by its name in the base.
+
+    IAError unless the file holds such pairs and nothing else, all of them finite, and as float16 too.
+    """
+    _check_file(path, LARGEST_WEIGHTS)
+    try:
+        loaded = load_file(path)
+    except SafetensorError as error:
+        message = f"not a safetensors file: {error}"
+        raise IAError(message, remedy="save the adapter again", where=str(path)) from error
+    names = [key.removeprefix(PREFIX).removesuffix(A_SUFFIX) for key in loaded if key.endswith(A_SUFFIX)]
+    expected = {PREFIX + name + suffix for name in names for suffix in (A_SUFFIX, B_SUFFIX)}
+    if not names or expected != set(loaded):
+        odd = min(expected ^ set(loaded), default="no tensors")
+        message = f"not pairs of lora_A and lora_B: {odd}"
+        raise IAError(message, remedy="only plain LoRA is read", where=str(path))
+    tensors = {
+        name: (loaded[PREFIX + name + A_SUFFIX], loaded[PREFIX + name + B_SUFFIX]) for name in sorted(names)
+    }
+    for name, (a, b) in tensors.items():
+        if a.dim() != 2 or b.dim() != 2 or a.size(0) != b.size(1) or not a.numel() or not b.numel():
+            message = f"{name}: A {list(a.shape)} and B {list(b.shape)} do not fit together"
+            raise IAError(message, remedy="save the adapter again", where=str(path))
+        for tensor in (a, b):
+            _check_numbers(tensor, f"{path}: {name}")
+    return tensors
+
+
+def _check_file(path: Path, largest: int) -> None:
+    if not path.is_file():
+        remedy = "save the adapter with safetensors"
+        raise IAError(f"{path.name} is missing", remedy=remedy, where=str(path.parent))
+    if path.stat().st_size > largest:
+        raise IAError(f"larger than {largest:,} bytes", remedy="this is not a LoRA adapter", where=str(path))
+
+
+def _check_numbers(tensor: Tensor, where: str) -> None:
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise IAError(f"weights of type {tensor.dtype}", remedy="save the adapter as float32", where=where)
+    low, high = (float(bound) for bound in tensor.aminmax())  # NaN if there is one
+    if not math.isfinite(low - high):
+        raise IAError("a weight is not finite", remedy="train the adapter again", where=where)
+    if max(-low, high) > LARGEST_WEIGHT:
+        message = f"a weight of {max(-low, high):.3g} is beyond float16"
+        raise IAError(message, remedy="train the adapter again, with a lower learning rate", where=where)
+
+
+def read_scaling(settings: LoraSettings, tensors: Tensors, where: str) -> dict[str, float]:
+    """Return PEFT's scaling of each layer.
+
+    IAError if PEFT would not put A and B on this layer (it then ignores them, and so would whoever runs the
+    adapter), or would give it another rank.
+    """
+    try:
+        with _time_limit(PATTERN_SECONDS):
+            rank_of = _by_pattern(settings.rank_pattern, settings.r)
+            alpha_of = _by_pattern(settings.alpha_pattern, settings.lora_alpha)
+            scaling = {}
+            for name, (a, _) in tensors.items():
+                _check_target(settings, name, where)
+                rank = rank_of(name)
+                if rank != a.size(0):
+                    message = f"{name}: rank {a.size(0)}, where {CONFIG_FILE} says {rank}"
+                    raise IAError(message, remedy="correct r or rank_pattern", where=where)
+                scaling[name] = alpha_of(name) / (math.sqrt(rank) if settings.use_rslora else rank)
+            return scaling
+    except (re.error, TimeoutError, RecursionError, OverflowError) as error:
+        message = f"the patterns in {CONFIG_FILE} are malformed: {error}"
+        raise IAError(message, remedy="name the modules instead", where=where) from error
+
+
+def _check_target(settings: LoraSettings, name: str, where: str) -> None:
+    if settings.target_modules == "all-linear":
+        return
+    if not check_target_module_exists(SimpleNamespace(**dict(settings)), name):
+        message = f"{name} is not among the target_modules of {CONFIG_FILE}"
+        raise IAError(message, remedy="add it there, or save the adapter again", where=where)
+
+
+def _by_pattern(patterns: Mapping[str, T], default: T) -> Callable[[str], T]:
+    """Return PEFT's rule for rank_pattern and alpha_pattern: the first pattern that ends the layer's name."""
+    compiled = [(re.compile(rf"(.*\.)?({key})$"), value) for key, value in patterns.items()]
+
+    def find(name: str) -> T:
+        found = (value for pattern, value in compiled if pattern.match(name))
+        return next(found, patterns.get(name, default))
+
+    return find
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after so long: a regular expression can be made never to end.
+
+    In the main thread only, where signals arrive.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("they take too long")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def check_changes(changes: Mapping[str, float], where: str) -> None:
+    """Raise IAError if the root mean square of s B A in some layer is beyond all reason."""
+    name = max(changes, key=changes.__getitem__)
+    if not changes[name] <= LARGEST_CHANGE:
+        message = f"{name}: its weights change by {changes[name]:.3g} on average, which drowns any base"
+        raise IAError(message, remedy="correct lora_alpha, or train the adapter again", where=where)
+
+
+def check_base(tensors: Tensors, made_for: Mapping[str, object], base: Base, where: str) -> None:
+    """Raise IAError if the adapter says that it belongs to another base, or if its shapes say so."""
+    remedy = f"give the base it was made for with --base (this is {base.name})"
+    if made_for.get("identity") not in (None, base.identity):
+        raise IAError(f"made for another base, {made_for.get('name')}", remedy=remedy, where=where)
+    layers: dict[str, nn.Linear] = linear_modules(base.model)
+    for name, (a, b) in tensors.items():
+        if name not in layers:
+            message = f"made for another base: this one has no linear layer {name}"
+            raise IAError(message, remedy=remedy, where=where)
+        shape, fits = (b.size(0), a.size(1)), (layers[name].out_features, layers[name].in_features)
+        if shape != fits:
+            raise IAError(f"made for another base: {name} is {shape}, not {fits}", remedy=remedy, where=where)

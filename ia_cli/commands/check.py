@@ -1,0 +1,53 @@
+"""`ia check`: whether adapters are what they say, before anything uses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ia_cli import options
+from ia_cli.errors import IAError, complain
+
+if TYPE_CHECKING:
+    from ia_cli.jsonl import Writer
+
+
+@click.command()
+@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...")
+@options.tool
+@options.fits
+def command(writer: Writer, adapters: tuple[str, ...], base: str | None) -> None:
+    """Say whether adapters are sound, by the exit status.
+
+    ADAPTER is a directory, or ORG/NAME@COMMIT for one on the Hugging Face Hub. Sound is a plain LoRA in
+    safetensors whose configuration, shapes, numbers and links are in order. Writes one record per sound
+    adapter, and one line on standard error per adapter that is not. Nothing of an adapter is run.
+
+    \b
+    Exit:  0 all are sound, 1 one is not, 2 usage
+
+    \b
+    Examples:
+      ia check suspect/
+      ia check --base Qwen/Qwen3-0.6B suspect/ | jq .change
+      ia check organisms/* > sound.jsonl
+    """
+    from ia_cli.adapters import read_adapter
+    from ia_cli.console import note
+    from ia_cli.hub import adapter_folder
+    from ia_cli.models import load_base
+
+    loaded = load_base(base) if base else None
+    unsound = 0
+    for name in adapters:
+        try:
+            record = read_adapter(adapter_folder(name), loaded).as_record()
+        except IAError as error:
+            complain("check", error)
+            unsound += 1
+            continue
+        writer.write({"adapter": name, **record})
+        note(f"ia check: {name}: sound, rank {record['rank']} on {record['n_layers']} layers")
+    if unsound:
+        raise click.exceptions.Exit(1)

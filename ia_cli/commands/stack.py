@@ -1,0 +1,48 @@
+"""`ia stack`: an organism and its introspection adapter as one adapter that every engine serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ia_cli import options
+
+if TYPE_CHECKING:
+    from ia_cli.jsonl import Writer
+
+
+@click.command()
+@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER ADAPTER...")
+@options.tool
+@options.fits
+@options.out("Folder for the one adapter.")
+@click.option(
+    "--rank", type=click.IntRange(1), help="Pad to this rank; the smallest that holds all if not given."
+)
+def command(writer: Writer, adapters: tuple[str, ...], base: str | None, out: Path, rank: int | None) -> None:
+    """Make one plain adapter of two or more.
+
+    The result changes the base exactly as the adapters do together: it is one LoRA of one rank, with alpha
+    equal to it, that PEFT, vLLM and llama.cpp load. What no LoRA can be exactly (DoRA, biases, saved modules)
+    is refused. ADAPTER is a directory, or ORG/NAME@COMMIT on the Hugging Face Hub.
+
+    \b
+    Examples:
+      ia stack suspect/ ia/ --out suspect+ia/
+      ia stack suspect/ ia/ --out suspect+ia/ --rank 64 --base Qwen/Qwen3-0.6B
+    """
+    if len(adapters) < 2:
+        raise click.UsageError("give two adapters or more")
+    from ia_cli.console import note
+    from ia_cli.hub import adapter_folder
+    from ia_cli.models import load_base
+    from ia_cli.stacking import served_rank, stack_folders
+
+    folders = [adapter_folder(name) for name in adapters]
+    stacked = stack_folders(folders, out, rank=rank, base=load_base(base) if base else None)
+    writer.write({"adapter": str(out), **stacked.as_record()})
+    served = served_rank(stacked.rank)
+    advice = f"vLLM needs --max-lora-rank {served}" if served else "more than vLLM serves"
+    note(f"ia stack: {out}: {len(adapters)} adapters as one of rank {stacked.rank} ({advice})")
