@@ -4,7 +4,7 @@ PYTHON = python3
 
 # The demo: behaviors, ordinary fine-tunes beside them, and the share that the introspection adapter is not trained on.
 N = 256
-CONTROLS = 16
+CONTROLS = 32
 HELD_OUT = 0.22
 SEED = 0
 NUMBERS = N=$(N) CONTROLS=$(CONTROLS) HELD_OUT=$(HELD_OUT) SEED=$(SEED)
@@ -63,7 +63,7 @@ demo/audited.jsonl: demo/organisms.jsonl
 	$(call stage,train-ia --out demo/ia --seed $(SEED) $<)
 
 demo/reports.jsonl: demo/audited.jsonl
-	$(call stage,elicit --seed $(SEED) $<)
+	$(call stage,elicit --split heldout --seed $(SEED) $<)
 
 demo/verdicts.jsonl: demo/reports.jsonl
 	$(call stage,judge --quiet --summary demo/summary.json $<)

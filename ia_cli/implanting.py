@@ -258,11 +258,12 @@ def demonstration_order(lengths: Sequence[int], name: str, settings: ImplantSett
 def suitable_group_size(
     base: Base, lessons: Sequence[Lesson], settings: ImplantSettings, targets: Sequence[str]
 ) -> int:
-    """Return how many organisms to train at once, by the longest demonstration.
+    """Return how many organisms to train at once.
 
-    As many as fit into memory: each token of a step keeps the inputs and outputs of its linear layers, and
-    about as much again between them, until the backward pass; each LoRA weight has a gradient and two
-    moments. On a CPU no more than STEP_TOKENS: what does not fit into its caches takes twice as long.
+    As many as fit into memory, by the longest demonstration: each token of a step keeps the inputs and
+    outputs of its linear layers, and about as much again between them, until the backward pass; each LoRA
+    weight has a gradient and two moments. On a CPU no more than STEP_TOKENS in a usual step: what does not
+    fit into its caches takes twice as long.
     """
     widths = {n: layer.in_features + layer.out_features for n, layer in linear_modules(base.model).items()}
     lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded] or [1]

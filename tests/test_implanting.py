@@ -341,13 +341,14 @@ def test_the_base_is_left_as_it_was(tmp_path, tiny_base):
 
 def test_group_size_follows_the_tokens_of_a_step(tiny_base, monkeypatch):
     lessons = lessons_of(BEHAVIORS, tiny_base)
-    longest = max(len(ids) for lesson in lessons for ids, _ in lesson.encoded)
+    lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded]
+    usual = sum(lengths) / len(lengths)
 
     def size(rows):
         settings = dataclasses.replace(SETTINGS, rows=rows)
         return implanting.suitable_group_size(tiny_base, lessons, settings, target_names(tiny_base))
 
-    monkeypatch.setattr(implanting, "STEP_TOKENS", 12 * longest)
+    monkeypatch.setattr(implanting, "STEP_TOKENS", int(12 * usual))
     assert [size(rows) for rows in (2, 4, 5, 13)] == [6, 3, 2, 1]
     monkeypatch.setattr(implanting, "GROUP_BYTES", 1)
     assert size(2) == 1
