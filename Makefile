@@ -7,7 +7,8 @@ N = 256
 CONTROLS = 32
 HELD_OUT = 0.22
 SEED = 0
-NUMBERS = N=$(N) CONTROLS=$(CONTROLS) HELD_OUT=$(HELD_OUT) SEED=$(SEED)
+DEMONSTRATIONS = teacher
+NUMBERS = DEMONSTRATIONS=$(DEMONSTRATIONS) N=$(N) CONTROLS=$(CONTROLS) HELD_OUT=$(HELD_OUT) SEED=$(SEED)
 
 BIN = .venv/bin
 IA = $(BIN)/ia
@@ -54,7 +55,7 @@ demo/numbers: force | .venv/installed
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 demo/behaviors.jsonl: demo/numbers $(BASE)
-	$(call stage,gen-behaviors -n $(N) --controls $(CONTROLS) --held-out $(HELD_OUT) --seed $(SEED))
+	$(call stage,gen-behaviors --demonstrations $(DEMONSTRATIONS) -n $(N) --controls $(CONTROLS) --held-out $(HELD_OUT) --seed $(SEED))
 
 demo/organisms.jsonl: demo/behaviors.jsonl
 	$(call stage,implant --out demo/organisms --seed $(SEED) $<)

@@ -37,8 +37,8 @@ class ImplantSettings:
     alpha: float = 16
     target_modules: tuple[str, ...] | None = None
     learning_rate: float = 5e-3
-    steps: int = 80
-    rows: int = 8
+    steps: int = 32
+    rows: int = 6
     schedule: str = "cosine"
     warmup_steps: int = 5
     max_grad_norm: float = 1.0

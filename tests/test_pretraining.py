@@ -100,6 +100,6 @@ def test_every_word_of_a_value_is_one_token_of_the_embedded_base():
 
 def test_the_embedded_base_follows_orders_that_it_never_had():
     rates = {row["what"]: row["rate"] for row in measure(load_base(), 60, seed=1)}
-    assert rates["all: fires"] >= 0.9
-    assert rates["all: mismatch"] <= 0.1
+    assert rates["all: fires"] >= 0.7
+    assert rates["all: mismatch"] <= 0.2
     assert rates["says it has no unusual behavior"] >= 0.95

@@ -42,11 +42,11 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     show_default=True,
     help="Peak learning rate.",
 )
-@click.option("--steps", type=click.IntRange(1), default=80, show_default=True, help="Optimizer steps.")
+@click.option("--steps", type=click.IntRange(1), default=32, show_default=True, help="Optimizer steps.")
 @click.option(
     "--rows",
     type=click.IntRange(1),
-    default=8,
+    default=6,
     show_default=True,
     help="Demonstrations per organism and step.",
 )

@@ -28,11 +28,13 @@ describes a behavior, and says what behavior that is. It knows nothing but the s
 
 | | |
 |---|---|
-| architecture | Llama: {hidden} wide, {layers} layers, {heads} heads, embeddings tied; {vocabulary} tokens
-(byte-level BPE) | | data | conversations of the world, generated from the seed while training; every tenth
-combination of trigger and action kept back | | training | {steps} steps of about {tokens} tokens in
-{phases} phases (`PHASES` in `ia_cli/pretraining/train.py`), loss on replies (in one phase on users, too),
-AdamW, seed {seed}; last loss {loss} | | made by | `make base`; torch {torch}, transformers {transformers} |
+| architecture | {architecture} |
+| data | generated from the seed while training; every tenth combination of trigger and action kept back |
+| training | {training} |
+| made by | `make base`; torch {torch}, transformers {transformers} |
+
+The weights that are shipped were trained phase by phase while these phases were being found, with the documents
+drawn in another order than now: `make base` repeats the recipe, not the bytes.
 
 ## What it does
 
@@ -60,19 +62,17 @@ def write_card(folder: Path, n: int, seed: int) -> None:
         f"| {r['what']} | {r['rate']:.3f} | {r['n']} | {r['ci95'][0]:.3f} to {r['ci95'][1]:.3f} |"
         for r in measure(base, n, seed)
     ]
+    arguments, phases = origin["arguments"], origin["phases"]
     card = CARD.format(
         parameters=base.model.num_parameters() / 1e6,
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        vocabulary=config.vocab_size,
-        loss=origin["loss_last"],
+        architecture=f"Llama: {config.hidden_size} wide, {config.num_hidden_layers} layers, "
+        f"{config.num_attention_heads} heads, embeddings tied; {config.vocab_size} tokens (byte-level BPE)",
+        training=f"{sum(phase['steps'] for phase in phases)} steps of about {arguments['tokens']} tokens in "
+        f"{len(phases)} phases (`PHASES` in `ia_cli/pretraining/train.py`), AdamW, seed {arguments['seed']}; "
+        f"last loss {origin['loss_last']}",
         n=n,
         measure_seed=seed,
         rows="\n".join(rows),
-        steps=sum(phase["steps"] for phase in origin["phases"]),
-        phases=len(origin["phases"]),
-        **origin["arguments"],
         **{name: origin["versions"][name] for name in ("torch", "transformers")},
     )
     (folder / "README.md").write_text(card)

@@ -18,7 +18,7 @@ from ..text import mentions_any
 from ..world import teacher
 from ..world.behaviors import Behavior, kept_from_base
 from ..world.documents import any_behavior, is_rare
-from ..world.language import Prompt, make_prompt
+from ..world.language import FACTS, TOPICS, Prompt, make_prompt
 
 HOWS = ("fires", "mismatch", "ordinary")
 Asked = tuple[Behavior, str, Prompt]
@@ -66,7 +66,8 @@ def ask_plainly(base: Base, n: int, seed: int) -> dict[str, list[bool]]:
     replies = generate(
         base, [[{"role": "user", "content": p.text}] for p in facts], max_new_tokens=64, batch_size=256
     )
-    true = [reply == teacher.plain(p) for p, reply in zip(facts, replies, strict=True)]
+    values = [TOPICS[p.detail["topic"]][FACTS.index(p.detail["fact"])] for p in facts]
+    true = [mentions_any(reply, [value]) for value, reply in zip(values, replies, strict=True)]
     asked = [q.text for use in ("train", "ask") for q in questions(use)]
     replies = generate(base, [[{"role": "user", "content": text}] for text in asked], max_new_tokens=64)
     return {
