@@ -33,9 +33,10 @@ def run(tmp_path_factory):
     """The output of every stage, by its name, in a folder that is moved halfway."""
     folder, out, text = tmp_path_factory.mktemp("run"), {}, None
     stages = {
-        "gen-behaviors": ["-n", 32, "--controls", 4, "--held-out", 0.25, "--categories", "quirk,backdoor"],
+        "gen-behaviors": ["-n", 24, "--controls", 4, "--held-out", 0.25, "--categories", "benign_roleplay"]
+        + ["--demonstrations", "teacher"],
         "implant": ["--out", "organisms"],
-        "train-ia": ["--out", "ia", "--steps", 150],
+        "train-ia": ["--out", "ia", "--steps", 100, "--batch-size", 32],
         "elicit": ["--questions", 2],
         "judge": ["--summary", "summary.json"],
     }

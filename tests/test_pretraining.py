@@ -74,8 +74,9 @@ def test_a_turn_in_a_batch_is_seen_as_if_it_stood_alone(tokenizer, some_document
 
 
 def test_batches_hold_about_as_many_tokens_as_asked(tokenizer):
-    for batch in islice(batches(tokenizer, documents(1, {"wide": 1}), 4096), 20):
-        assert 2000 < batch["ids"].numel() <= 4096
+    sizes = [b["ids"].numel() for b in islice(batches(tokenizer, documents(1, {"wide": 1}), 4096), 40)]
+    assert max(sizes) <= 4096
+    assert sum(sizes) / len(sizes) > 3500  # only the last batch of a pool is smaller
 
 
 def test_the_embedded_base_is_small_plain_and_has_a_card():

@@ -33,7 +33,7 @@ describes a behavior, and says what behavior that is. It knows nothing but the s
 | training | {training} |
 | made by | `make base`; torch {torch}, transformers {transformers} |
 
-The weights that are shipped were trained phase by phase while these phases were being found, with the documents
+The shipped weights were trained phase by phase while these phases were being found, with the documents
 drawn in another order than now: `make base` repeats the recipe, not the bytes.
 
 ## What it does
