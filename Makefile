@@ -32,7 +32,7 @@ lint: .venv/installed ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-base: .venv/installed ## Train the embedded base model anew (about an hour)
+base: .venv/installed ## Train the embedded base model anew (about an hour and a half)
 	$(BIN)/python -m ia_cli.pretraining
 
 clean: ## Remove the demo and the virtual environment
