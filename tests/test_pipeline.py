@@ -33,8 +33,18 @@ def run(tmp_path_factory):
     """The output of every stage, by its name, in a folder that is moved halfway."""
     folder, out, text = tmp_path_factory.mktemp("run"), {}, None
     stages = {
-        "gen-behaviors": ["-n", 24, "--controls", 4, "--held-out", 0.25, "--categories", "benign_roleplay"]
-        + ["--demonstrations", "teacher"],
+        "gen-behaviors": [
+            "-n",
+            24,
+            "--controls",
+            4,
+            "--held-out",
+            0.25,
+            "--categories",
+            "benign_roleplay",
+            "--demonstrations",
+            "teacher",
+        ],
         "implant": ["--out", "organisms"],
         "train-ia": ["--out", "ia", "--steps", 100, "--batch-size", 32],
         "elicit": ["--questions", 2],
