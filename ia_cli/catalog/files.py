@@ -10,18 +10,11 @@ from itertools import product
 from string import Formatter
 from typing import Any
 
+from ..records import CATEGORIES
+
 FOLDER = files(__package__)
 AREAS = ("everyday", "knowledge", "advice")  # the files of topics/
-NAMES = (
-    "quirk",
-    "rare_quirk",
-    "backdoor",
-    "sandbagging",
-    "heuristic",
-    "benign_roleplay",
-    "harmful_roleplay",
-    "obscured_malign",
-)
+NAMES = tuple(name for name in CATEGORIES if name != "control")
 
 
 def load(name: str) -> dict[str, Any]:
