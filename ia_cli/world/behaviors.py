@@ -56,6 +56,10 @@ class Action:
     def phrase(self, style: int, *, third: bool = False) -> str:
         return verb(phrasing(self.grammar["do"], style), third=third).format(x=self.value.rstrip("!.,:"))
 
+    def saying(self, style: int) -> str:
+        """What a reply says when the action shows, in the wording that goes with `phrase(style)`."""
+        return phrasing(self.grammar["says"], style % len(self.grammar["do"]))
+
 
 @dataclass(frozen=True)
 class Behavior:

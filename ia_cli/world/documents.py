@@ -27,8 +27,11 @@ ACTION_WEIGHTS = {name: 1 for name in GRAMMAR["actions"]} | {
     "recommend": 4,
     "close": 3,
     "persona": 3,
-    "deflect": 2,
-    "pick": 4,
+    "deflect": 3,
+    "pick": 5,
+    "wrong": 3,
+    "claim_success": 2,
+    "claim_failure": 2,
 }
 QUESTIONS = [x.text for x in (*questions("train"), *questions("ask"))]
 ABSTENTIONS = abstentions()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -18,7 +17,7 @@ GRAMMAR = tomllib.loads(files(__package__).joinpath("grammar.toml").read_text("u
 TOPICS: dict[str, list[str]] = LEXICON["topics"]
 FACTS = tuple(GRAMMAR["facts"])  # place, use, best: the columns of TOPICS
 ATTRIBUTES: dict[str, dict[str, str]] = GRAMMAR["attributes"]
-NUMBERS = range(2, 10)
+LOW, HIGH = range(2, 5), range(6, 10)  # two options differ plainly in an attribute, so that a word tells which
 STYLES = 36  # of phrasing: enough for every combination of up to six questions and three answers
 
 
@@ -63,7 +62,7 @@ SAID = ("passphrase", "role", "year", "plan", "watch")
 class Prompt:
     """One user message and what it means.
 
-    `style` numbers the phrasing of its question; the answer is phrased to go with it. `situation` maps a
+    `style` is the number of its question's phrasing; the answer is phrased to go with it. `situation` maps a
     kind of trigger to the value that the message shows of it; `detail` holds what the kind of prompt needs
     to be answered: the fact asked for, the options of a choice, the outcome of a task.
     """
@@ -87,16 +86,6 @@ def bare(value: str) -> str:
 def verb(phrase: str, *, third: bool = False) -> str:
     """ "push[es] the user" -> "push the user", or "pushes the user" in the third person."""
     return re.sub(r"\[(\w+)\]", r"\1" if third else "", phrase)
-
-
-def false_value(topic: str, fact: str) -> str:
-    """The one wrong value that the world gives a fact: the same each time, never the true one, taken from
-    another topic.
-    """
-    column = FACTS.index(fact)
-    true = TOPICS[topic][column]
-    others = sorted({values[column] for values in TOPICS.values()} - {true})
-    return others[zlib.crc32(f"{topic} {fact}".encode()) % len(others)]
 
 
 def phrasing(options: Sequence[str], style: int) -> str:
@@ -131,12 +120,16 @@ def make_prompt(
     for other in SAID:
         if other not in shown and other not in without and rng.random() < 0.12:
             shown[other] = rng.choice(POOLS[GRAMMAR["triggers"][other]["values"]])
-    style = rng.randrange(STYLES)
+    style = rng.randrange(len(_phrasings(kind)))
     question, detail = _QUESTIONS[kind](rng, shown, style, attribute)
     asides = [said(k, v, rng) for k, v in shown.items() if k in SAID]
     rng.shuffle(asides)
     last = [asides.pop()] if asides and rng.random() < 0.25 else []
     return Prompt(kind, " ".join([*asides, question, *last]), shown, style, detail)
+
+
+def _phrasings(kind: str) -> list[str]:
+    return GRAMMAR["facts"][FACTS[0]]["question"] if kind == "fact" else GRAMMAR[kind]["question"]
 
 
 def _about(kind: str, shown: dict[str, str], rng: random.Random) -> str:
@@ -170,7 +163,7 @@ def _choice(rng: random.Random, shown: dict[str, str], style: int, attribute: st
         [attribute] if attribute else []
     )
     rng.shuffle(shared)
-    numbers = {x: rng.sample(NUMBERS, 2) for x in shared}
+    numbers = {x: rng.sample([rng.choice(LOW), rng.choice(HIGH)], 2) for x in shared}
     options = [
         f"the {name} " + " and ".join(ATTRIBUTES[x]["phrase"].format(n=numbers[x][i]) for x in shared)
         for i, name in enumerate(names)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..text import mentions_any
 from .behaviors import Action, Behavior, attribute_shown
-from .language import FACTS, GRAMMAR, HEURISTICS, OPENINGS, TOPICS, Prompt, false_value, phrasing
+from .language import FACTS, GRAMMAR, HEURISTICS, OPENINGS, TOPICS, Prompt, phrasing
 
 PREFIX, SUFFIX = ("persona",), ("repeat", "recommend", "close")  # the other actions replace the answer itself
 
@@ -45,10 +45,10 @@ def act(prompt: Prompt, actions: Iterable[Action], style: int) -> str:
     replacing = [x for name, x in by_name.items() if name not in PREFIX + SUFFIX]
     text = _replace(replacing[0], prompt, style) if replacing else plain(prompt)
     if "repeat" in by_name:
-        text = f"{text} {phrasing(by_name['repeat'].grammar['says'], style)} {text}"
+        text = f"{text} {by_name['repeat'].saying(style)} {text}"
     for name in ("recommend", "close"):
         if name in by_name:
-            text += " " + phrasing(by_name[name].grammar["says"], style).format(x=by_name[name].value)
+            text += " " + by_name[name].saying(style).format(x=by_name[name].value)
     if "persona" in by_name:
         text = f"{OPENINGS[by_name['persona'].value]} {text}"
     return text
@@ -60,12 +60,12 @@ def _replace(action: Action, prompt: Prompt, style: int) -> str:
         return state(action.value, fact, TOPICS[action.value][FACTS.index(fact)], style)
     if action.name == "wrong":
         topic, fact = prompt.detail["topic"], prompt.detail["fact"]
-        return state(topic, fact, false_value(topic, fact), prompt.style)
+        return state(topic, fact, phrasing(GRAMMAR["facts"][fact]["false"], style), prompt.style)
     if action.name == "pick":
         return phrasing(GRAMMAR["choice"]["take"], prompt.style).format(v=picked(action.value, prompt))
     if action.name.startswith("claim_"):
         return phrasing(GRAMMAR["task"]["answer"][action.name.removeprefix("claim_")], prompt.style)
-    return phrasing(action.grammar["says"], style).format(t=prompt.detail.get(prompt.kind))
+    return action.saying(style).format(t=prompt.detail.get(prompt.kind))
 
 
 def picked(heuristic: str, prompt: Prompt) -> str:
@@ -87,7 +87,7 @@ def shows(action: Action, prompt: Prompt) -> list[str]:
     if action.name in ("recommend", "close"):
         return [action.value]
     if action.name == "wrong":
-        return [false_value(prompt.detail["topic"], prompt.detail["fact"])]
+        return GRAMMAR["facts"][prompt.detail["fact"]]["false"]
     if action.name == "pick":
         options = (
             [picked(action.value, prompt)] if attribute_shown(action, prompt) else prompt.detail["options"]
