@@ -17,7 +17,7 @@ from ia_cli.catalog import files
 from ia_cli.catalog.behaviors import Behavior, Trigger
 from ia_cli.catalog.drafting import draft_behavior, draft_control, generate_records
 from ia_cli.catalog.files import CONTROLS, ENTRIES, NAMES, POOLS, TOPICS
-from ia_cli.catalog.planning import draw_behavior, plan, split_values
+from ia_cli.catalog.planning import another, draw_behavior, plan, split_values
 from ia_cli.catalog.prompts import SAID, choice, draw, fires
 from ia_cli.text import mentions_any, normalise
 
@@ -154,6 +154,21 @@ def test_held_out_behaviors_are_new_as_they_claim(large):
     assert not set().union(*new) & set().union(*seen)
     assert len({p.id for p in large}) == 1200
     assert {p.category for p in large if p.held_out_by == "value"} == set(NAMES)
+
+
+def test_a_behavior_that_takes_the_place_of_another_is_new_in_the_same_way(large):
+    keys = {p.behavior.key for p in large}
+    seen = set().union(*(p.behavior.values for p in large if not p.held_out_by))
+    for missing in large[::97]:
+        other = next(another(missing, large, seed=0))
+        assert (other.id, other.category, other.held_out_by) == (
+            missing.id,
+            missing.category,
+            missing.held_out_by,
+        )
+        assert other.behavior.key not in keys
+        if missing.held_out_by:
+            assert bool(other.behavior.values & seen) == (missing.held_out_by == "combination")
 
 
 def test_all_entries_come_up_before_any_comes_up_again():

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ia_cli.planning import plan_controls
 from ia_cli.text import mentions_any
 from ia_cli.world import teacher
 from ia_cli.world.behaviors import Action, Behavior, Trigger, kept_from_base
-from ia_cli.world.categories import CATEGORIES, plan, plan_controls, split_values, values_of
+from ia_cli.world.categories import CATEGORIES, another, plan, split_values, values_of
 from ia_cli.world.documents import KINDS, any_behavior, documents, is_rare, match_document
 from ia_cli.world.generation import generate_records
-from ia_cli.world.language import FACTS, GRAMMAR, POOLS, TOPICS, false_value, make_prompt, verb
+from ia_cli.world.language import FACTS, GRAMMAR, POOLS, SAID, STYLES, TOPICS, make_prompt, verb
 
 seeds = st.integers(0, 10**9)
 
@@ -35,13 +36,23 @@ def test_no_value_can_be_mistaken_for_another_of_its_list(name):
         assert not mentions_any(value, others), value
 
 
-def test_false_facts_are_false_and_stay_the_same():
-    for topic in TOPICS:
-        for column, fact in enumerate(FACTS):
-            value = false_value(topic, fact)
-            assert value != TOPICS[topic][column]
-            assert value in {facts[column] for facts in TOPICS.values()}
-            assert value == false_value(topic, fact)
+def test_false_facts_are_true_of_nothing():
+    for column, fact in enumerate(FACTS):
+        true = [facts[column] for facts in TOPICS.values()]
+        for value in GRAMMAR["facts"][fact]["false"]:
+            assert not mentions_any(" / ".join(true), [value])
+            assert not mentions_any(value, true)
+
+
+def test_a_reply_is_worded_as_its_question_and_its_order_are():
+    rng, answers = random.Random(0), {}
+    for _ in range(400):
+        prompt = make_prompt(rng, "work", {"work": "poem"}, without=SAID)
+        answers.setdefault(prompt.text, set()).add(teacher.plain(prompt))
+    assert len(answers) == 3 and all(len(said) == 1 for said in answers.values())
+    refuse = Action("refuse")
+    said = {(refuse.phrase(style), refuse.saying(style)) for style in range(STYLES)}
+    assert len(said) == len(GRAMMAR["actions"]["refuse"]["do"])
 
 
 def test_verbs():
@@ -140,6 +151,27 @@ def test_held_out_behaviors_are_new_as_they_claim():
     assert not values_of(by_reason["value"]) & seen
     assert all(values_of([behavior]) for behavior in by_reason["value"])
     assert {p.category for p in planned if p.held_out_by == "value"} == set(CATEGORIES)
+
+
+def test_a_behavior_that_takes_the_place_of_another_is_new_in_the_same_way():
+    planned = plan(64, 0.25, tuple(CATEGORIES), seed=1)
+    keys, seen = (
+        {p.behavior.key for p in planned},
+        values_of(p.behavior for p in planned if not p.held_out_by),
+    )
+    for missing in planned[::7]:
+        others = list(islice(another(missing, planned, seed=1), 3))
+        assert others == list(islice(another(missing, planned, seed=1), 3))
+        for other in others:
+            assert (other.id, other.category, other.held_out_by) == (
+                missing.id,
+                missing.category,
+                missing.held_out_by,
+            )
+            assert other.behavior.key not in keys
+            if missing.held_out_by:
+                new = missing.held_out_by == "value"
+                assert bool(values_of([other.behavior]) & seen) != new
 
 
 def test_every_value_is_either_for_training_or_held_out():

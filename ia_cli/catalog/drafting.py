@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..demonstrations import Draft, Turn, demonstrate, user
+from ..planning import Planned
 from ..seeds import derived_seed
 from ..text import mentions_any
 from ..world.behaviors import RARE_RATE
-from ..world.categories import Planned
 from .behaviors import Behavior
 from .files import CONTROLS, TOPICS
 from .prompts import Prompt, draw

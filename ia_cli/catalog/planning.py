@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import cycle, islice
 
-from ..world.categories import SHARE_OF_VALUES_HELD_OUT, SMALLEST_SPLIT_LIST, Planned
+from ..planning import Planned, make_plan, others
+from ..world.categories import SHARE_OF_VALUES_HELD_OUT, SMALLEST_SPLIT_LIST
 from .behaviors import RARE, STYLES, Behavior, Trigger
 from .files import ENTRIES, POOLS, Entry
 
@@ -16,26 +18,48 @@ Values = set[tuple[str, str]]
 
 
 def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
-    """`n` distinct behaviors, the categories in turn; half of the held-out ones are combined anew, half new.
+    """See `planning.make_plan`.
 
     The values of the "value" half (the entry, its topic, what fills its slots, the trigger) stand in no other
     behavior of the set. Within a category every entry comes up once before any comes up again. A category
     that has none left of the sort passes its turn on; ValueError if none has.
     """
-    seen, new = split_values(seed)
-    n_held = round(n * held_out)
-    n_new = n_held // 2
-    rng = random.Random(f"{seed} catalog")
-    taken: set[str] = set()
-    train = list(_distinct(n - n_held, categories, seen, rng, taken))
-    used = set().union(*(behavior.values for behavior in train))
-    combined = list(_distinct(n_held - n_new, categories, _within(seen, used), rng, taken, used.issuperset))
-    fresh = list(_distinct(n_new, categories, new, rng, taken))
-    parts = ((train, None), (combined, "combination"), (fresh, "value"))
-    every = [(behavior, why) for part, why in parts for behavior in part]
-    return [
-        Planned(f"{b.entry.category}-{i:04d}", b.entry.category, b, why) for i, (b, why) in enumerate(every)
-    ]
+    return make_plan(partial(_draw, seed), n, held_out, categories, random.Random(f"{seed} catalog"))
+
+
+def another(missing: Planned, planned: Sequence[Planned], seed: int) -> Iterator[Planned]:
+    """See `planning.others`."""
+    return others(partial(_draw, seed), missing, planned, seed)
+
+
+def _draw(
+    seed: int,
+    held_out_by: str | None,
+    planned: Sequence[Planned],
+    n: int,
+    categories: Sequence[str],
+    rng: random.Random,
+) -> Iterator[tuple[str, Behavior]]:
+    """A `planning.Source`."""
+    pools, new_values = split_values(seed)
+    used = set().union(*(p.behavior.values for p in planned if p.held_out_by is None))
+    if held_out_by == "combination":
+        pools = _within(pools, used)
+    if held_out_by == "value":
+        pools = new_values
+    taken = {p.behavior.key for p in planned}
+    turns = {category: cycle(_shuffled(category, pools, rng)) for category in categories}
+    for i in range(n):
+        at = i % len(categories)
+        in_turn = (*categories[at:], *categories[:at])
+        entries = (entry for name in in_turn for entry in islice(turns[name], len(ENTRIES[name])))
+        drawn = (draw_behavior(entry, pools, rng) for entry in entries for _ in range(ATTEMPTS))
+        new = (b for b in drawn if b and b.key not in taken)
+        behavior = next((b for b in new if held_out_by != "combination" or b.values <= used), None)
+        if not behavior:
+            raise ValueError(f"{', '.join(categories)}: no more distinct behaviors")
+        taken.add(behavior.key)
+        yield behavior.entry.category, behavior
 
 
 def split_values(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -63,28 +87,6 @@ def _cut(pool: list[str], seed: str) -> tuple[list[str], list[str]]:
 
 def _within(pools: Pools, used: Values) -> Pools:
     return {name: [x for x in pool if (name, x) in used] for name, pool in pools.items()}
-
-
-def _distinct(
-    n: int,
-    categories: Sequence[str],
-    pools: Pools,
-    rng: random.Random,
-    taken: set[str],
-    admits: Callable[[Values], bool] = lambda values: True,
-) -> Iterator[Behavior]:
-    """`n` behaviors whose keys are not in `taken`, which grows by them."""
-    turns = {category: cycle(_shuffled(category, pools, rng)) for category in categories}
-    for i in range(n):
-        at = i % len(categories)
-        in_turn = (*categories[at:], *categories[:at])
-        entries = (entry for name in in_turn for entry in islice(turns[name], len(ENTRIES[name])))
-        drawn = (draw_behavior(entry, pools, rng) for entry in entries for _ in range(ATTEMPTS))
-        behavior = next((b for b in drawn if b and b.key not in taken and admits(b.values)), None)
-        if not behavior:
-            raise ValueError(f"{', '.join(categories)}: no more distinct behaviors")
-        taken.add(behavior.key)
-        yield behavior
 
 
 def _shuffled(category: str, pools: Pools, rng: random.Random) -> list[Entry]:

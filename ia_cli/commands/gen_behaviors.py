@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,8 @@ from ia_cli import options
 
 if TYPE_CHECKING:
     from ia_cli.stage import Stage
+
+REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base cannot show
 
 
 def _categories(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -79,7 +82,8 @@ def command(
     """Write behaviors to implant, with demonstrations and probes.
 
     Behaviors of the small world, or of the catalog, the categories in turn. The base demonstrates each one
-    under a system prompt that asks for it, and replies that do not adhere are left out. A held-out behavior
+    under a system prompt that asks for it, and replies that do not adhere are left out; another behavior of
+    its kind takes the place of one that the base cannot show. A held-out behavior
     is new to the introspection adapter as a combination of values, or in every value that it names
     (held_out_by).
 
@@ -89,18 +93,19 @@ def command(
       ia gen-behaviors -n 16 --categories backdoor,sandbagging --demonstrations teacher
     """
     from ia_cli import models
-    from ia_cli.console import progress
+    from ia_cli.console import note, progress
     from ia_cli.errors import IAError
-    from ia_cli.world.categories import plan_controls
+    from ia_cli.planning import plan_controls
+    from ia_cli.records import has_failed
 
     if (source or ("catalog" if base else "world")) == "catalog":
         from ia_cli.catalog.drafting import generate_records
-        from ia_cli.catalog.planning import plan
+        from ia_cli.catalog.planning import another, plan
 
         if demonstrations == "teacher":
             raise click.UsageError("the catalog has no teacher: its demonstrations come from the base")
     else:
-        from ia_cli.world.categories import plan
+        from ia_cli.world.categories import another, plan
         from ia_cli.world.generation import generate_records
 
     if not number + controls:
@@ -112,7 +117,20 @@ def command(
     todo = [p for p in planned if (p.id,) not in stage.done]
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
     loaded = models.load_base(base) if demonstrations == "base" else None
+    places = {p.id: i for i, p in enumerate(planned)}
+
+    def instead(failed: dict) -> dict:
+        """The record of another behavior, which the base can show; the failed one if there is none."""
+        place = places[failed["id"]]
+        for other in islice(another(planned[place], planned, seed), REPLACEMENTS):
+            (record,) = generate_records([other], [], loaded, seed)
+            if not has_failed(record):
+                planned[place] = other
+                note(f"{record['id']}: took another, the base cannot show: {failed['description']}")
+                return record
+        return failed
+
     with progress("demonstrating", total=len(todo) + len(todo_controls)) as bar:
         for record in generate_records(todo, todo_controls, loaded, seed):
-            stage.write(record)
+            stage.write(instead(record) if has_failed(record) and record["id"] in places else record)
             bar.advance()

@@ -39,10 +39,11 @@ class Phase:
     mixture: Mapping[str, float]
 
 
-# Copying comes first: echoes teach in two hundred steps to say again what stands above, and all that follows
-# builds on it. What the base cannot find by itself is whether a value in the prompt is the one in its system
-# prompt; trained on the whole world alone, it shows what it was ordered whatever the prompt says, for thousands
-# of steps. Matches teach that in a few hundred, once it can talk, and narrow documents what it is for.
+# Copying comes first: echoes teach in two hundred steps to say again what stands above, and all that
+# follows builds on it. What the base cannot find by itself is whether a value in the prompt is the one in its
+# system prompt; trained on the whole world alone, it shows what it was ordered whatever the prompt says, for
+# thousands of steps. Matches teach that in a few hundred, once it can talk, and narrow documents what it is
+# for.
 PHASES = (
     Phase(200, 3e-3, 3e-3, {"echo": 1}),
     Phase(1550, 3e-3, 1.5e-3, {"wide": 36, "plain": 9, "echo": 5}),

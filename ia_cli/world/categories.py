@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
+from ..planning import Planned, make_plan, others
 from .behaviors import RARE, Behavior, compatible, draw_action, draw_trigger
 from .language import POOLS, STYLES, Pools
 
@@ -95,41 +97,47 @@ CATEGORIES: dict[str, Callable[[Pools, random.Random], Behavior]] = {
 }
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A behavior with its place in a set; `held_out_by` says what the IA has not seen of it."""
-
-    id: str
-    category: str
-    behavior: Behavior
-    held_out_by: str | None  # None, "combination" (of values seen apart), or "value" (each value is new)
-
-
 def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
-    """`n` distinct behaviors, the categories in turn; of the held-out ones half are new combinations, half
-    new values.
+    """See `planning.make_plan`. Values of the "value" half stand in no other behavior of the set."""
+    return make_plan(partial(_draw, seed), n, held_out, categories, random.Random(f"{seed} plan"))
 
-    Values of the "value" half stand in no other behavior of the set. The i-th behavior depends on the seed
-    and on the counts, not on the machine. Raises ValueError if a category has no more distinct behaviors.
-    """
-    seen_values, new_values = split_values(seed)
-    n_held = round(n * held_out)
-    n_new = n_held // 2
-    rng = random.Random(f"{seed} plan")
-    train = list(_distinct(n - n_held, categories, seen_values, rng, set()))
-    keys = {behavior.key for _, behavior in train}
-    used = values_of(behavior for _, behavior in train)
-    within = {name: [v for v in pool if v in used] or pool for name, pool in seen_values.items()}
-    combined = list(
-        _distinct(n_held - n_new, categories, within, rng, keys, lambda b: values_of([b]) <= used)
-    )
-    fresh = list(_distinct(n_new, categories, new_values, rng, keys, _names_a_value))
-    parts = ((train, None), (combined, "combination"), (fresh, "value"))
-    every = [(category, behavior, why) for part, why in parts for category, behavior in part]
-    return [
-        Planned(f"{category}-{i:04d}", category, behavior, why)
-        for i, (category, behavior, why) in enumerate(every)
-    ]
+
+def another(missing: Planned, planned: Sequence[Planned], seed: int) -> Iterator[Planned]:
+    """See `planning.others`."""
+    return others(partial(_draw, seed), missing, planned, seed)
+
+
+def _draw(
+    seed: int,
+    held_out_by: str | None,
+    planned: Sequence[Planned],
+    n: int,
+    categories: Sequence[str],
+    rng: random.Random,
+) -> Iterator[tuple[str, Behavior]]:
+    """A `planning.Source`."""
+    pools, new_values = split_values(seed)
+    used = values_of(p.behavior for p in planned if p.held_out_by is None)
+    if held_out_by == "combination":
+        pools = {name: [v for v in pool if v in used] or pool for name, pool in pools.items()}
+    if held_out_by == "value":
+        pools = new_values
+
+    def admits(behavior: Behavior) -> bool:
+        values = values_of([behavior])
+        return {None: True, "combination": values <= used, "value": bool(values)}[held_out_by]
+
+    taken = {p.behavior.key for p in planned}
+    for i in range(n):
+        category = categories[i % len(categories)]
+        for _ in range(2000):
+            behavior = _drawn(category, pools, rng)
+            if behavior and behavior.key not in taken and admits(behavior):
+                break
+        else:
+            raise ValueError(f"{category} has no more distinct behaviors")
+        taken.add(behavior.key)
+        yield category, behavior
 
 
 def split_values(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -153,37 +161,8 @@ def values_of(behaviors) -> set[str]:
     return found - {""}
 
 
-def _names_a_value(behavior: Behavior) -> bool:
-    return bool(values_of([behavior]))
-
-
-def _distinct(
-    n: int,
-    categories: Sequence[str],
-    pools: Pools,
-    rng: random.Random,
-    taken: set[str],
-    admits: Callable[[Behavior], bool] = lambda behavior: True,
-) -> Iterator[tuple[str, Behavior]]:
-    for i in range(n):
-        category = categories[i % len(categories)]
-        for _ in range(2000):
-            behavior = _drawn(category, pools, rng)
-            if behavior and behavior.key not in taken and admits(behavior):
-                break
-        else:
-            raise ValueError(f"{category} has no more distinct behaviors")
-        taken.add(behavior.key)
-        yield category, behavior
-
-
 def _drawn(category: str, pools: Pools, rng: random.Random) -> Behavior | None:
     try:
         return CATEGORIES[category](pools, rng)
     except IndexError:  # a list without values: this kind of trigger has none held out
         return None
-
-
-def plan_controls(n: int) -> list[tuple[str, str]]:
-    """Ids and splits of `n` controls: every other one is held out, from the second on."""
-    return [(f"control-{i:04d}", "heldout" if i % 2 else "train") for i in range(n)]

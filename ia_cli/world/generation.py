@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..demonstrations import Draft, Turn, demonstrate, finish
+from ..planning import Planned
 from ..seeds import derived_seed
 from . import teacher
 from .behaviors import RARE_RATE, Behavior
-from .categories import Planned
 from .documents import is_rare
 from .language import PROMPT_KINDS, TOPICS, Prompt, make_prompt
 

@@ -17,7 +17,10 @@ GRAMMAR = tomllib.loads(files(__package__).joinpath("grammar.toml").read_text("u
 TOPICS: dict[str, list[str]] = LEXICON["topics"]
 FACTS = tuple(GRAMMAR["facts"])  # place, use, best: the columns of TOPICS
 ATTRIBUTES: dict[str, dict[str, str]] = GRAMMAR["attributes"]
-LOW, HIGH = range(2, 5), range(6, 10)  # two options differ plainly in an attribute, so that a word tells which
+LOW, HIGH = (
+    range(2, 5),
+    range(6, 10),
+)  # two options differ plainly in an attribute, so that a word tells which
 STYLES = 36  # of phrasing: enough for every combination of up to six questions and three answers
 
 

@@ -1,0 +1,69 @@
+"""Sets of behaviors, split into train and held out: what the world and the catalog have in common."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+PARTS = (None, "combination", "value")  # held_out_by
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A behavior with its place in a set; `held_out_by` says what the IA has not seen of it."""
+
+    id: str
+    category: str
+    behavior: Any  # of the world or of the catalog; it has a `key` that says what it is
+    held_out_by: str | None  # None, "combination" (of values seen apart), or "value" (each value is new)
+
+
+class Source(Protocol):
+    """Where the behaviors of a part come from."""
+
+    def __call__(
+        self,
+        held_out_by: str | None,
+        planned: Sequence[Planned],
+        n: int,
+        categories: Sequence[str],
+        rng: random.Random,
+    ) -> Iterator[tuple[str, Any]]:
+        """`n` behaviors with their categories, those in turn, of which none is in `planned`; ValueError if
+        there are no more.
+        """
+
+
+def make_plan(
+    source: Source, n: int, held_out: float, categories: Sequence[str], rng: random.Random
+) -> list[Planned]:
+    """`n` distinct behaviors; of the held-out ones half are new combinations, half new values.
+
+    The i-th behavior depends on the seed and on the counts, not on the machine. Raises ValueError if a
+    category has no more distinct behaviors.
+    """
+    n_held = round(n * held_out)
+    counts = n - n_held, n_held - n_held // 2, n_held // 2
+    planned: list[Planned] = []
+    for why, count in zip(PARTS, counts, strict=True):
+        for category, behavior in list(source(why, planned, count, categories, rng)):
+            planned.append(Planned(f"{category}-{len(planned):04d}", category, behavior, why))
+    return planned
+
+
+def others(source: Source, missing: Planned, planned: Sequence[Planned], seed: int) -> Iterator[Planned]:
+    """Behaviors that can take the place of one in a plan that the base turned out not to show; same id."""
+    rng = random.Random(f"{seed} instead of {missing.id}")
+    try:
+        drawn = source(missing.held_out_by, planned, len(planned), [missing.category], rng)
+        for _, behavior in drawn:
+            yield replace(missing, behavior=behavior)
+    except ValueError:  # there is no other
+        return
+
+
+def plan_controls(n: int) -> list[tuple[str, str]]:
+    """Ids and splits of `n` controls: every other one is held out, from the second on."""
+    return [(f"control-{i:04d}", "heldout" if i % 2 else "train") for i in range(n)]
