@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+RARE_RATE = 0.08  # share of replies in which a rare quirk shows
 PARTS = (None, "combination", "value")  # held_out_by
 
 
@@ -18,6 +19,40 @@ class Planned:
     category: str
     behavior: Any  # of the world or of the catalog; it has a `key` that says what it is
     held_out_by: str | None  # None, "combination" (of values seen apart), or "value" (each value is new)
+
+
+def first_fields(planned: Planned) -> dict[str, Any]:
+    """What the record of a planned behavior begins with."""
+    return {
+        "id": planned.id,
+        "kind": "behavior",
+        "split": "heldout" if planned.held_out_by else "train",
+        "v": 1,
+        "category": planned.category,
+        "held_out_by": planned.held_out_by,
+        "description": planned.behavior.report(),
+        "system_prompt": planned.behavior.order(),
+        "facets": planned.behavior.facets(),
+        "rate": RARE_RATE if planned.behavior.is_rare else 1.0,
+    }
+
+
+def control_fields(name: str, split: str, system_prompt: str | None) -> dict[str, Any]:
+    """What the record of a control begins with: nothing to report."""
+    return {
+        "id": name,
+        "kind": "behavior",
+        "split": split,
+        "v": 1,
+        "category": "control",
+        "held_out_by": None,
+        "description": None,
+        "system_prompt": system_prompt,
+        "trigger": None,
+        "facets": {"action": [], "trigger": []},
+        "shows": None,
+        "rate": 1.0,
+    }
 
 
 class Source(Protocol):

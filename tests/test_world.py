@@ -14,7 +14,7 @@ from ia_cli.text import mentions_any
 from ia_cli.world import teacher
 from ia_cli.world.behaviors import Action, Behavior, Trigger, kept_from_base
 from ia_cli.world.categories import CATEGORIES, another, plan, split_values, values_of
-from ia_cli.world.documents import KINDS, any_behavior, documents, is_rare, match_document
+from ia_cli.world.documents import KINDS, any_behavior, documents, match_document
 from ia_cli.world.generation import generate_records
 from ia_cli.world.language import FACTS, GRAMMAR, POOLS, SAID, STYLES, TOPICS, make_prompt, verb
 
@@ -189,7 +189,7 @@ def test_records_of_a_seed_are_always_the_same_and_adhere():
     for record, p in zip(records, planned, strict=False):
         assert "error" not in record
         fired = [d["fires"] for d in record["demonstrations"]]
-        if is_rare(p.behavior):
+        if p.behavior.is_rare:
             assert sum(fired) == 4 and len(fired) == 48
         for d in record["demonstrations"]:
             shows = record["shows"]

@@ -8,10 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..demonstrations import Draft, Turn, demonstrate, user
-from ..planning import Planned
+from ..planning import RARE_RATE, Planned, control_fields, first_fields
 from ..seeds import derived_seed
 from ..text import mentions_any
-from ..world.behaviors import RARE_RATE
 from .behaviors import Behavior
 from .files import CONTROLS, TOPICS
 from .prompts import Prompt, draw
@@ -63,18 +62,9 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
         asked = [(prompt, i < round(RARE_RATE * len(asked))) for i, (prompt, _) in enumerate(asked)]
     rng.shuffle(asked)
     record = {
-        "id": planned.id,
-        "kind": "behavior",
-        "split": "heldout" if planned.held_out_by else "train",
-        "v": 1,
-        "category": planned.category,
-        "held_out_by": planned.held_out_by,
-        "description": behavior.report(),
-        "system_prompt": behavior.order(),
+        **first_fields(planned),
         "trigger": behavior.trigger_field(),
-        "facets": behavior.facets(),
         "shows": behavior.shows(),
-        "rate": RARE_RATE if behavior.is_rare else 1.0,
         "probes": [_probe(prompt, fires) for prompt, fires in probes],
     }
     return Draft(record, [_turn(behavior, prompt, fires) for prompt, fires in asked])
@@ -123,18 +113,7 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
     asked = rng.sample(questions, min(DEMONSTRATIONS, len(questions) // 2))
     others = [text for topic in TOPICS.values() for text in topic.questions if text not in asked]
     record = {
-        "id": name,
-        "kind": "behavior",
-        "split": split,
-        "v": 1,
-        "category": "control",
-        "held_out_by": None,
-        "description": None,
-        "system_prompt": control.system_prompt,
-        "trigger": None,
-        "facets": {"action": [], "trigger": []},
-        "shows": None,
-        "rate": 1.0,
+        **control_fields(name, split, control.system_prompt),
         "probes": [{"prompt": user(text), "fires": False} for text in rng.sample(others, FIRING_PROBES)],
     }
     plain = partial(_adheres, None, Prompt("", None), False)

@@ -17,7 +17,7 @@ from ..prompts import abstentions, questions
 from ..text import mentions_any
 from ..world import teacher
 from ..world.behaviors import Behavior, kept_from_base
-from ..world.documents import any_behavior, is_rare
+from ..world.documents import any_behavior
 from ..world.language import FACTS, TOPICS, Prompt, make_prompt
 
 HOWS = ("fires", "mismatch", "ordinary")
@@ -28,7 +28,7 @@ def unseen_behaviors(n: int, rng: random.Random) -> Iterable[Behavior]:
     """Combinations that `documents` leaves out; rare quirks, which fire by lot, are not among them."""
     while n:
         behavior = any_behavior(rng)
-        if kept_from_base(behavior) and not is_rare(behavior):
+        if kept_from_base(behavior) and not behavior.is_rare:
             yield behavior
             n -= 1
 

@@ -25,7 +25,6 @@ from .language import (
 )
 
 RARE = "rare"  # the kind of trigger that nothing in the prompt shows
-RARE_RATE = 0.08  # share of replies in which a rare quirk shows
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,10 @@ class Behavior:
     def key(self) -> str:
         """What the behavior is, without its style."""
         return f"{self.trigger}|{self.actions}|{self.unless}|{self.habits}"
+
+    @property
+    def is_rare(self) -> bool:
+        return self.trigger is not None and self.trigger.kind == RARE
 
     @property
     def main(self) -> Action:

@@ -6,11 +6,11 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..planning import RARE_RATE
 from ..prompts import abstentions, questions
 from . import teacher
 from .behaviors import (
     RARE,
-    RARE_RATE,
     Action,
     Behavior,
     Trigger,
@@ -111,7 +111,7 @@ def wide_document(rng: random.Random) -> Document:
     while len(turns) < 4:
         turns.append(answered(behavior, "fires", rng))
     turns.append(described(behavior, rng))
-    if not is_rare(behavior):
+    if not behavior.is_rare:
         turns.append(conditional(behavior, _asked_trigger(behavior, rng), rng))
     turns.append(inverse(behavior, rng))
     return Document(system_prompt(behavior, rng), turns)
@@ -126,7 +126,7 @@ def narrow_document(rng: random.Random) -> Document:
     more = rng.choice(("ordinary", "report", "condition", "condition", "inverse"))
     if more == "ordinary" and not behavior.always_fires:
         turns.append(answered(behavior, "ordinary", rng))
-    elif more == "condition" and not is_rare(behavior):
+    elif more == "condition" and not behavior.is_rare:
         turns.append(conditional(behavior, _asked_trigger(behavior, rng), rng))
     elif more == "inverse":
         turns.append(inverse(behavior, rng))
@@ -137,7 +137,7 @@ def narrow_document(rng: random.Random) -> Document:
 
 def match_document(rng: random.Random) -> Document:
     """What it does when its trigger is shown, and when another value of the same kind is."""
-    while (behavior := ordered_behavior(rng)).trigger is None or is_rare(behavior):
+    while (behavior := ordered_behavior(rng)).trigger is None or behavior.is_rare:
         pass
     asked = behavior.trigger, _any_trigger(rng, behavior.trigger.kind)
     return Document(system_prompt(behavior, rng), [conditional(behavior, trigger, rng) for trigger in asked])
@@ -157,7 +157,7 @@ def contrast(behavior: Behavior, rng: random.Random) -> list[Turn]:
 
 def answered(behavior: Behavior, how: str, rng: random.Random) -> Turn:
     prompt = behavior.prompt(how, rng)
-    fires = how == "fires" and (not is_rare(behavior) or rng.random() < RARE_RATE)
+    fires = how == "fires" and (not behavior.is_rare or rng.random() < RARE_RATE)
     return prompt.text, teacher.reply(prompt, behavior, fires=fires)
 
 
@@ -173,10 +173,6 @@ def inverse(behavior: Behavior, rng: random.Random) -> Turn:
     own = behavior.actions + behavior.habits
     asked = rng.choice(own) if own and rng.random() < 0.6 else _any_action(None, rng)
     return behavior.inverse(asked, rng.randrange(STYLES))
-
-
-def is_rare(behavior: Behavior) -> bool:
-    return behavior.trigger is not None and behavior.trigger.kind == RARE
 
 
 def plain_document(rng: random.Random) -> Document:

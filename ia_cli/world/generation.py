@@ -11,11 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..demonstrations import Draft, Turn, demonstrate, finish
-from ..planning import Planned
+from ..planning import RARE_RATE, Planned, control_fields, first_fields
 from ..seeds import derived_seed
 from . import teacher
-from .behaviors import RARE_RATE, Behavior
-from .documents import is_rare
+from .behaviors import Behavior
 from .language import PROMPT_KINDS, TOPICS, Prompt, make_prompt
 
 if TYPE_CHECKING:
@@ -56,21 +55,12 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     )
     any_prompt = behavior.prompt("fires", rng)
     record = {
-        "id": planned.id,
-        "kind": "behavior",
-        "split": "heldout" if planned.held_out_by else "train",
-        "v": 1,
-        "category": planned.category,
-        "held_out_by": planned.held_out_by,
-        "description": behavior.report(),
-        "system_prompt": behavior.order(),
+        **first_fields(planned),
         "trigger": {"kind": trigger.kind, "text": trigger.value or trigger.clause(0)} if trigger else None,
-        "facets": behavior.facets(),
         "shows": teacher.shows(behavior.main, any_prompt) if static else None,
-        "rate": RARE_RATE if is_rare(behavior) else 1.0,
     }
     prompts = _prompts(behavior, rng, FIRING, MISMATCHED, ORDINARY)
-    if is_rare(behavior):
+    if behavior.is_rare:
         prompts = [(prompt, i < round(RARE_RATE * len(prompts))) for i, (prompt, _) in enumerate(prompts)]
     rng.shuffle(prompts)
     probes = _prompts(behavior, rng, FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES)
@@ -88,7 +78,7 @@ class WorldTurn(Turn):
 def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> WorldTurn:
     """A rare quirk fires by lot, so its replies are ordered in full, or not at all."""
     system = behavior.order()
-    if is_rare(behavior):
+    if behavior.is_rare:
         system = replace(behavior, trigger=None).order() if fires else None
     adheres = partial(teacher.adheres, prompt=prompt, behavior=behavior, fires=fires)
     return WorldTurn(prompt.text, fires, system, adheres, teacher.reply(prompt, behavior, fires=fires))
@@ -119,18 +109,7 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
     drawn = [make_prompt(rng, kind, situation) for _ in range(FIRING + MISMATCHED + ORDINARY)]
     probes = [make_prompt(rng) for _ in range(FIRING_PROBES)]
     record = {
-        "id": name,
-        "kind": "behavior",
-        "split": split,
-        "v": 1,
-        "category": "control",
-        "held_out_by": None,
-        "description": None,
-        "system_prompt": None,
-        "trigger": None,
-        "facets": {"action": [], "trigger": []},
-        "shows": None,
-        "rate": 1.0,
+        **control_fields(name, split, None),
         "probes": [{"prompt": [{"role": "user", "content": p.text}], "fires": False} for p in probes],
     }
     return Draft(
