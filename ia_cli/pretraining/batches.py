@@ -19,7 +19,7 @@ Part = tuple[list[int], int]  # tokens, and how many of them, at the end, are th
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, documents: Iterator[Document], tokens: int
+    tokenizer: PreTrainedTokenizerFast, documents: Iterator[Document], tokens: int, users: bool = False
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches of about `tokens` tokens each, of documents of like length, in random order."""
     generator = torch.Generator().manual_seed(0)
@@ -31,7 +31,7 @@ def batches(
                 groups.append(pool[start:stop])
                 start = stop
         for index in torch.randperm(len(groups), generator=generator).tolist():
-            yield collate(groups[index], tokenizer.pad_token_id)
+            yield collate(groups[index], tokenizer.pad_token_id, users)
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[list[Part]]:
@@ -57,10 +57,11 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> lis
     return result
 
 
-def collate(rows: list[list[Part]], pad: int) -> dict[str, torch.Tensor]:
+def collate(rows: list[list[Part]], pad: int, users: bool = False) -> dict[str, torch.Tensor]:
     """ids, labels, positions [rows, length] and a boolean attention mask [rows, 1, length, length].
 
-    Labels are already shifted: the label at i is the token that follows i, where that belongs to a reply.
+    Labels are already shifted: the label at i is the token that follows i, where that belongs to a reply,
+    or with `users` to what the user says.
     """
     shape = (len(rows), max(map(_length, rows)))
     ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
@@ -73,7 +74,8 @@ def collate(rows: list[list[Part]], pad: int) -> dict[str, torch.Tensor]:
             positions[row, start:stop] = torch.arange(len(tokens)) + (prefix if number else 0)
             turn[row, start:stop] = number
             if reply:
-                labels[row, stop - reply - 1 : stop - 1] = torch.tensor(tokens[-reply:])
+                learned = len(tokens) - 1 if users else reply
+                labels[row, stop - learned - 1 : stop - 1] = torch.tensor(tokens[-learned:])
             start = stop
     visible = (turn[:, :, None] == turn[:, None, :]) | (turn[:, None, :] == 0)
     causal = torch.ones(shape[1], shape[1], dtype=torch.bool).tril()

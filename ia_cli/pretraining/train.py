@@ -37,18 +37,24 @@ class Phase:
     lr: float
     lr_last: float
     mixture: Mapping[str, float]
+    users: bool = False  # learn to predict the user, too
 
 
-# Copying comes first: echoes teach in two hundred steps to say again what stands above, and all that
-# follows builds on it. What the base cannot find by itself is whether a value in the prompt is the one in its
-# system prompt; trained on the whole world alone, it shows what it was ordered whatever the prompt says, for
-# thousands of steps. Matches teach that in a few hundred, once it can talk, and narrow documents what it is
-# for.
+# What the base cannot find by itself is whether a value in the prompt is the one in its system prompt.
+# Trained on the whole world it shows what it was ordered whatever the prompt says, for thousands of
+# steps. Once it can talk, echoes teach it in a hundred steps to find an equal word, matches then to tell
+# values apart in a few hundred, and narrow documents what that is for. Echoes and matches before it can
+# talk do not: after 200 of echoes, 1,550 of the world and 500 of matches it told nothing apart.
+NARROW = {"narrow": 14, "match": 3, "plain": 2, "echo": 1}
 PHASES = (
-    Phase(200, 3e-3, 3e-3, {"echo": 1}),
-    Phase(1550, 3e-3, 1.5e-3, {"wide": 36, "plain": 9, "echo": 5}),
-    Phase(500, 1.2e-3, 1.2e-3, {"match": 9, "echo": 1}),
-    Phase(4500, 1.2e-3, 0.0, {"narrow": 14, "match": 3, "plain": 2, "echo": 1}),
+    Phase(2000, 3.1034e-3, 2.0690e-3, {"wide": 4, "plain": 1}),
+    Phase(1000, 2.0690e-3, 1.5517e-3, {"wide": 36, "plain": 9, "echo": 5}, users=True),
+    Phase(150, 1.5e-3, 1.5e-3, {"echo": 1}),
+    Phase(400, 1.2e-3, 1.2e-3, {"match": 9, "echo": 1}),
+    Phase(450, 1.2e-3, 1.02e-3, NARROW),
+    Phase(1550, 1.02e-3, 0.0, NARROW),
+    Phase(300, 1.2e-3, 1.2e-3, {"narrow": 12, "match": 2, "plain": 5, "echo": 1}),
+    Phase(3900, 1.2e-3, 0.0, NARROW),
 )
 STEPS = sum(phase.steps for phase in PHASES)
 
@@ -118,7 +124,7 @@ def train(out: Path, tokens: int, seed: int) -> None:
         phase, lr = place(step)
         if step % CHECKPOINT_EVERY == 0 or phase is not before:
             world = documents(seed * 1_000_003 + step + 1, phase.mixture)
-            stream, before = batches(tokenizer, world, tokens), phase
+            stream, before = batches(tokenizer, world, tokens, phase.users), phase
         for group in optimizer.param_groups:
             group["lr"] = lr
         loss = loss_on(model, next(stream))
