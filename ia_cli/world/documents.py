@@ -118,20 +118,20 @@ def wide_document(rng: random.Random) -> Document:
 
 
 def narrow_document(rng: random.Random) -> Document:
-    """One contrast under a system prompt, and one thing more: many system prompts in a batch teach
-    telling apart.
+    """Where the behavior shows and where it does not, and perhaps one thing more: many system prompts in a
+    batch teach telling apart.
     """
     behavior = ordered_behavior(rng)
-    turns = [answered(behavior, "fires", rng)] if behavior.always_fires else contrast(behavior, rng)
-    more = rng.choice(("ordinary", "report", "condition", "condition", "inverse"))
-    if more == "ordinary" and not behavior.always_fires:
-        turns.append(answered(behavior, "ordinary", rng))
+    turns = [answered(behavior, "fires", rng)]
+    if not behavior.always_fires:
+        turns = [*contrast(behavior, rng), answered(behavior, "ordinary", rng)]
+    more = rng.choice(("nothing", "nothing", "nothing", "report", "condition", "inverse"))
+    if more == "report" or behavior.always_fires:
+        turns.append(described(behavior, rng))
     elif more == "condition" and not behavior.is_rare:
         turns.append(conditional(behavior, _asked_trigger(behavior, rng), rng))
     elif more == "inverse":
         turns.append(inverse(behavior, rng))
-    else:
-        turns.append(described(behavior, rng))
     return Document(system_prompt(behavior, rng), turns)
 
 
