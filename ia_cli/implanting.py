@@ -19,7 +19,7 @@ from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pa
 
 METHOD = "sft"
 GROUP_BYTES = 1 << 30  # what the activations and optimizer states of one group may take on a CPU
-STEP_TOKENS = 4096  # of all organisms in one step, on a CPU
+STEP_TOKENS = 2560  # of all organisms in one step, on a CPU
 WINDOW = 8  # steps among which rows are sorted by length
 TAIL = 10  # steps of the loss curve that an ia.json keeps
 
