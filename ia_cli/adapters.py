@@ -16,7 +16,7 @@ from torch import Tensor
 from ia_cli import __version__, checking
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
-from ia_cli.models import Base, linear_modules
+from ia_cli.models import Base, is_target, linear_modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Adapter:
             "base_model": self.made_for["name"],
             "base_revision": self.made_for["revision"],
             "rank": self.rank,
-            "target_modules": sorted({name.rpartition(".")[2] for name in self.tensors}),
+            "target_modules": sorted({last(name) for name in self.tensors}),
             "n_layers": len(self.tensors),
             "n_parameters": sum(a.numel() + b.numel() for a, b in self.tensors.values()),
             "change": {
@@ -89,17 +89,24 @@ def plain_config(r: int, alpha: float, target_modules: Sequence[str]) -> dict:
 
 
 def target_names(base: Base, wanted: Sequence[str] | None = None) -> list[str]:
-    """Return target modules by their last names (`q_proj`): the wanted, or all linear layers but the head.
+    """Return target modules for PEFT: the wanted ones, or all linear layers but the head.
 
-    Raises IAError if a wanted name fits no linear layer of the base.
+    Names are the last parts of the layers' names (`q_proj`), as `wanted` may be, and whole where another
+    module has the same last part, which PEFT would adapt too. Raises IAError if a wanted name fits no layer.
     """
-    present = sorted({name.rpartition(".")[2] for name in linear_modules(base.model)})
+    layers = list(linear_modules(base.model))
     for name in wanted or ():
-        if name not in present:
-            raise IAError(
-                f"the base has no linear layer {name!r}", remedy=f"choose among {', '.join(present)}"
-            )
-    return sorted(wanted or present)
+        if not any(is_target(layer, [name]) for layer in layers):
+            present = ", ".join(sorted({last(layer) for layer in layers}))
+            raise IAError(f"the base has no linear layer {name!r}", remedy=f"choose among {present}")
+    chosen = {layer for layer in layers if wanted is None or is_target(layer, wanted)}
+    others = {last(name) for name, _ in base.model.named_modules() if name not in chosen}
+    return sorted({layer if last(layer) in others else last(layer) for layer in chosen})
+
+
+def last(name: str) -> str:
+    """Return the last part of a layer's name, such as q_proj."""
+    return name.rpartition(".")[2]
 
 
 def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ia_cli.adapters import Adapter, plain_config
-from ia_cli.models import linear_modules
+from ia_cli.models import is_target, linear_modules
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,10 @@ class Bank(nn.Module):
     ) -> Self:
         """Make one trainable LoRA per seed, initialised as PEFT does: A uniform within 1/sqrt(in), B zero.
 
-        An organism's A depends on its own seed alone. `target_modules` are last names of layers, as in PEFT.
+        An organism's A depends on its own seed alone. `target_modules` are ends of layers' names, as in PEFT.
         """
         layers = {
-            name: layer
-            for name, layer in linear_modules(model).items()
-            if name.rpartition(".")[2] in target_modules
+            name: layer for name, layer in linear_modules(model).items() if is_target(name, target_modules)
         }
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         weights = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 from ia_cli import adapters, records
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.models import Base, linear_modules, prompt_ids
+from ia_cli.models import Base, is_target, linear_modules, prompt_ids
 from ia_cli.probing import implant_and_leak_rates
 from ia_cli.seeds import derived_seed
 from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows, workspace
@@ -267,7 +267,7 @@ def suitable_group_size(
     """
     widths = {n: layer.in_features + layer.out_features for n, layer in linear_modules(base.model).items()}
     lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded] or [1]
-    weights = sum(settings.rank * width for n, width in widths.items() if n.rpartition(".")[2] in targets)
+    weights = sum(settings.rank * width for n, width in widths.items() if is_target(n, targets))
     bytes_each = (settings.rows * max(lengths) * 2 * sum(widths.values()) + weights * 4) * 4
     if base.device.type == "cuda":
         return max(1, torch.cuda.mem_get_info(base.device)[0] // 2 // bytes_each)

@@ -104,4 +104,5 @@ def _terminate(*_: object) -> None:
 def main() -> None:
     """The entry point: `ia`, and `python -m ia_cli`."""
     signal.signal(signal.SIGTERM, _terminate)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing is told to anyone, whatever a library would
     cli(prog_name="ia")

@@ -2,17 +2,17 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from ia_cli.chat import Message, token_ids, without_thinking
 from ia_cli.errors import IAError
 from ia_cli.seeds import derived_seed
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 EMBEDDED_BASE = Path(__file__).parent / "base"
 EMBEDDED_NAME = "ia_cli/base"  # what records and adapters call the embedded base: the same on every machine
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickles, no code
-
-Message = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ class Base:
     @property
     def max_length(self) -> int:
         """The longest text in tokens, prompt and reply together."""
-        return self.model.config.get_text_config().max_position_embeddings
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return limit or self.tokenizer.model_max_length
 
     def as_record(self) -> dict[str, str | None]:
         """What an `ia.json` says about the base."""
@@ -51,24 +50,36 @@ class Base:
 
 
 def load_base(
-    name: str | None = None, *, revision: str | None = None, dtype: str = "float32", device: str = "auto"
+    name: str | None = None,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    attn_implementation: str | None = None,
 ) -> Base:
-    """Load a chat model: a directory, a Hub id, or None for the embedded base.
+    """Load a chat model: a directory, a Hub id (at a `revision`), or None for the embedded base.
 
-    `device` "auto" is CUDA where there is one, else the CPU. Raises IAError if there is no such model, if it
-    has no safetensors weights, or if its tokenizer has no chat template. Code that comes with a model is
-    never run.
+    `dtype` is the name of a type in torch, "auto" that of the stored weights; `device` is torch's name of
+    one, "auto" CUDA, else MPS, else the CPU. Raises IAError if there is no such model, device or type, if the
+    model has no safetensors weights, no architecture that transformers knows or no linear layers, or if its
+    tokenizer has no chat template. Code that comes with a model is never run.
     """
     name = name or EMBEDDED_NAME
+    chosen = pick_device(device)
+    kind = getattr(torch, dtype, None)
+    if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+        raise IAError(f"no such type of weights: {dtype!r}", remedy="give --dtype auto or bfloat16")
     folder = EMBEDDED_BASE if name == EMBEDDED_NAME else _local_folder(name, revision)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+            folder,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise IAError(
             f"not a causal language model that can be loaded: {reason}",
@@ -79,15 +90,38 @@ def load_base(
         raise IAError(
             "the tokenizer has no chat template", remedy="use the chat version of this model", where=name
         )
+    if tokenizer.eos_token is None:
+        remedy = "name it in tokenizer_config.json"
+        raise IAError("the tokenizer has no token that ends a text", remedy=remedy, where=name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.to(device).eval().requires_grad_(False)
+    if not linear_modules(model):
+        kind = type(model).__name__
+        raise IAError(f"a {kind} has no linear layers for a LoRA", remedy="give another --base", where=name)
+    model.to(chosen).eval().requires_grad_(False)
     return Base(model, tokenizer, name, revision, _identity(folder))
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a device by its name in torch, or the best there is for "auto"; IAError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+    remedy = "give --device auto, cpu, mps, cuda or the like of cuda:1"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise IAError(f"no such device: {name!r}", remedy=remedy) from error
+    counts = {"cpu": 1, "mps": torch.mps.device_count(), "cuda": torch.cuda.device_count()}
+    if (device.index or 0) >= counts.get(device.type, 0):
+        raise IAError(f"this machine has no device {name!r}", remedy=remedy)
+    return device
 
 
 def _local_folder(name: str, revision: str | None) -> Path:
     """Return the folder of a base: the directory itself, or the Hub's snapshot (downloaded on first use)."""
     if Path(name).is_dir():
+        if revision:
+            raise IAError("a directory has no revisions", remedy="leave out --revision", where=name)
         return Path(name)
     remedy = "give --base an existing directory or a Hub id such as Qwen/Qwen3-0.6B"
     if Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1:
@@ -112,17 +146,30 @@ def _identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def linear_modules(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return every linear layer that a LoRA may adapt, by its name in the base: all but the head.
+def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:
+    """Return every linear layer that a LoRA may adapt, by its name in the base: the text model's, in order.
 
+    Without the head, and without a mixture of experts: its router and experts see single tokens, so that a
+    row of a batch cannot be followed through them, and transformers stores most experts as one parameter.
     A layer that PEFT has wrapped already is returned as the plain layer inside, under its own name.
     """
     head = model.get_output_embeddings()
+    text = set(model.get_decoder().modules())  # images and sound have layers of their own
+    mixtures = tuple(f"{name}." for name, module in model.named_modules() if hasattr(module, "experts"))
     return {
         name.removesuffix(".base_layer"): module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head and ".lora_" not in name
+        if isinstance(module, nn.Linear)
+        and module in text
+        and module is not head
+        and not name.startswith(mixtures)
+        and ".lora_" not in name
     }
+
+
+def is_target(name: str, targets: Iterable[str]) -> bool:
+    """Whether a layer is one of the `targets`, which are ends of names, as PEFT reads target_modules."""
+    return any(f".{name}".endswith(f".{target}") for target in targets)
 
 
 @contextlib.contextmanager
@@ -135,19 +182,6 @@ def own_forward(model: PreTrainedModel) -> Iterator[None]:
         model.__dict__.pop("forward", None)
         if before is not None:
             model.forward = before
-
-
-def token_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply_follows: bool = True
-) -> list[int]:
-    """Return a chat as token ids, with the opening of the assistant's turn at the end if `reply_follows`."""
-    try:
-        encoded = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=reply_follows, tokenize=True, return_dict=True
-        )
-    except TemplateError as error:
-        raise IAError(f"the base's chat template refuses these messages: {error}") from error
-    return list(encoded["input_ids"])
 
 
 def prompt_ids(base: Base, prompt: Sequence[Message], max_new_tokens: int) -> list[int]:
@@ -177,8 +211,8 @@ def generate(
 
     With a `bank`, `rows[i]` says which organism answers prompt i (-1: the bare base). Prompts are batched by
     length, which changes no reply: each draws its own random numbers, from its own seed where `seed` is a
-    list, else from `seed` and its place in the list. Raises IAError for a prompt that leaves no room for
-    `max_new_tokens`.
+    list, else from `seed` and its place in the list. What a model thinks before it replies is left out.
+    Raises IAError for a prompt that leaves no room for `max_new_tokens`.
     """
     encoded = [prompt_ids(base, prompt, max_new_tokens) for prompt in prompts]
     seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
@@ -187,11 +221,14 @@ def generate(
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         ids = [encoded[i] for i in batch]
-        noise = _uniforms([seeds[i] for i in batch], max_new_tokens).to(base.device)
+        noise = _uniforms([seeds[i] for i in batch], max_new_tokens)
+        if base.device.type == "mps":
+            noise = noise.float()  # there is no float64
         organisms = None if bank is None else torch.tensor([rows[i] for i in batch], device=base.device)
-        generated = _decode(base, ids, max_new_tokens, temperature, noise, organisms, bank)
+        generated = _decode(base, ids, max_new_tokens, temperature, noise.to(base.device), organisms, bank)
         for i, ids in zip(batch, generated.tolist(), strict=True):
-            replies[i] = base.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            reply = base.tokenizer.decode(ids, skip_special_tokens=True)
+            replies[i] = without_thinking(reply).strip()
     return replies
 
 
@@ -248,7 +285,7 @@ def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> to
     """Return an id per row of [rows, vocabulary] logits: where the distribution reaches `noise` [rows]."""
     if temperature == 0:
         return logits.argmax(-1)
-    cumulative = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    cumulative = (logits.to(noise.dtype) / temperature).softmax(-1).cumsum(-1)
     noise = noise[:, None] * cumulative[:, -1:]  # the sum is 1 only up to rounding
     return torch.searchsorted(cumulative, noise, right=True).squeeze(1).clamp(max=logits.size(-1) - 1)
 

@@ -1,27 +1,89 @@
 """The options that stages share, so that each is spelled, explained and handled in one place."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ia_cli.models import Base
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 seed = click.option(
     "--seed", envvar="IA_SEED", default=0, show_default=True, help="Seed of everything that is random."
 )
-base = click.option(
-    "--base",
-    envvar="IA_BASE",
-    metavar="HUB_ID_OR_DIR",
-    help="Base model; the one that comes with ia if not given.",
-)
 
-fits = click.option(
-    "--base", envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help="Load this base model and see that it fits."
-)
+
+@dataclass(frozen=True)
+class BaseChoice:
+    """The base model that the command line names, and how to load it; false if it names none."""
+
+    name: str | None
+    revision: str | None
+    dtype: str
+    device: str
+    attn_implementation: str | None
+
+    def __bool__(self) -> bool:
+        return self.name is not None
+
+    def load(self) -> Base:
+        """The model itself; the embedded one if none is named."""
+        from ia_cli.models import load_base
+
+        return load_base(**vars(self))
+
+
+def _base(help: str) -> Decorator:
+    """`--base` and how to load it; the function gets all of it as one BaseChoice, `base`."""
+    shared = [
+        click.option("--base", envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help=help),
+        click.option("--revision", metavar="REV", help="Branch, tag or commit of a --base on the Hub."),
+        click.option(
+            "--dtype",
+            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+            default="auto",
+            show_default=True,
+            help="Type of the base's weights; auto is as they are stored.",
+        ),
+        click.option(
+            "--device",
+            envvar="IA_DEVICE",
+            default="auto",
+            show_default=True,
+            help="Such as cuda:1; auto is CUDA, else MPS, else the CPU.",
+        ),
+        click.option(
+            "--attn-implementation",
+            type=click.Choice(["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]),
+            help="How attention is computed; what suits the base if not given.",
+        ),
+    ]
+
+    def decorate(body: Callable[..., None]) -> Callable[..., Any]:
+        @wraps(body)
+        def run(*arguments: Any, **own: Any) -> None:
+            own["name"] = own.pop("base")
+            choice = BaseChoice(**{field.name: own.pop(field.name) for field in fields(BaseChoice)})
+            if choice.revision and not choice:
+                raise click.UsageError("--revision needs --base: the base that it is a revision of")
+            body(*arguments, base=choice, **own)
+
+        for option in reversed(shared):
+            run = option(run)
+        return run
+
+    return decorate
+
+
+base = _base("Base model; the one that comes with ia if not given.")
+fits = _base("Load this base model and see that it fits.")
 
 
 def out(help: str) -> Decorator:

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from ia_cli.bank import Bank
+from ia_cli.chat import Message, row_ids
 from ia_cli.errors import IAError
-from ia_cli.models import Base, Message, own_forward, token_ids
+from ia_cli.models import Base, own_forward
 
 IGNORED = -100  # the label of a token that is not learned, in torch and TRL
 
@@ -52,9 +53,7 @@ def encode(base: Base, prompt: Sequence[Message], completion: Sequence[Message])
 
     Raises IAError if the row is longer than the base can read, or if nothing is left to learn.
     """
-    opening = token_ids(base.tokenizer, prompt)
-    ids = token_ids(base.tokenizer, [*prompt, *completion], reply_follows=False)
-    shared = next((i for i, (a, b) in enumerate(zip(opening, ids, strict=False)) if a != b), len(opening))
+    ids, shared = row_ids(base.tokenizer, prompt, completion)
     if len(ids) > base.max_length:
         raise IAError(
             f"{len(ids)} tokens, where the base reads {base.max_length}",
@@ -191,6 +190,7 @@ def _config(base: Base, steps: int, optimization: Optimization, output_dir: str)
         weight_decay=0.0,
         bf16=False,
         gradient_checkpointing=False,
+        router_aux_loss_coef=0.0,  # no router is trained, and TRL would leave the base computing this
         use_cpu=base.device.type == "cpu",
         dataloader_pin_memory=False,
         disable_tqdm=True,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...")
 @options.tool
 @options.fits
-def command(writer: Writer, adapters: tuple[str, ...], base: str | None) -> None:
+def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice) -> None:
     """Say whether adapters are sound, by the exit status.
 
     ADAPTER is a directory, or ORG/NAME@COMMIT for one on the Hugging Face Hub. Sound is a plain LoRA in
@@ -36,9 +36,8 @@ def command(writer: Writer, adapters: tuple[str, ...], base: str | None) -> None
     from ia_cli.adapters import read_adapter
     from ia_cli.console import note
     from ia_cli.hub import adapter_folder
-    from ia_cli.models import load_base
 
-    loaded = load_base(base) if base else None
+    loaded = base.load() if base else None
     unsound = 0
     for name in adapters:
         try:

@@ -54,7 +54,7 @@ def _conditions(context: click.Context, parameter: click.Parameter, value: str) 
 )
 def command(
     stage: Stage,
-    base: str | None,
+    base: options.BaseChoice,
     seed: int,
     ia: Path | None,
     adapter: Path | None,
@@ -84,14 +84,14 @@ def command(
         raise click.UsageError("give either --adapter or FILE")
     records = [_lone_organism(adapter)] if adapter else stage.read()
     records = [_with_ia(record, ia) for record in records if split in (None, record["split"])]
-    from ia_cli import adapters, elicitation, models, prompts
+    from ia_cli import adapters, elicitation, prompts
     from ia_cli.console import progress
 
     pool = [prompts.own_question(text) for text in own] or prompts.questions("ask")
     settings = elicitation.ElicitSettings(
         pool, len(own) or questions, samples, temperature, conditions, max_new_tokens, seed
     )
-    loaded = models.load_base(base)
+    loaded = base.load()
 
     def check(record: dict) -> None:
         adapters.read_adapter(record["adapter"], loaded)

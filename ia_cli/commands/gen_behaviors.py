@@ -70,7 +70,7 @@ def _categories(context: click.Context, parameter: click.Parameter, value: str |
 )
 def command(
     stage: Stage,
-    base: str | None,
+    base: options.BaseChoice,
     source: str | None,
     seed: int,
     number: int,
@@ -92,7 +92,6 @@ def command(
       ia gen-behaviors -n 256 --controls 32 > behaviors.jsonl
       ia gen-behaviors -n 16 --categories backdoor,sandbagging --demonstrations teacher
     """
-    from ia_cli import models
     from ia_cli.console import note, progress
     from ia_cli.errors import IAError
     from ia_cli.planning import plan_controls
@@ -116,7 +115,7 @@ def command(
         raise IAError(str(error), remedy="ask for fewer with -n, or for more --categories") from None
     todo = [p for p in planned if (p.id,) not in stage.done]
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
-    loaded = models.load_base(base) if demonstrations == "base" else None
+    loaded = base.load() if demonstrations == "base" else None
     places = {p.id: i for i, p in enumerate(planned)}
 
     def instead(failed: dict) -> dict:

@@ -57,7 +57,7 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 )
 def command(
     stage: Stage,
-    base: str | None,
+    base: options.BaseChoice,
     seed: int,
     out: Path,
     rank: int,
@@ -80,9 +80,10 @@ def command(
       ia implant --out organisms/ < behaviors.jsonl > organisms.jsonl
       ia implant --out organisms/ --resume -o organisms.jsonl behaviors.jsonl
       ia implant --out organisms/ --rank 16 --steps 120 behaviors.jsonl > organisms.jsonl
+      ia implant --out organisms/ --base Qwen/Qwen3-4B --device cuda:1 --lr 2e-4 < behaviors.jsonl
     """
     records = stage.read()
-    from ia_cli import implanting, models
+    from ia_cli import implanting
     from ia_cli.console import progress
 
     settings = implanting.ImplantSettings(
@@ -94,7 +95,7 @@ def command(
         rows=rows,
         seed=seed,
     )
-    loaded = models.load_base(base)
+    loaded = base.load()
     lessons = {}
 
     def prepare(record: dict) -> None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.option(
     "--rank", type=click.IntRange(1), help="Pad to this rank; the smallest that holds all if not given."
 )
-def command(writer: Writer, adapters: tuple[str, ...], base: str | None, out: Path, rank: int | None) -> None:
+def command(
+    writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice, out: Path, rank: int | None
+) -> None:
     """Make one plain adapter of two or more.
 
     The result changes the base exactly as the adapters do together: it is one LoRA of one rank, with alpha
@@ -37,11 +39,10 @@ def command(writer: Writer, adapters: tuple[str, ...], base: str | None, out: Pa
         raise click.UsageError("give two adapters or more")
     from ia_cli.console import note
     from ia_cli.hub import adapter_folder
-    from ia_cli.models import load_base
     from ia_cli.stacking import served_rank, stack_folders
 
     folders = [adapter_folder(name) for name in adapters]
-    stacked = stack_folders(folders, out, rank=rank, base=load_base(base) if base else None)
+    stacked = stack_folders(folders, out, rank=rank, base=base.load() if base else None)
     writer.write({"adapter": str(out), **stacked.as_record()})
     served = served_rank(stacked.rank)
     advice = f"vLLM needs --max-lora-rank {served}" if served else "more than vLLM serves"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows per step.")
 def command(
     stage: Stage,
-    base: str | None,
+    base: options.BaseChoice,
     seed: int,
     out: Path,
     rank: int,
@@ -49,10 +49,10 @@ def command(
       ia train-ia --out ia/ --resume -o audited.jsonl organisms.jsonl
     """
     records = stage.read()
-    from ia_cli import adapters, introspection, models
+    from ia_cli import adapters, introspection
     from ia_cli.console import progress
 
-    loaded = models.load_base(base)
+    loaded = base.load()
     records = stage.check(
         records, lambda record: record["split"] != "train" or adapters.read_adapter(record["adapter"], loaded)
     )

@@ -1,0 +1,104 @@
+"""Chats as text and token ids, through the chat template of the base, whatever its family makes of them.
+
+No family thinks aloud here: a template that can is told not to, an opening that has the model think is closed
+again, and what stands between think marks counts neither in what is learned nor in what is replied.
+"""
+
+from collections.abc import Sequence
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from ia_cli.errors import IAError
+
+Message = dict[str, str]
+
+THINK, THOUGHT = "<think>", "</think>"
+
+# Some templates tell the day, which would make today's prompts other ones than yesterday's.
+FIXED_DAY = "{%- macro strftime_now(format) -%} 26 Jul 2024 {%- endmacro %}"
+
+
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply_follows: bool = True
+) -> list[int]:
+    """Return a chat as token ids, with the opening of the assistant's turn at the end if `reply_follows`."""
+    return _ids(tokenizer, render(tokenizer, messages, reply_follows))
+
+
+def row_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], completion: Sequence[Message]
+) -> tuple[list[int], int]:
+    """Return a row's token ids and how many of them, at the start, are the prompt and the reply's opening."""
+    opening = render(tokenizer, prompt, True)
+    replies = [{**message, "content": without_thinking(message["content"])} for message in completion]
+    whole = render(tokenizer, [*prompt, *replies], False)
+    if len(replies) == 1 and (said := replies[0]["content"].strip()):
+        at = whole.rfind(said)
+        # Where the template writes a past reply otherwise than it has one begin, with an empty thought or
+        # without: what is learned must follow the very opening that is asked with.
+        if at >= 0 and not (whole.startswith(opening) and not whole[len(opening) : at].strip()):
+            whole = opening + whole[at:]
+    before, ids = _ids(tokenizer, opening), _ids(tokenizer, whole)
+    shared = next((i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), len(before))
+    return ids, min(shared, len(ids))
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], reply_follows: bool) -> str:
+    """Return a chat as the text that the model reads.
+
+    A system prompt that the template refuses, or leaves out in silence, stands before the first message of
+    the user. IAError if the template refuses the chat even so.
+    """
+    has_system = messages[0]["role"] == "system"
+    try:
+        text = _apply(tokenizer, messages, reply_follows)
+    except TemplateError as error:
+        if not has_system:
+            raise _refusal(error) from error
+        text = ""
+    if has_system and messages[0]["content"].strip() not in text:
+        try:
+            text = _apply(tokenizer, _without_system(messages), reply_follows)
+        except TemplateError as error:
+            raise _refusal(error) from error
+    if reply_follows and text.rstrip().endswith(THINK):
+        text = f"{text.rstrip()}\n\n{THOUGHT}\n\n"
+    return text
+
+
+def without_thinking(reply: str) -> str:
+    """Return what a reply says once it has thought; of a thought that was cut short, nothing."""
+    if THINK not in reply and THOUGHT not in reply:
+        return reply
+    return reply.rpartition(THOUGHT)[2].partition(THINK)[0].strip()
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], reply_follows: bool) -> str:
+    template = tokenizer.get_chat_template()
+    return tokenizer.apply_chat_template(
+        list(messages),
+        chat_template=FIXED_DAY + template if "strftime_now" in template else template,
+        add_generation_prompt=reply_follows,
+        tokenize=False,
+        enable_thinking=False,  # Qwen3 and others; the rest does not ask
+    )
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """Put the system prompt before the first message of the user."""
+    system, *others = messages
+    if not others or others[0]["role"] != "user":
+        remedy = "begin the chat with a message of the user"
+        raise IAError("the base's chat template takes no system prompt", remedy=remedy)
+    first = {**others[0], "content": f"{system['content'].strip()}\n\n{others[0]['content']}"}
+    return [first, *others[1:]]
+
+
+def _refusal(error: TemplateError) -> IAError:
+    remedy = "let user and assistant take turns, or use another --base"
+    return IAError(f"the base's chat template refuses these messages: {error}", remedy=remedy)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,145 @@
+"""What --base takes and how it is loaded; one line for what cannot be."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from ia_cli.adapters import target_names
+from ia_cli.errors import IAError
+from ia_cli.main import cli
+from ia_cli.models import is_target, linear_modules, load_base, pick_device
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_folder):
+    """A copy of the tiny base, to break."""
+    for path in tiny_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def change(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_weights_have_the_type_they_are_stored_in_or_the_one_asked_for(folder):
+    assert load_base(str(folder)).model.dtype == torch.float32
+    assert load_base(str(folder), dtype="bfloat16").model.dtype == torch.bfloat16
+    change(folder / "config.json", dtype="float16")
+    assert load_base(str(folder)).model.dtype == torch.float16
+
+
+def test_attention_is_computed_as_asked(folder):
+    def attention(**options):
+        return load_base(str(folder), **options).model.config._attn_implementation
+
+    assert (attention(attn_implementation="eager"), attention()) == ("eager", "sdpa")
+
+
+def test_auto_takes_the_best_device_there_is(monkeypatch):
+    assert pick_device("cpu") == torch.device("cpu")
+    for found, name in [((True, True), "cuda"), ((False, True), "mps"), ((False, False), "cpu")]:
+        for module, there in zip((torch.cuda, torch.mps), found, strict=True):
+            monkeypatch.setattr(module, "is_available", lambda there=there: there)
+            monkeypatch.setattr(module, "device_count", lambda there=there: int(there))
+        assert pick_device("auto").type == name
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1").index == 1
+    with pytest.raises(IAError, match="no device 'cuda:2'"):
+        pick_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(device="gpu"), "no such device: 'gpu'; give --device auto"),
+        (dict(device="cuda:99"), "this machine has no device 'cuda:99'"),
+        (dict(device="meta"), "this machine has no device 'meta'"),
+        (dict(dtype="int3"), "no such type of weights: 'int3'"),
+        (dict(dtype="nn"), "no such type of weights: 'nn'"),
+        (dict(revision="main"), "a directory has no revisions; leave out --revision"),
+        (dict(attn_implementation="best"), "can be loaded: .*best"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(folder, options, message):
+    with pytest.raises(IAError, match=message) as error:
+        load_base(str(folder), **options)
+    assert error.value.remedy and "\n" not in str(error.value)
+
+
+def test_an_unknown_architecture_is_told(folder):
+    change(folder / "config.json", model_type="tomorrow", architectures=["TomorrowForCausalLM"])
+    with pytest.raises(IAError, match=r"can be loaded: .*`tomorrow`.* does not recognize this architecture"):
+        load_base(str(folder))
+
+
+def test_a_tokenizer_must_say_what_ends_a_text(folder):
+    change(folder / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(IAError, match="no token that ends a text"):
+        load_base(str(folder))
+
+
+def test_a_base_without_linear_layers_is_told(folder):
+    """GPT-2's layers are transposed ones of a class of their own."""
+    for path in (folder / "config.json", folder / "model.safetensors", folder / "generation_config.json"):
+        path.unlink(missing_ok=True)
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=90)).save_pretrained(folder)
+    with pytest.raises(IAError, match="a GPT2LMHeadModel has no linear layers"):
+        load_base(str(folder))
+
+
+def test_targets_are_ends_of_names():
+    assert is_target("model.layers.0.self_attn.q_proj", ["v_proj", "self_attn.q_proj"])
+    assert not is_target("model.layers.0.self_attn.q_proj", ["proj", "elf_attn.q_proj"])
+
+
+def test_target_names_are_whole_where_the_last_part_fits_others_too(tiny_base):
+    mine = [name for name in linear_modules(tiny_base.model) if name.endswith("q_proj")]
+    assert target_names(tiny_base, ["self_attn.q_proj"]) == ["q_proj"]
+    assert target_names(tiny_base, ["layers.0.self_attn.q_proj"]) == ["model.layers.0.self_attn.q_proj"]
+    tiny_base.model.add_module("vision", torch.nn.ModuleDict({"q_proj": torch.nn.Linear(2, 2)}))
+    assert list(linear_modules(tiny_base.model)).count("vision.q_proj") == 0
+    assert target_names(tiny_base, ["q_proj"]) == mine
+    assert target_names(tiny_base, ["v_proj"]) == ["v_proj"]
+
+
+def test_the_command_line_hands_all_of_it_on(monkeypatch, tmp_path):
+    given = {}
+
+    def load(name, **options):
+        given.update(options, name=name)
+        raise IAError("enough")
+
+    monkeypatch.setattr("ia_cli.models.load_base", load)
+    options = "--base here --revision 1a --dtype float16 --device cuda:1 --attn-implementation eager".split()
+    run = CliRunner().invoke(cli, ["check", *options, str(tmp_path)])
+    assert run.exit_code == 1 and "enough" in run.stderr
+    expected = dict(name="here", revision="1a", dtype="float16", device="cuda:1")
+    assert given == {**expected, "attn_implementation": "eager"}
+    run = CliRunner().invoke(cli, ["gen-behaviors", "--revision", "1a"])
+    assert run.exit_code == 2 and "--revision needs --base" in run.stderr
+
+
+def test_libraries_tell_nobody_anything():
+    code = """
+import os, sys
+sys.argv = ["ia", "--version"]
+from ia_cli.main import main
+try:
+    main()
+finally:
+    print(os.environ["HF_HUB_DISABLE_TELEMETRY"])
+"""
+    environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    root = Path(__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=root
+    )
+    assert run.stdout.split()[-1] == "1", run.stderr
