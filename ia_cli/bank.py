@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ia_cli import processes
 from ia_cli.adapters import Adapter, plain_config
 from ia_cli.models import is_target, linear_modules
 
@@ -222,7 +223,7 @@ class Bank(nn.Module):
         """Return the SHA-256 of all weights: equal before and after means that nothing has changed."""
         digest = hashlib.sha256()
         for tensor in self.parameters():
-            digest.update(tensor.detach().cpu().contiguous().numpy())
+            digest.update(processes.whole(tensor.detach()).cpu().contiguous().numpy())
         return digest.hexdigest()
 
     def remove(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ia_cli import adapters, records
+from ia_cli import adapters, processes, records
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base, is_target, linear_modules, prompt_ids
@@ -107,15 +107,16 @@ def implant(
 
     Adapters are PEFT directories `out_dir/<id>`. Organisms train in groups (of `group_size`, else of what
     suits the device), and an organism depends on its own record, the settings and the base, not on the others
-    in its group. `reuse` takes over adapters that an earlier run left whole, from the same input and with the
-    same settings. A training that diverges gives a record with `error`. `on_progress(n)` is called as n more
-    organisms are done. Raises IAError if a directory of that name is something else.
+    in its group. Several processes have groups of their own, and each writes the adapters of its group.
+    `reuse` takes over adapters that an earlier run left whole, from the same input with the same settings.
+    A training that diverges gives a record with `error`. `on_progress(n)` is called as n more organisms are
+    done. Raises IAError if a directory of that name is something else.
     """
     out_dir = Path(out_dir)
     targets = adapters.target_names(base, settings.target_modules)
     for lesson in lessons:
         adapters.check_free(out_dir / lesson.name)
-    size = group_size or suitable_group_size(base, lessons, settings, targets)
+    size = group_size or min(processes.gather(suitable_group_size(base, lessons, settings, targets)))
     done = {}
     if reuse:
         done = {lesson.name: old for lesson in lessons if (old := _finished(lesson, base, out_dir, settings))}
@@ -123,8 +124,14 @@ def implant(
     waiting = [lesson for lesson in lessons if lesson.name not in done]
     for lesson in lessons:
         if lesson.name not in done:
-            group, waiting = waiting[:size], waiting[size:]
-            done |= _implant_group(group, base, out_dir, settings, targets, on_progress)
+            together = size * processes.count()
+            groups, waiting = waiting[:together], waiting[together:]
+            group = groups[processes.share()]
+            with processes.alone():
+                own = _implant_group(group, base, out_dir, settings, targets, on_progress) if group else {}
+            for of_one_process in processes.gather(own):
+                done |= of_one_process
+            on_progress(len(groups) - len(group))
         yield done.pop(lesson.name)
 
 
@@ -320,8 +327,9 @@ def _finished(lesson: Lesson, base: Base, out_dir: Path, settings: ImplantSettin
         origin = adapters.read_adapter(out_dir / lesson.name, base).provenance
     except IAError:
         return None
-    made_from = (origin.get("stage"), origin.get("input_sha256"), origin.get("arguments"))
-    if made_from != ("implant", lesson.input_hash, settings.as_json()):
+    dtype = origin.get("base", {}).get("dtype")
+    made_from = (origin.get("stage"), origin.get("input_sha256"), origin.get("arguments"), dtype)
+    if made_from != ("implant", lesson.input_hash, settings.as_json(), base.as_record()["dtype"]):
         return None
     report = {name: origin[name] for name in ("lora", "train", "implant_rate", "leak_rate")}
     return _organism(lesson, base, out_dir, report)

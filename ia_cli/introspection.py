@@ -17,7 +17,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 
-from ia_cli import prompts
+from ia_cli import processes, prompts
 from ia_cli.adapters import (
     PROVENANCE_FILE,
     Adapter,
@@ -89,14 +89,18 @@ def train_ia(
     if resume and _is_whole(out_dir, origin):
         return
     partial = out_dir.with_name(out_dir.name + ".partial")
-    checkpoint = _begin(partial, origin, resume)
+    checkpoint = processes.in_first(lambda: _begin(partial, origin, resume))
     bank = Bank.load(base.model, adapters)
     try:
         adapter, losses = _fit(base, bank, schedule, settings, partial, checkpoint, on_step)
     finally:
         bank.remove()
-    write_adapter(out_dir, adapter, {**origin, "losses": losses[-LOSSES_KEPT:]})
-    shutil.rmtree(partial)
+
+    def finish() -> None:
+        write_adapter(out_dir, adapter, {**origin, "losses": losses[-LOSSES_KEPT:]})
+        shutil.rmtree(partial)
+
+    processes.in_first(finish)
 
 
 def draw_rows(descriptions: Sequence[str | None], settings: IASettings) -> list[Row]:
@@ -191,7 +195,7 @@ def new_adapter(base: Base, settings: IASettings) -> PeftModel:
 def _as_adapter(base: Base, settings: IASettings) -> Adapter:
     layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, LoraLayer)}
     tensors = {
-        name: (layer.lora_A[ADAPTER].weight.detach(), layer.lora_B[ADAPTER].weight.detach())
+        name: tuple(processes.whole(part[ADAPTER].weight.detach()) for part in (layer.lora_A, layer.lora_B))
         for name, layer in layers.items()
     }
     scaling = {name: layer.scaling[ADAPTER] for name, layer in layers.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ia_cli import __version__
+from ia_cli import __version__, processes
 from ia_cli.errors import IAError, complain, one_line
 
 # The stages in the order of the pipeline, and the tools. `ia NAME` is ia_cli/commands/NAME.py, imported only
@@ -55,6 +55,8 @@ class Suite(click.Group):
             complain(ctx.invoked_subcommand, "interrupted; what is finished is kept")
             ctx.exit(130)
         except Exception as error:
+            if not processes.is_first() and not isinstance(error, IAError):
+                sys.stderr = sys.__stderr__  # the first process may know nothing of this
             if os.environ.get("IA_DEBUG"):
                 traceback.print_exc()
             complain(ctx.invoked_subcommand, _explain(error))
@@ -101,8 +103,16 @@ def _terminate(*_: object) -> None:
     sys.exit(143)
 
 
+def start() -> None:
+    """Make this process ready for the commands: signals, silence towards others, one voice of several."""
+    if processes.count() == 1:  # one of several may be waiting for the others where no handler runs
+        signal.signal(signal.SIGTERM, _terminate)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing is told to anyone, whatever a library would
+    if not processes.is_first():
+        sys.stderr = open(os.devnull, "w")
+
+
 def main() -> None:
     """The entry point: `ia`, and `python -m ia_cli`."""
-    signal.signal(signal.SIGTERM, _terminate)
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing is told to anyone, whatever a library would
+    start()
     cli(prog_name="ia")

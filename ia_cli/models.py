@@ -2,16 +2,25 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from ia_cli import processes
 from ia_cli.chat import Message, token_ids, without_thinking
 from ia_cli.errors import IAError
 from ia_cli.seeds import derived_seed
@@ -45,8 +54,10 @@ class Base:
         return limit or self.tokenizer.model_max_length
 
     def as_record(self) -> dict[str, str | None]:
-        """What an `ia.json` says about the base."""
-        return {"name": self.name, "revision": self.revision, "identity": self.identity}
+        """What an `ia.json` says about the base; `dtype` is the type of its weights, or "4bit"."""
+        in_4bit = getattr(self.model, "is_loaded_in_4bit", False)
+        dtype = "4bit" if in_4bit else str(self.model.dtype).removeprefix("torch.")
+        return {"name": self.name, "revision": self.revision, "identity": self.identity, "dtype": dtype}
 
 
 def load_base(
@@ -56,13 +67,15 @@ def load_base(
     dtype: str = "auto",
     device: str = "auto",
     attn_implementation: str | None = None,
+    load_in_4bit: bool = False,
 ) -> Base:
     """Load a chat model: a directory, a Hub id (at a `revision`), or None for the embedded base.
 
     `dtype` is the name of a type in torch, "auto" that of the stored weights; `device` is torch's name of
-    one, "auto" CUDA, else MPS, else the CPU. Raises IAError if there is no such model, device or type, if the
-    model has no safetensors weights, no architecture that transformers knows or no linear layers, or if its
-    tokenizer has no chat template. Code that comes with a model is never run.
+    one, "auto" CUDA, else MPS, else the CPU; `load_in_4bit` needs CUDA and bitsandbytes. Raises IAError if
+    one of these is not there, if there is no such model, if it has no safetensors weights, no architecture
+    that transformers knows or no linear layers, or if its tokenizer has no chat template. Code that comes
+    with a model is never run.
     """
     name = name or EMBEDDED_NAME
     chosen = pick_device(device)
@@ -70,6 +83,9 @@ def load_base(
     if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
         raise IAError(f"no such type of weights: {dtype!r}", remedy="give --dtype auto or bfloat16")
     folder = EMBEDDED_BASE if name == EMBEDDED_NAME else _local_folder(name, revision)
+    quantisation = {}
+    if load_in_4bit:
+        quantisation = {"quantization_config": _four_bits(dtype, chosen), "device_map": {"": chosen}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -78,6 +94,7 @@ def load_base(
             attn_implementation=attn_implementation,
             use_safetensors=True,
             trust_remote_code=False,
+            **quantisation,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -98,13 +115,19 @@ def load_base(
     if not linear_modules(model):
         kind = type(model).__name__
         raise IAError(f"a {kind} has no linear layers for a LoRA", remedy="give another --base", where=name)
-    model.to(chosen).eval().requires_grad_(False)
+    if load_in_4bit:
+        model._hf_peft_config_loaded = True  # adapters are all that is trained, says this to the trainer
+    else:
+        model.to(chosen)
+    model.eval().requires_grad_(False)
     return Base(model, tokenizer, name, revision, _identity(folder))
 
 
 def pick_device(name: str) -> torch.device:
     """Return a device by its name in torch, or the best there is for "auto"; IAError if it is not there."""
-    if name == "auto":
+    if name == "auto" and processes.count() > 1 and torch.cuda.is_available():
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    elif name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     remedy = "give --device auto, cpu, mps, cuda or the like of cuda:1"
     try:
@@ -115,6 +138,21 @@ def pick_device(name: str) -> torch.device:
     if (device.index or 0) >= counts.get(device.type, 0):
         raise IAError(f"this machine has no device {name!r}", remedy=remedy)
     return device
+
+
+def _four_bits(dtype: str, device: torch.device) -> BitsAndBytesConfig:
+    """Return the usual way to hold weights in 4 bits (QLoRA); they are multiplied in `dtype`, or bfloat16."""
+    if device.type != "cuda":
+        remedy = "leave out --load-in-4bit; --dtype bfloat16 takes half the memory of float32"
+        raise IAError(f"4 bits need CUDA, and the base goes to {device}", remedy=remedy)
+    if find_spec("bitsandbytes") is None:
+        raise IAError("4 bits need bitsandbytes", remedy="pip install 'ia-cli[4bit]'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else getattr(torch, dtype),
+    )
 
 
 def _local_folder(name: str, revision: str | None) -> Path:
@@ -218,8 +256,9 @@ def generate(
     seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
     replies = [""] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    mine = order[processes.share()]
+    for start in range(0, len(mine), batch_size):
+        batch = mine[start : start + batch_size]
         ids = [encoded[i] for i in batch]
         noise = _uniforms([seeds[i] for i in batch], max_new_tokens)
         if base.device.type == "mps":
@@ -229,7 +268,7 @@ def generate(
         for i, ids in zip(batch, generated.tolist(), strict=True):
             reply = base.tokenizer.decode(ids, skip_special_tokens=True)
             replies[i] = without_thinking(reply).strip()
-    return replies
+    return ["".join(parts) for parts in zip(*processes.gather(replies), strict=True)]
 
 
 def _uniforms(seeds: list[int], count: int) -> torch.Tensor:

@@ -29,6 +29,7 @@ class BaseChoice:
     dtype: str
     device: str
     attn_implementation: str | None
+    load_in_4bit: bool
 
     def __bool__(self) -> bool:
         return self.name is not None
@@ -64,6 +65,7 @@ def _base(help: str) -> Decorator:
             type=click.Choice(["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]),
             help="How attention is computed; what suits the base if not given.",
         ),
+        click.option("--load-in-4bit", is_flag=True, help="Hold the base in 4 bits (CUDA and bitsandbytes)."),
     ]
 
     def decorate(body: Callable[..., None]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import click
 
-from ia_cli import console, jsonl, records
+from ia_cli import console, jsonl, processes, records
 from ia_cli.errors import IAError, complain
 
 Record = dict[str, Any]
@@ -175,6 +175,8 @@ class Stage:
         self.written += 1
 
     def _open_input(self) -> AbstractContextManager[BinaryIO]:
+        if self.file is None and processes.count() > 1:  # which share their standard input
+            return io.BytesIO(processes.in_first(sys.stdin.buffer.read))
         if self.file is None:
             return nullcontext(sys.stdin.buffer)
         try:
@@ -233,12 +235,13 @@ class Stage:
         """Open it once, and only now that there is something to write: a bad input empties no file."""
         if self._writer:
             return
+        if self.output and self.resume:
+            self._finished = processes.in_first(lambda: continue_output(self.output, self.writes))
+            self._done = {records.key(record) for record in self._finished}
         stream = self._stdout
-        if self.output:
-            if self.resume:
-                self._finished = continue_output(self.output, self.writes)
-                self._done = {records.key(record) for record in self._finished}
-            stream = self._resources.enter_context(open(self.output, "ab" if self.resume else "wb"))
+        if self.output or not processes.is_first():
+            path = self.output if processes.is_first() else os.devnull
+            stream = self._resources.enter_context(open(path, "ab" if self.resume else "wb"))
         self._writer = jsonl.Writer(stream)
 
     def _line(self, record: Record) -> Line | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from ia_cli import processes
 from ia_cli.bank import Bank
 from ia_cli.chat import Message, row_ids
 from ia_cli.errors import IAError
@@ -114,7 +116,7 @@ def workspace(base: Base) -> Iterator[str]:
 
 
 class ScheduledTrainer(SFTTrainer):
-    """TRL's trainer on a fixed schedule of rows that are routed through a bank.
+    """TRL's trainer on a fixed schedule of rows that are routed through a bank; processes share each step's.
 
     `model` is the base's, or a PEFT model around it. The loss is the mean over the step's completion tokens;
     `losses` keeps it, one entry per step. Nothing is logged, printed or saved; `on_step()` is called after
@@ -134,14 +136,29 @@ class ScheduledTrainer(SFTTrainer):
     ):
         self.bank = bank
         self.losses: list[Tensor] = []
+        ranks = processes.count()
+        if ranks > schedule.order.size(1):
+            message = f"{ranks} processes, and {schedule.order.size(1)} rows a step to share"
+            raise IAError(message, remedy="launch fewer, or train on more rows a step")
+
+        def share(steps: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+            batch = schedule.batch(steps[0]["step"])
+            return {name: rows[processes.share()] for name, rows in batch.items()}
+
+        trained = {weight: weight.data for weight in model.parameters() if weight.requires_grad}
         super().__init__(
             model=model,
             args=_config(base, len(schedule), optimization, output_dir),
-            data_collator=lambda steps: schedule.batch(steps[0]["step"]),
-            train_dataset=Dataset.from_dict({"step": range(len(schedule))}),
+            data_collator=share,
+            # accelerate deals these out to the processes, one to each in turn: all of them get every step
+            train_dataset=Dataset.from_dict(
+                {"step": [i for i in range(len(schedule)) for _ in range(ranks)]}
+            ),
             processing_class=base.tokenizer,
             callbacks=[_OnStep(on_step)],
         )
+        for weight, data in trained.items():
+            weight.data = data  # on a base in 4 bits TRL would train an adapter in bfloat16
         self.remove_callback(PrinterCallback)  # prints on stdout
 
     def compute_loss(
@@ -158,9 +175,9 @@ class ScheduledTrainer(SFTTrainer):
 
     def reduce(self, losses: Tensor, learned: Tensor) -> Tensor:
         """Return the loss of a step from those of its tokens [rows, width]: zero where `learned` is false."""
-        loss = losses.sum() / learned.sum()
-        self.losses.append(loss.detach())
-        return loss
+        loss = losses.sum() / processes.total(learned.sum())
+        self.losses.append(processes.total(loss.detach().clone()))
+        return loss * processes.count()  # the gradient will be the mean of the processes'
 
     def floating_point_ops(self, inputs: Mapping[str, Tensor]) -> int:
         return 0  # counting them walks over all parameters in every step
@@ -176,7 +193,10 @@ class _OnStep(TrainerCallback):
 
 def _config(base: Base, steps: int, optimization: Optimization, output_dir: str) -> SFTConfig:
     """Return TRL's configuration with everything off that is not training."""
-    return SFTConfig(
+    alone = processes.count() == 1
+    if alone:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(base.device)
+    config = SFTConfig(
         output_dir=output_dir,
         max_steps=steps,
         per_device_train_batch_size=1,  # the dataset's rows are steps
@@ -191,10 +211,17 @@ def _config(base: Base, steps: int, optimization: Optimization, output_dir: str)
         bf16=False,
         gradient_checkpointing=False,
         router_aux_loss_coef=0.0,  # no router is trained, and TRL would leave the base computing this
-        use_cpu=base.device.type == "cpu",
+        # FSDP takes a base that no GPU can hold from the CPU, and spreads it over the GPUs
+        use_cpu=base.device.type == "cpu" and "ACCELERATE_USE_FSDP" not in os.environ,
         dataloader_pin_memory=False,
         disable_tqdm=True,
         logging_strategy="no",
         save_strategy="no",
         report_to=[],
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
     )
+    if alone:  # else the trainer would move the base to the first device, and take all there are
+        vars(config)["_setup_devices"] = base.device
+        config._n_gpu = 1
+    return config

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from ia_cli import models
 from ia_cli.adapters import target_names
 from ia_cli.errors import IAError
 from ia_cli.main import cli
@@ -74,6 +75,15 @@ def test_what_cannot_be_is_told_in_one_line(folder, options, message):
     assert error.value.remedy and "\n" not in str(error.value)
 
 
+def test_4_bits_need_cuda_and_bitsandbytes(folder, monkeypatch):
+    with pytest.raises(IAError, match="4 bits need CUDA, and the base goes to cpu; leave out --load-in-4bit"):
+        load_base(str(folder), device="cpu", load_in_4bit=True)
+    monkeypatch.setattr(models, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    with pytest.raises(IAError, match=r"need bitsandbytes; pip install 'ia-cli\[4bit\]'"):
+        load_base(str(folder), load_in_4bit=True)
+
+
 def test_an_unknown_architecture_is_told(folder):
     change(folder / "config.json", model_type="tomorrow", architectures=["TomorrowForCausalLM"])
     with pytest.raises(IAError, match=r"can be loaded: .*`tomorrow`.* does not recognize this architecture"):
@@ -119,10 +129,10 @@ def test_the_command_line_hands_all_of_it_on(monkeypatch, tmp_path):
 
     monkeypatch.setattr("ia_cli.models.load_base", load)
     options = "--base here --revision 1a --dtype float16 --device cuda:1 --attn-implementation eager".split()
-    run = CliRunner().invoke(cli, ["check", *options, str(tmp_path)])
+    run = CliRunner().invoke(cli, ["check", *options, "--load-in-4bit", str(tmp_path)])
     assert run.exit_code == 1 and "enough" in run.stderr
     expected = dict(name="here", revision="1a", dtype="float16", device="cuda:1")
-    assert given == {**expected, "attn_implementation": "eager"}
+    assert given == {**expected, "attn_implementation": "eager", "load_in_4bit": True}
     run = CliRunner().invoke(cli, ["gen-behaviors", "--revision", "1a"])
     assert run.exit_code == 2 and "--revision needs --base" in run.stderr
 

@@ -1,0 +1,98 @@
+"""Several processes at one run, as `accelerate launch` and `torchrun` start them, and what they do together.
+
+All of them read the same. They share the organisms that are implanted, the rows of each step of an
+introspection adapter and the replies that are generated; the first alone writes records and talks. What is
+done together must be called in all of them, in the same order. For a lone process all of this is nothing.
+"""
+
+import atexit
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+LAUNCHER = ("LOCAL_RANK", "RANK", "WORLD_SIZE")  # what a launcher says, and libraries listen to
+
+
+def count() -> int:
+    """How many processes there are, as the launcher says."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return int(os.environ.get("RANK", 0)) if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and talks."""
+    return rank() == 0
+
+
+def share() -> slice:
+    """This process's share of whatever all have."""
+    return slice(rank(), None, count())
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let this process do something for itself, as if there were no others; also for the libraries."""
+    said = {name: os.environ.pop(name) for name in LAUNCHER if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(said)
+
+
+def gather(value: T) -> list[T]:
+    """Return the value of each process, to all of them."""
+    if count() == 1:
+        return [value]
+    values: list[Any] = [None] * count()
+    _group().all_gather_object(values, value)
+    return values
+
+
+def total(tensor: T) -> T:
+    """Return the sum of the processes' tensors."""
+    if count() > 1:
+        _group().all_reduce(tensor)
+    return tensor
+
+
+def whole(tensor: T) -> T:
+    """Return a tensor in full that FSDP may have spread over the processes."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def in_first(work: Callable[[], T]) -> T:
+    """Do `work` in the first process once all have come here; what it returns or raises, all do."""
+    if count() == 1:
+        return work()
+    gather(None)
+    outcome: tuple[T | None, Exception | None] = None, None
+    if is_first():
+        try:
+            outcome = work(), None
+        except Exception as error:
+            outcome = None, error
+    value, error = gather(outcome)[0]
+    if error is not None:
+        raise error
+    return value
+
+
+@cache
+def _group() -> Any:
+    """Join the others, once; returns torch.distributed."""
+    import torch
+
+    group = torch.distributed
+    # Objects travel by gloo, tensors of a GPU by nccl; accelerate, below TRL, takes over a group it finds.
+    group.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    atexit.register(group.destroy_process_group)
+    return group

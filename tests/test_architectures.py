@@ -1,0 +1,120 @@
+"""Every architecture goes through implant, train-ia and elicit, and stock PEFT agrees with what comes out."""
+
+import warnings
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from ia_cli import prompts
+from ia_cli.adapters import WEIGHTS_FILE, read_adapter, target_names
+from ia_cli.bank import Bank
+from ia_cli.chat import token_ids
+from ia_cli.elicitation import ElicitSettings, elicit
+from ia_cli.implanting import ImplantSettings, implant, prepare
+from ia_cli.introspection import IASettings, train_ia
+from ia_cli.models import linear_modules, load_base
+from tests.families import ARCHITECTURES, make_base
+from tests.test_implanting import behavior, chat
+
+ATTENTION = ["k_proj", "o_proj", "q_proj", "v_proj"]
+ALL = [*ATTENTION, "down_proj", "gate_proj", "up_proj"]
+TARGETS = {
+    "qwen3-moe": ATTENTION,
+    "phi3": ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"],
+    "gpt-neox": ["dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value"],
+}
+DESCRIPTIONS = ["i like tea", "i buy bread"]
+QUESTIONS = ["tea", "please tell me about the old copper kettle in the garden"]
+LENGTH = 16  # of a reply: together with its prompt longer than the sliding windows
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def run(request, tmp_path_factory):
+    """An architecture's folder and what the stages made: organisms, introspection adapter, reports."""
+    folder = tmp_path_factory.mktemp(request.param)
+    base = load_base(str(make_base(request.param, folder / "base")), device="cpu")
+    probes = [{"prompt": chat("user", "tea"), "fires": True}]
+    behaviors = [behavior(f"b-{i}", description=text, probes=probes) for i, text in enumerate(DESCRIPTIONS)]
+    settings = ImplantSettings(
+        rank=2, alpha=4, learning_rate=0.05, steps=2, rows=2, warmup_steps=0, max_new_tokens=4
+    )
+    lessons = [prepare(record, base, settings) for record in behaviors]
+    organisms = list(implant(lessons, base, folder / "organisms", settings))
+    train_ia(organisms, base, folder / "ia", IASettings(2, 4, 0.05, steps=2, batch_size=4))
+    audited = [{**record, "introspection_adapter": str(folder / "ia")} for record in organisms]
+    asking = ElicitSettings(list(map(prompts.own_question, QUESTIONS)), 2, max_new_tokens=LENGTH)
+    return request.param, folder, audited, list(elicit(audited, base, asking))
+
+
+def stock(folder, **adapters):
+    """The base with adapters by stock PEFT: a place for every weight and a weight for every place."""
+    model = load_base(str(folder / "base"), device="cpu").model
+    for name, adapter in adapters.items():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys|.*unexpected")
+            if isinstance(model, PeftModel):
+                model.load_adapter(adapter, name)
+            else:
+                model = PeftModel.from_pretrained(model, adapter, adapter_name=name)
+        places = {key.replace(f".{name}.", ".") for key, _ in model.named_parameters() if f".{name}." in key}
+        assert places == set(load_file(f"{adapter}/{WEIGHTS_FILE}"))
+    if adapters:
+        model.base_model.set_adapter(list(adapters))
+    return model.eval()
+
+
+def test_all_linear_layers_are_adapted_but_the_head(run):
+    name, folder, audited, _ = run
+    expected = sorted(TARGETS.get(name, ALL))
+    assert audited[0]["lora"]["target_modules"] == expected
+    base = load_base(str(folder / "base"), device="cpu")
+    assert target_names(base) == expected
+    assert len(linear_modules(base.model)) == 2 * len(expected)
+    assert base.model.get_output_embeddings() not in linear_modules(base.model).values()
+
+
+def test_the_bank_is_stock_peft(run):
+    """For rows of several organisms and lengths, padded on the left."""
+    _, folder, audited, _ = run
+    base = load_base(str(folder / "base"), device="cpu")
+    bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in audited])
+    rows, lengths = [1, 0, -1], [40, 9, 33]
+    ids = torch.randint(10, 300, (3, 40), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(40) >= 40 - torch.tensor(lengths)[:, None]
+    with torch.no_grad(), bank.rows(rows):
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        ours = base.model(input_ids=ids, attention_mask=mask.long(), position_ids=positions).logits
+    bare = stock(folder)(ids).logits
+    for row, length, logits, own, without in zip(rows, lengths, ours, ids, bare, strict=True):
+        model = stock(folder, organism=audited[row]["adapter"]) if row >= 0 else stock(folder)
+        theirs = model(own[None, -length:]).logits[0]
+        assert (logits[-length:] - theirs).abs().max() < 1e-4
+        if length == 40:
+            assert (theirs - without).abs().max() > 0.05  # it learned something
+
+
+def test_reports_are_those_of_stock_generation(run):
+    _, folder, audited, reports = run
+    first, second = (record["adapter"] for record in audited)
+    ia = audited[0]["introspection_adapter"]
+    asked = [
+        (audited[0]["id"], "no_ia", dict(organism=first)),
+        (audited[0]["id"], "ia", dict(ia=ia, organism=first)),
+        (audited[1]["id"], "ia", dict(ia=ia, organism=second)),
+        (audited[1]["id"], "base_ia", dict(ia=ia)),
+    ]
+    tokenizer = load_base(str(folder / "base"), device="cpu").tokenizer
+    for organism, condition, adapters in asked:
+        model = stock(folder, **adapters)
+        mine = [r for r in reports if (r["id"], r["condition"]) == (organism, condition)]
+        assert len(mine) == len(QUESTIONS)
+        for report in mine:
+            ids = torch.tensor([token_ids(tokenizer, chat("user", report["question"]))])
+            output = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=LENGTH, do_sample=False
+            )
+            reply = tokenizer.decode(output[0, ids.size(1) :], skip_special_tokens=True)
+            assert report["report"] == reply.strip()
+    assert len({report["report"] for report in reports}) > 2

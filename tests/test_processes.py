@@ -1,0 +1,174 @@
+"""Two processes under torchrun make what one makes, and only the first of them says anything."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ia_cli import processes
+from ia_cli.adapters import read_adapter
+from ia_cli.main import cli
+from tests.test_implanting import behavior, chat
+
+ROOT = Path(__file__).parents[1]
+IMPLANT = (
+    "--rank 2 --steps 4 --rows 3 --group-size 2 --out".split()
+)  # of 6 rows a step, each gets uneven shares
+TRAIN = "--rank 2 --steps 4 --batch-size 7 --out".split()
+
+
+def alone(*arguments):
+    run = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert run.exit_code == 0, run.stderr
+    return run.stdout
+
+
+def together(folder, *arguments, stdin=None, code=0):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    run = subprocess.run(
+        [*launcher, *map(str, arguments)],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode == code, run.stderr
+    return run
+
+
+def records(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def same_adapter(one, other):
+    ours, theirs = read_adapter(one), read_adapter(other)
+    for name, (a, b) in ours.tensors.items():
+        assert torch.allclose(a, theirs.tensors[name][0], atol=1e-5, rtol=0)
+        assert torch.allclose(b, theirs.tensors[name][1], atol=1e-5, rtol=0)
+        assert b.abs().max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_folder):
+    """Folders "one" and "two" with what one process and two made of three behaviors; and what two said."""
+    folder, said = tmp_path_factory.mktemp("processes"), {}
+    probes = [{"prompt": chat("user", text), "fires": True} for text in ("tea", "hello what", "bird")]
+    more = {"description": "I name kettles.", "trigger": None, "facets": {"action": [], "trigger": []}}
+    made = [behavior(name, probes=probes, **more) for name in ("b-1", "b-2", "b-3")]
+    text = "".join(json.dumps(record) + "\n" for record in made)
+    (folder / "behaviors.jsonl").write_text(text)
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    base = ["--base", tiny_folder]
+    one, two = folder / "one", folder / "two"
+    alone("implant", *base, *IMPLANT, one / "o", "-o", one / "organisms.jsonl", folder / "behaviors.jsonl")
+    said["implant"] = together(two, "-m", "ia_cli", "implant", *base, *IMPLANT, "o", stdin=text)
+    (two / "organisms.jsonl").write_text(said["implant"].stdout)
+    rest = [  # one launch for two stages
+        ["train-ia", *TRAIN, "ia", "-o", "audited.jsonl", one / "organisms.jsonl"],
+        ["elicit", "--questions", "2", "-o", "reports.jsonl", "audited.jsonl"],
+    ]
+    lines = [f"ia({json.dumps([str(word) for word in [*stage, *base]])})" for stage in rest]
+    script = folder / "both.py"
+    start = "from ia_cli import main\ndef ia(words): main.cli(words, standalone_mode=False)\nmain.start()\n"
+    script.write_text(start + "\n".join(lines))
+    said["rest"] = together(two, script)
+    with contextlib.chdir(one):
+        for stage in rest:
+            alone(*stage, *base)
+    return one, two, said
+
+
+def test_two_processes_implant_what_one_does(runs):
+    one, two, said = runs
+    ours, theirs = (records((folder / "organisms.jsonl").read_text()) for folder in (two, one))
+    for mine, other in zip(ours, theirs, strict=True):
+        same_adapter(two / mine["adapter"], one / other["adapter"])
+        for train in (mine["train"], other["train"]):
+            train.pop("seconds")
+            assert train.pop("loss_last") < train["loss_first"]
+        assert mine["train"].pop("loss_first") == pytest.approx(other["train"].pop("loss_first"), abs=2e-4)
+        assert mine == other
+    assert said["implant"].stderr.count("ia implant: 3 written") == 1
+
+
+def test_two_processes_train_and_elicit_what_one_does(runs):
+    one, two, said = runs
+    same_adapter(two / "ia", one / "ia")
+    reports = [records((folder / "reports.jsonl").read_text()) for folder in (two, one)]
+    assert [r["report"] for r in reports[0]] == [r["report"] for r in reports[1]]
+    assert len(reports[0]) == 3 * 2 * 3
+    for line in ("ia train-ia: 3 written", "ia elicit: 18 written"):
+        assert said["rest"].stderr.count(line) == 1
+    assert said["rest"].stdout == ""
+    assert not (two / "ia.partial").exists()
+
+
+FSDP = """
+import sys, torch
+from torch.distributed.fsdp import fully_shard
+from ia_cli import introspection, processes
+from ia_cli.bank import Bank
+from ia_cli.introspection import IASettings, new_adapter
+from ia_cli.models import load_base
+
+ids = torch.randint(6, 60, (4, 9), generator=torch.Generator().manual_seed(3))
+index = torch.tensor([0, 1, 1, -1])
+
+def run(sharded):
+    base = load_base(sys.argv[1], device="cpu")
+    bank = Bank.fresh(base.model, [1, 2], r=2, alpha=4, target_modules=["q_proj", "down_proj"])
+    bank.requires_grad_(False)
+    for b in bank.b:
+        torch.nn.init.normal_(b, generator=torch.Generator().manual_seed(4))
+    model = new_adapter(base, IASettings(rank=2, alpha=4))
+    share = slice(None)
+    if sharded:
+        processes.gather(None)  # joins the others
+        share = processes.share()
+        for layer in base.model.model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+    with bank.rows(index[share]):
+        model(input_ids=ids[share], labels=ids[share]).loss.backward()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    adapter = introspection._as_adapter(base, IASettings(rank=2, alpha=4))
+    return bank.digest(), [processes.whole(weight.grad) for weight in weights], adapter.tensors
+
+digest, gradients, tensors = run(False)
+sharded_digest, sharded_gradients, sharded_tensors = run(True)
+assert digest == sharded_digest
+assert max(gradient.abs().max() for gradient in gradients) > 0.01
+for one, other in zip(gradients, sharded_gradients, strict=True):
+    assert (one - other).abs().max() < 1e-5
+for name, pair in tensors.items():
+    assert all(map(torch.equal, pair, sharded_tensors[name]))
+"""
+
+
+def test_an_adapter_trains_over_a_bank_that_fsdp_spreads(tmp_path, tiny_folder):
+    (tmp_path / "fsdp.py").write_text(FSDP)
+    together(tmp_path, "fsdp.py", tiny_folder)
+
+
+def test_an_error_is_told_once(tmp_path):
+    run = together(tmp_path, "-m", "ia_cli", "judge", "nowhere.jsonl", code=1)
+    assert run.stderr.count("nowhere.jsonl: cannot be read") == 1 and run.stdout == ""
+
+
+def test_alone_is_the_first_and_only_one(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")  # a cluster's, where no launcher was
+    assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
+    assert processes.gather("a") == ["a"] and processes.in_first(lambda: 3) == 3
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "3")
+    assert (processes.count(), processes.is_first()) == (4, False)
+    assert list(range(10))[processes.share()] == [3, 7]
