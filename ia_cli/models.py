@@ -1,11 +1,8 @@
 """Base models: loading one with its tokenizer and identity, prompts as token ids, and batched generation."""
 
 import contextlib
-import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +12,6 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -23,6 +19,7 @@ from transformers import (
 from ia_cli import processes
 from ia_cli.chat import Message, token_ids, without_thinking
 from ia_cli.errors import IAError
+from ia_cli.loading import four_bits, identity, local_folder, pick_device
 from ia_cli.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 EMBEDDED_BASE = Path(__file__).parent / "base"
 EMBEDDED_NAME = "ia_cli/base"  # what records and adapters call the embedded base: the same on every machine
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickles, no code
 
 
 @dataclass(frozen=True)
@@ -82,10 +78,10 @@ def load_base(
     kind = getattr(torch, dtype, None)
     if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
         raise IAError(f"no such type of weights: {dtype!r}", remedy="give --dtype auto or bfloat16")
-    folder = EMBEDDED_BASE if name == EMBEDDED_NAME else _local_folder(name, revision)
+    folder = EMBEDDED_BASE if name == EMBEDDED_NAME else local_folder(name, revision)
     quantisation = {}
     if load_in_4bit:
-        quantisation = {"quantization_config": _four_bits(dtype, chosen), "device_map": {"": chosen}}
+        quantisation = {"quantization_config": four_bits(dtype, chosen), "device_map": {"": chosen}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -120,68 +116,7 @@ def load_base(
     else:
         model.to(chosen)
     model.eval().requires_grad_(False)
-    return Base(model, tokenizer, name, revision, _identity(folder))
-
-
-def pick_device(name: str) -> torch.device:
-    """Return a device by its name in torch, or the best there is for "auto"; IAError if it is not there."""
-    if name == "auto" and processes.count() > 1 and torch.cuda.is_available():
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    elif name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
-    remedy = "give --device auto, cpu, mps, cuda or the like of cuda:1"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise IAError(f"no such device: {name!r}", remedy=remedy) from error
-    counts = {"cpu": 1, "mps": torch.mps.device_count(), "cuda": torch.cuda.device_count()}
-    if (device.index or 0) >= counts.get(device.type, 0):
-        raise IAError(f"this machine has no device {name!r}", remedy=remedy)
-    return device
-
-
-def _four_bits(dtype: str, device: torch.device) -> BitsAndBytesConfig:
-    """Return the usual way to hold weights in 4 bits (QLoRA); they are multiplied in `dtype`, or bfloat16."""
-    if device.type != "cuda":
-        remedy = "leave out --load-in-4bit; --dtype bfloat16 takes half the memory of float32"
-        raise IAError(f"4 bits need CUDA, and the base goes to {device}", remedy=remedy)
-    if find_spec("bitsandbytes") is None:
-        raise IAError("4 bits need bitsandbytes", remedy="pip install 'ia-cli[4bit]'")
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else getattr(torch, dtype),
-    )
-
-
-def _local_folder(name: str, revision: str | None) -> Path:
-    """Return the folder of a base: the directory itself, or the Hub's snapshot (downloaded on first use)."""
-    if Path(name).is_dir():
-        if revision:
-            raise IAError("a directory has no revisions", remedy="leave out --revision", where=name)
-        return Path(name)
-    remedy = "give --base an existing directory or a Hub id such as Qwen/Qwen3-0.6B"
-    if Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1:
-        raise IAError("no such directory", remedy=remedy, where=name)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise IAError(
-            f"no such directory, and not to be had from the Hub: {reason}", remedy=remedy, where=name
-        ) from error
-
-
-def _identity(folder: Path) -> str:
-    """Return the SHA-256 of config.json and the weight files, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return Base(model, tokenizer, name, revision, identity(folder))
 
 
 def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:

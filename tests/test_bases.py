@@ -11,11 +11,12 @@ import torch
 from click.testing import CliRunner
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ia_cli import models
+from ia_cli import loading, models
 from ia_cli.adapters import target_names
 from ia_cli.errors import IAError
+from ia_cli.loading import pick_device
 from ia_cli.main import cli
-from ia_cli.models import is_target, linear_modules, load_base, pick_device
+from ia_cli.models import is_target, linear_modules, load_base
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_4_bits_need_cuda_and_bitsandbytes(folder, monkeypatch):
     with pytest.raises(IAError, match="4 bits need CUDA, and the base goes to cpu; leave out --load-in-4bit"):
         load_base(str(folder), device="cpu", load_in_4bit=True)
     monkeypatch.setattr(models, "pick_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(IAError, match=r"need bitsandbytes; pip install 'ia-cli\[4bit\]'"):
         load_base(str(folder), load_in_4bit=True)
 

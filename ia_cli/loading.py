@@ -1,0 +1,75 @@
+"""What is settled before a base is loaded: its folder and identity, its device, how its weights are held."""
+
+import hashlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from ia_cli import processes
+from ia_cli.errors import IAError
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickles, no code
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a device by its name in torch, or the best there is for "auto"; IAError if it is not there."""
+    if name == "auto" and processes.count() > 1 and torch.cuda.is_available():
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    elif name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+    remedy = "give --device auto, cpu, mps, cuda or the like of cuda:1"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise IAError(f"no such device: {name!r}", remedy=remedy) from error
+    counts = {"cpu": 1, "mps": torch.mps.device_count(), "cuda": torch.cuda.device_count()}
+    if (device.index or 0) >= counts.get(device.type, 0):
+        raise IAError(f"this machine has no device {name!r}", remedy=remedy)
+    return device
+
+
+def four_bits(dtype: str, device: torch.device) -> BitsAndBytesConfig:
+    """Return the usual way to hold weights in 4 bits (QLoRA); they are multiplied in `dtype`, or bfloat16."""
+    if device.type != "cuda":
+        remedy = "leave out --load-in-4bit; --dtype bfloat16 takes half the memory of float32"
+        raise IAError(f"4 bits need CUDA, and the base goes to {device}", remedy=remedy)
+    if find_spec("bitsandbytes") is None:
+        raise IAError("4 bits need bitsandbytes", remedy="pip install 'ia-cli[4bit]'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else getattr(torch, dtype),
+    )
+
+
+def local_folder(name: str, revision: str | None) -> Path:
+    """Return the folder of a base: the directory itself, or the Hub's snapshot (downloaded on first use)."""
+    if Path(name).is_dir():
+        if revision:
+            raise IAError("a directory has no revisions", remedy="leave out --revision", where=name)
+        return Path(name)
+    remedy = "give --base an existing directory or a Hub id such as Qwen/Qwen3-0.6B"
+    if Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise IAError("no such directory", remedy=remedy, where=name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise IAError(
+            f"no such directory, and not to be had from the Hub: {reason}", remedy=remedy, where=name
+        ) from error
+
+
+def identity(folder: Path) -> str:
+    """Return the SHA-256 of config.json and the weight files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
