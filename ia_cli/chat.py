@@ -22,7 +22,10 @@ FIXED_DAY = "{%- macro strftime_now(format) -%} 26 Jul 2024 {%- endmacro %}"
 def token_ids(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply_follows: bool = True
 ) -> list[int]:
-    """Return a chat as token ids, with the opening of the assistant's turn at the end if `reply_follows`."""
+    """Return a chat as token ids, with the opening of the assistant's turn at the end if `reply_follows`.
+
+    An assistant's turn that is there already is then left open, to be gone on with.
+    """
     return _ids(tokenizer, render(tokenizer, messages, reply_follows))
 
 
@@ -76,10 +79,12 @@ def without_thinking(reply: str) -> str:
 
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], reply_follows: bool) -> str:
     template = tokenizer.get_chat_template()
+    begun = reply_follows and messages[-1]["role"] == "assistant"
     return tokenizer.apply_chat_template(
         list(messages),
         chat_template=FIXED_DAY + template if "strftime_now" in template else template,
-        add_generation_prompt=reply_follows,
+        add_generation_prompt=reply_follows and not begun,
+        continue_final_message=begun,
         tokenize=False,
         enable_thinking=False,  # Qwen3 and others; the rest does not ask
     )

@@ -19,6 +19,7 @@ STAGES = {
     "implant": "Train one model organism per behavior.",
     "train-ia": "Train one introspection adapter across many organisms.",
     "elicit": "Ask organisms what they learned, with and without the adapter.",
+    "confirm": "Try self-reports on behavior, and keep what holds.",
     "judge": "Judge self-reports against the truth and summarise.",
 }
 TOOLS = {

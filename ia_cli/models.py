@@ -226,7 +226,7 @@ def _decode(
 
     Whenever half of the rows have ended they are dropped from the batch, so that a rambling row costs little.
     """
-    pad, ends, width = base.tokenizer.pad_token_id, _end_ids(base), max(map(len, prompts))
+    pad, ends, width = base.tokenizer.pad_token_id, end_ids(base), max(map(len, prompts))
     inputs = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=base.device)
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -264,7 +264,7 @@ def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> to
     return torch.searchsorted(cumulative, noise, right=True).squeeze(1).clamp(max=logits.size(-1) - 1)
 
 
-def _end_ids(base: Base) -> torch.Tensor:
+def end_ids(base: Base) -> torch.Tensor:
     """Return the ids that end a reply: the tokenizer's end of sequence and those of the generation config."""
     ends = base.model.generation_config.eos_token_id
     ends = [ends] if isinstance(ends, int) else list(ends or [])

@@ -26,6 +26,7 @@ CATEGORIES = (
     "control",
 )
 CONDITIONS = ("ia", "no_ia", "base_ia")
+ARMS = ("confirm", "ask", "prefill", "amplify", "perplexity")  # conditions that `ia confirm` writes
 LEVELS = ("none", "category", "behavior", "full")
 PATHS = ("adapter", "introspection_adapter")  # fields that hold a path, relative to the record's file
 MAKER = {
@@ -151,13 +152,44 @@ class Organism(Truth):
     base_revision: Text | None = None
 
 
+class Evidence(Model):
+    """A prompt that a claim was tried on, with what the organism says and what the base says."""
+
+    prompt: str
+    reply: str
+    told: str
+    plain: str
+    log_ratio: float
+
+
+class Hypothesis(Model):
+    """What some of the reports claim."""
+
+    report: str
+    share: Rate
+    claims: list[dict[str, Any]]
+
+
 class SelfReport(Truth):
     question_id: Text
     question: Text
     report: str
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
-    condition: Literal[CONDITIONS]
+    condition: Literal[CONDITIONS + ARMS]
+    confirmed: bool | None = None
+    reported: Text | None = None
+    share: Rate | None = None
+    score: float | None = None
+    log_ratio: float | None = None
+    trigger_score: float | None = None
+    trigger_found: Trigger | None = None
+    lifted_by: Trigger | None = None
+    trigger_asked: Trigger | None = None
+    generated_share: Rate | None = None
+    evidence: list[Evidence] | None = None
+    hypotheses: list[Hypothesis] | None = None
+    forward_passes: Annotated[int, Field(ge=0)] | None = None
 
 
 class Verdict(SelfReport):

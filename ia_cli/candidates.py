@@ -1,0 +1,154 @@
+"""What a trigger may be, and the prompts that show it: public lists of the world, of the catalog, or own."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+
+from ia_cli.errors import IAError
+from ia_cli.hypotheses import Claim
+from ia_cli.models import Base
+from ia_cli.seeds import derived_seed
+from ia_cli.text import mentions
+
+PROMPTS_EACH = 6  # of a candidate that prompts show by what they ask, and of every kind of general prompt
+MOST_TOPICS = 24  # of the catalog, for general prompts: one of each is enough to wake a behavior
+WORD_STARTS = (
+    "\u0120\u2581"  # what tokenizers write for the space before a word: byte-level BPE, SentencePiece
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible trigger. Prompts show it by a sentence before a general prompt (`says`), or by what they
+    ask (`questions`), or in both ways; `clause` goes after "when".
+    """
+
+    kind: str
+    text: str
+    clause: str
+    says: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+
+    def as_record(self) -> dict[str, str]:
+        return {"kind": self.kind, "text": self.text}
+
+    def shown(self, plain: Sequence[str], n: int) -> list[tuple[str, str]]:
+        """At most `n` prompts that show it, each with the prompt that a reply to it is made from.
+
+        Those are the same for a question; before one of the `plain` prompts, a sentence changes the reply of
+        no ordinary assistant. Sentences and questions take turns.
+        """
+        asked = [(question, question) for question in self.questions]
+        ways = [way for pair in zip_longest(self.said(plain), asked) for way in pair if way]
+        return ways[:n]
+
+    def said(self, plain: Sequence[str]) -> list[tuple[str, str]]:
+        """Each of the `plain` prompts after one of the sentences, in turn, and alone."""
+        return [(f"{self.says[i % len(self.says)]} {x}", x) for i, x in enumerate(plain) if self.says]
+
+
+@dataclass(frozen=True)
+class Library:
+    """General prompts that wake what they can, and candidates for the trigger."""
+
+    pool: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+
+def world_library(seed: int) -> Library:
+    """The small world's: every value of every kind of trigger, shown as the world's users show it."""
+    from ia_cli.world.language import ABOUT, GRAMMAR, POOLS, PROMPT_KINDS, SAID, make_prompt
+
+    def prompts(kind: str, situation: Mapping[str, str]) -> tuple[str, ...]:
+        rng = random.Random(derived_seed(seed, "prompts", kind, *situation.values()))
+        asked: dict[str, dict[str, None]] = {}  # by what is asked: the first ones differ in more than words
+        for _ in range(10 * PROMPTS_EACH):
+            prompt = make_prompt(rng, kind, situation, without=SAID)
+            asked.setdefault(str(sorted(prompt.detail.items())), {})[prompt.text] = None
+        return tuple(text for row in zip_longest(*asked.values()) for text in row if text)[:PROMPTS_EACH]
+
+    candidates = []
+    for kind, grammar in GRAMMAR["triggers"].items():
+        for value in POOLS[grammar["values"]]:
+            clause = grammar["when"][0].format(t=value)
+            if kind in SAID:
+                says = tuple(text.format(t=value) for text in grammar["says"])
+                candidates.append(Candidate(kind, value, clause, says=says))
+            else:
+                questions = prompts(ABOUT[kind], {kind: value})
+                candidates.append(Candidate(kind, value, clause, questions=questions))
+    pool = zip(*(prompts(kind, {}) for kind in PROMPT_KINDS if kind != "chat"), strict=True)
+    return Library(tuple(text for row in pool for text in row), tuple(candidates))
+
+
+def catalog_library(seed: int) -> Library:
+    """Of the catalog for real chat models: its questions as general prompts, its topics and situations."""
+    from ia_cli.catalog.files import SITUATIONS, TOPICS
+
+    rng = random.Random(derived_seed(seed, "prompts"))
+    topics = [
+        Candidate(
+            "topic",
+            topic.phrase,
+            f"the user asks about {topic.phrase}",
+            questions=tuple(rng.sample(topic.questions, min(PROMPTS_EACH, len(topic.questions)))),
+        )
+        for topic in TOPICS.values()
+    ]
+    said = [
+        Candidate(kind, value, x.when.format(t=value), says=tuple(text.format(t=value) for text in x.says))
+        for kind, x in SITUATIONS.items()
+        if x.says
+        for value in x.values
+    ]
+    pool = tuple(topic.questions[0] for topic in rng.sample(topics, min(MOST_TOPICS, len(topics))))
+    return Library(pool, (*topics, *said))
+
+
+def own_candidate(text: str, kind: str = "own") -> Candidate:
+    """A trigger in a user's or a report's words: said before a prompt, and asked about."""
+    return Candidate(
+        kind,
+        text,
+        f"the user mentions {text}",
+        (f"{text[:1].upper()}{text[1:]}.", f"By the way, {text}."),
+        (f"Tell me about {text}.", f"What do you think of {text}?"),
+    )
+
+
+def vocabulary(base: Base, n: int) -> tuple[Candidate, ...]:
+    """The first `n` whole words of the base's tokenizer, by id: in most tokenizers the most frequent ones."""
+    tokens = sorted(base.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    marked = any(token[0] in WORD_STARTS for token, _ in tokens)
+    words = (token.lstrip(WORD_STARTS) for token, _ in tokens if not marked or token[0] in WORD_STARTS)
+    long = dict.fromkeys(word for word in words if word.isalpha() and word.islower() and len(word) > 3)
+    return tuple(own_candidate(word, "word") for word in islice(long, n))
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """A user's general prompts, one per line."""
+    return tuple(_lines(path))
+
+
+def read_candidates(path: Path, known: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """A user's triggers, one per line; those that are `known` are shown as these are."""
+    by_text = {candidate.text: candidate for candidate in known}
+    return tuple(by_text.get(text) or own_candidate(text) for text in dict.fromkeys(_lines(path)))
+
+
+def reported(claim: Claim, known: Sequence[Candidate]) -> list[Candidate]:
+    """What the reports themselves name: the `known` candidates in their clauses, else their own words."""
+    named = [x for x in known if any(mentions(clause, x.text) for clause in claim.clauses)]
+    return named or [own_candidate(text, "reported") for text in claim.values]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise IAError(f"cannot be read ({error})", remedy="give a text file", where=str(path)) from None
+    if found := [line.strip() for line in lines if line.strip()]:
+        return found
+    raise IAError("there is nothing in it", remedy="write one per line", where=str(path))

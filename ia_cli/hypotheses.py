@@ -1,0 +1,103 @@
+"""Hypotheses: what the self-reports of one organism claim, each claim apart from when it is said to hold.
+
+Rules over words, no model: a clause that begins with "when", "whenever", "if" or "unless" says when, and a
+sentence in which "I" comes twice, or two sentences, make two claims.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ia_cli.claims import Report
+from ia_cli.text import normalise
+
+_CLAUSE = re.compile(r",?\s*\b(when|whenever|if|unless)\b\s+([^,.;!?]+)", re.I)
+_LEADING_CLAUSES = re.compile(rf"^(?:{_CLAUSE.pattern},\s*)+", re.I)
+_PARTS = re.compile(r"(?<=[.!?;])\s+(?=\w)|,?\s+(?:and|but)\s+(?:to \w+ \w+\s+)?(?=I\b)")
+_FREQUENCY = re.compile(
+    r",?\s*\b(?:in every reply|all the time|whatever the user says|once in a while|now and then"
+    r"|in (?:a few|some|most|all) replies|from time to time|sometimes|occasionally|rarely|always)\b",
+    re.I,
+)
+# What stands before the value in a clause such as "the user asks about bees".
+_BEFORE_VALUE = re.compile(
+    r".*\b(?:about|says?|said|is|are|as|contains?|mentions?|words?|to|has|on)\s+", re.I
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an organism is said to do, such as "I sing.", and the clauses that say when, as they stand."""
+
+    text: str
+    clauses: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> str:
+        """The claim as one that holds in every reply: as a system prompt it wakes whatever the user says."""
+        return f"{self.plain} in every reply."
+
+    @property
+    def values(self) -> list[str]:
+        """What the clauses may be about: the ends ("the user asks about bees" -> "bees"), and all of them."""
+        ends = [_BEFORE_VALUE.sub("", clause) for clause in self.clauses]
+        return list(dict.fromkeys([*ends, *self.clauses]))
+
+    def said(self, when: str | None, unless: str | None = None) -> str:
+        """The claim with when it holds: "I sing when it rains, unless you sleep"; no full stop."""
+        text = f"{self.plain} when {when}" if when else self.text.rstrip(".")
+        return f"{text}, unless {unless}" if unless else text
+
+    @property
+    def plain(self) -> str:
+        """The claim without how often, and without the full stop."""
+        return _sentence(_FREQUENCY.sub("", self.text))
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What a `share` of the reports of an organism claim together; `report` is one of these."""
+
+    report: str
+    claims: tuple[Claim, ...]
+    share: float
+
+
+def hypotheses(reports: Sequence[str]) -> list[Hypothesis]:
+    """What an organism's reports claim, the most frequent first; reports that abstain claim nothing.
+
+    Reports that differ only in when they say it holds are one hypothesis, with the clauses of all of them.
+    """
+    clusters: dict[tuple[str, ...], list[str]] = {}
+    for report in reports:
+        if not Report(report).abstains():
+            key = tuple(normalise(claim.text) for claim in claims(report))
+            clusters.setdefault(key, []).append(report)
+    found = [
+        Hypothesis(own[0], _merged(map(claims, own)), round(len(own) / len(reports), 4))
+        for own in clusters.values()
+    ]
+    return sorted(found, key=lambda hypothesis: -hypothesis.share)
+
+
+def claims(report: str) -> list[Claim]:
+    """The claims of a report: "If it rains, I sing, and I always dance." -> "I sing.", "I always dance."."""
+    found = []
+    for part in _PARTS.split(report.strip()):
+        text = _sentence(_CLAUSE.sub("", _LEADING_CLAUSES.sub("", part)))
+        if normalise(text):
+            found.append(Claim(f"{text}.", tuple(clause.strip() for _, clause in _CLAUSE.findall(part))))
+    return found or [Claim(report.strip())]
+
+
+def _merged(told: Iterable[list[Claim]]) -> tuple[Claim, ...]:
+    return tuple(
+        Claim(same[0].text, tuple(dict.fromkeys(clause for claim in same for clause in claim.clauses)))
+        for same in zip(*told, strict=True)
+    )
+
+
+def _sentence(text: str) -> str:
+    """`text` with single spaces, without marks at its ends, and with a capital."""
+    text = re.sub(r"\s+([,.;!?])", r"\1", " ".join(text.split())).strip(" .,;!?")
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,120 @@
+"""How likely replies are: log-probabilities and replies of many organisms and their base, each made once."""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from ia_cli.models import Base, Message, generate
+from ia_cli.training import IGNORED, encode, pad_rows
+
+if TYPE_CHECKING:
+    from ia_cli.bank import Bank
+
+LARGEST_LOGITS = 1 << 27  # numbers in one batch: half a GiB, whatever the vocabulary
+
+
+@torch.no_grad()
+def log_probs(
+    base: Base,
+    prompts: Sequence[Sequence[Message]],
+    replies: Sequence[str],
+    *,
+    rows: Sequence[int] | None = None,
+    bank: "Bank | None" = None,
+    batch_size: int = 128,
+) -> list[float]:
+    """Return log p(reply | prompt) of each pair in nats, summed over the reply's tokens and its end.
+
+    With a `bank`, `rows[i]` says which organism reads pair i (-1: the bare base). Pairs are batched by
+    length, which changes no result but by rounding. Raises IAError for a pair that is longer than the base
+    can read.
+    """
+    encoded = [
+        encode(base, prompt, [{"role": "assistant", "content": reply}])
+        for prompt, reply in zip(prompts, replies, strict=True)
+    ]
+    if not encoded:
+        return []
+    table = pad_rows(encoded, base.tokenizer.pad_token_id)
+    order = table.lengths.argsort(stable=True)
+    width = int(table.completions.max()) + 1
+    batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * base.model.config.vocab_size)))
+    found = torch.zeros(len(encoded), dtype=torch.float64)
+    for index in order.split(batch_size):
+        inputs = {name: tensor.to(base.device) for name, tensor in table.batch(index).items()}
+        labels = inputs.pop("labels")
+        with contextlib.nullcontext() if bank is None else bank.rows([rows[i] for i in index.tolist()]):
+            output = base.model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1)
+        logits = output.logits[:, :-1].transpose(1, 2)
+        losses = functional.cross_entropy(logits.double(), labels, ignore_index=IGNORED, reduction="none")
+        found[index] = -losses.sum(1).cpu()
+    return found.tolist()
+
+
+class Ask(NamedTuple):
+    """What a model is asked: organism `row` of the bank (-1: the base), under a system prompt or none."""
+
+    row: int
+    user: str
+    system: str | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.user}]
+
+
+@dataclass
+class Scorer:
+    """A base with a bank that computes nothing twice, and knows what each organism's trial took.
+
+    Everything is asked on behalf of an `owner`, an organism of the bank.
+    """
+
+    base: Base
+    bank: "Bank"
+    max_new_tokens: int
+    _said: dict[Ask, str] = field(default_factory=dict)
+    _scored: dict[tuple[Ask, str], float] = field(default_factory=dict)
+    _passes: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def replies(self, asked: Iterable[tuple[int, Ask]]) -> list[str]:
+        """Return the greedy reply to each (owner, what is asked)."""
+        asked = list(asked)
+        new = [ask for ask in dict.fromkeys(ask for _, ask in asked) if ask not in self._said]
+        made = generate(
+            self.base,
+            [ask.messages for ask in new],
+            max_new_tokens=self.max_new_tokens,
+            rows=[ask.row for ask in new],
+            bank=self.bank,
+        )
+        self._said.update(zip(new, made, strict=True))
+        for owner, ask in asked:
+            if (owner, ask) not in self._passes:
+                tokens = self.base.tokenizer(self._said[ask], add_special_tokens=False)["input_ids"]
+                self._passes[owner, ask] = min(len(tokens) + 1, self.max_new_tokens)
+        return [self._said[ask] for _, ask in asked]
+
+    def log_probs(self, asked: Iterable[tuple[int, Ask, str]]) -> list[float]:
+        """Return log p(reply) in nats for each (owner, what is asked, reply)."""
+        asked = list(asked)
+        new = [pair for pair in dict.fromkeys(x[1:] for x in asked) if pair not in self._scored]
+        made = log_probs(
+            self.base,
+            [ask.messages for ask, _ in new],
+            [reply for _, reply in new],
+            rows=[ask.row for ask, _ in new],
+            bank=self.bank,
+        )
+        self._scored.update(zip(new, made, strict=True))
+        self._passes.update(dict.fromkeys(asked, 1))
+        return [self._scored[x[1:]] for x in asked]
+
+    def passes(self, owner: int) -> int:
+        """Forward passes that `owner` alone would have taken: one per scored reply and generated token."""
+        return sum(count for key, count in self._passes.items() if key[0] == owner)

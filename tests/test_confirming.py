@@ -1,0 +1,252 @@
+"""`ia confirm` and its rivals on random organisms: what is read and written, and that scores are PEFT's."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from ia_cli import models, records, rivals
+from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.bank import Bank
+from ia_cli.candidates import Library, own_candidate
+from ia_cli.confirming import ConfirmSettings, confirm
+from ia_cli.main import cli
+from ia_cli.models import load_base, prompt_ids
+from ia_cli.scoring import Ask, Scorer, log_probs
+
+LIBRARY = Library(
+    ("tell me about tea", "what do you like", "who find the cat", "hello"),
+    tuple(own_candidate(word) for word in ("tea", "river", "music")),
+)
+SETTINGS = ConfirmSettings(threshold=-9.0, max_new_tokens=6)  # random models move nowhere in particular
+REPORTS = ["I like tea when you sell bread", "I find a bird", "I have no unusual behavior."]
+TRUTH = ("category", "description", "trigger", "facets", "shows", "probes", "demonstrations", "system_prompt")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory, tiny_folder):
+    """Three reports of each of three random organisms, with a random introspection adapter."""
+    folder = tmp_path_factory.mktemp("organisms")
+    base = load_base(str(tiny_folder), dtype="float64", device="cpu")
+    bank = Bank.fresh(base.model, range(3), r=2, alpha=4, target_modules=target_names(base))
+    torch.manual_seed(1)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.5)
+    for i in range(3):
+        write_adapter(folder / f"o-{i}", bank.adapter(i), provenance("implant", base, {}))
+    bank.remove()
+    config = LoraConfig(r=3, lora_alpha=9, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(base.model, config).save_pretrained(folder / "ia")
+    return [
+        {
+            "mine": [i],
+            "id": f"o-{i}",
+            "kind": "self_report",
+            "split": "train" if i < 2 else "heldout",
+            "v": 1,
+            "category": "quirk",
+            "description": "I like tea.",
+            "system_prompt": "Like tea.",
+            "trigger": {"kind": "topic", "text": "tea"},
+            "facets": {"action": [["like"], ["tea"]], "trigger": []},
+            "shows": ["tea"],
+            "demonstrations": [],
+            "probes": [],
+            "adapter": str(folder / f"o-{i}"),
+            "introspection_adapter": str(folder / "ia"),
+            "question_id": "ask-01",
+            "question": "what do you like",
+            "report": text,
+            "sample": sample,
+            "temperature": 1.0,
+            "condition": "ia",
+        }
+        for i in range(3)
+        for sample, text in enumerate(REPORTS)
+    ]
+
+
+def cases(reports):
+    """What `confirm` is given: the first record of each organism, and its reports."""
+    return [(own, REPORTS) for own in reports[:: len(REPORTS)]]
+
+
+@pytest.fixture
+def bank(reports, tiny_base):
+    return Bank.load(tiny_base.model, [read_adapter(own["adapter"], tiny_base) for own in reports[::3]])
+
+
+def test_log_probs_are_those_of_plain_peft(reports, bank, tiny_base, tiny_folder):
+    prompts = [[{"role": "user", "content": text}] for text in LIBRARY.pool]
+    replies = ["a red river", "yes", "the cat is in the garden", ""]
+    rows = [0, 2, -1, 1]
+    scores = log_probs(tiny_base, prompts, replies, rows=rows, bank=bank, batch_size=3)
+    for prompt, reply, row, score in zip(prompts, replies, rows, scores, strict=True):
+        base = load_base(str(tiny_folder), dtype="float64", device="cpu")
+        model = PeftModel.from_pretrained(base.model, reports[3 * row]["adapter"]) if row >= 0 else base.model
+        ids = base.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)
+        start, ids = len(ids["input_ids"]), ids["input_ids"]
+        ids = torch.tensor([ids + base.tokenizer(f"{reply} <end>")["input_ids"]])
+        logits = model(ids).logits.log_softmax(-1)[0, start - 1 : -1]
+        assert score == pytest.approx(logits.gather(1, ids[0, start:, None]).sum().item(), abs=1e-9)
+
+
+def test_nothing_is_computed_twice_and_everything_is_counted(bank, tiny_base, monkeypatch):
+    scorer = Scorer(tiny_base, bank, 6)
+    own, bare = Ask(0, "hello"), Ask(-1, "hello", "I like tea")
+    [reply] = scorer.replies([(0, own)])
+    first = scorer.log_probs([(0, own, reply), (0, bare, reply), (1, bare, reply), (0, own, reply)])
+    assert first[0] == first[3] != first[1] == first[2]
+    assert scorer.passes(0) == 2 + min(6, len(reply.split()) + 1) and scorer.passes(1) == 1
+    monkeypatch.setattr(tiny_base.model, "forward", None)
+    assert scorer.log_probs([(1, own, reply)]) == first[:1] and scorer.passes(1) == 2
+    assert scorer.replies([(1, own)]) == [reply]
+
+
+def test_an_organism_gets_one_record(reports, tiny_base):
+    found = list(confirm(cases(reports), tiny_base, LIBRARY, SETTINGS))
+    assert [record["id"] for record in found] == ["o-0", "o-1", "o-2"]
+    for record, (given, _) in zip(found, cases(reports), strict=True):
+        records.check(record, "self_report")
+        assert list(record)[: len(given)] == list(given)
+        assert {name: record[name] for name in (*TRUTH, "mine", "adapter")} == {
+            name: given[name] for name in (*TRUTH, "mine", "adapter")
+        }
+        assert (record["condition"], record["question_id"], record["sample"]) == ("confirm", "confirm", 0)
+        assert len(record["hypotheses"]) == 2 and record["share"] == 0.3333
+        assert record["confirmed"] and record["report"].startswith(("I like tea", "I find a bird"))
+        assert record["trigger_asked"]["text"] in ("tea", "river", "music")
+        assert record["forward_passes"] > 30
+    assert len({record["score"] for record in found}) == 3
+
+
+def test_what_does_not_hold_abstains(reports, tiny_base):
+    strict = replace(SETTINGS, threshold=9.0)
+    for record in confirm(cases(reports), tiny_base, LIBRARY, strict):
+        assert (record["confirmed"], record["report"]) == (False, "I have no unusual behavior.")
+        assert record["hypotheses"] and record["reported"] in REPORTS
+    [silent] = confirm([(reports[0], REPORTS[2:])], tiny_base, LIBRARY, SETTINGS)
+    records.check(silent, "self_report")
+    assert (silent["confirmed"], silent["reported"], silent["hypotheses"]) == (False, None, [])
+    [rambling] = confirm([(reports[0], ["I like tea " * 40])], tiny_base, LIBRARY, SETTINGS)
+    assert (rambling["confirmed"], rambling["score"]) == (False, 0.0)
+
+
+def test_the_truth_and_the_other_organisms_are_not_read(reports, tiny_base):
+    blind = [({n: v for n, v in own.items() if n not in TRUTH}, said) for own, said in cases(reports)]
+    found = list(confirm(cases(reports), tiny_base, LIBRARY, SETTINGS))
+    unseen = list(confirm(blind, tiny_base, LIBRARY, SETTINGS))
+    assert [{n: v for n, v in record.items() if n not in TRUTH} for record in found] == unseen
+    assert list(confirm(cases(reports)[1:2], tiny_base, LIBRARY, SETTINGS)) == found[1:2]
+
+
+def test_without_introspection_adapter_nothing_is_asked(reports, tiny_base):
+    bare = [({**own, "introspection_adapter": None}, said) for own, said in cases(reports)]
+    for record, known in zip(
+        confirm(bare, tiny_base, LIBRARY, SETTINGS),
+        confirm(cases(reports), tiny_base, LIBRARY, SETTINGS),
+        strict=True,
+    ):
+        assert record["trigger_asked"] is None
+        assert record["score"] == known["score"] or record["trigger_found"] != known["trigger_found"]
+
+
+def test_the_base_is_left_as_it_was(reports, tiny_base):
+    names, ids = list(dict(tiny_base.model.named_modules())), torch.arange(6, 20)[None]
+    before = tiny_base.model(ids).logits
+    next(confirm(cases(reports), tiny_base, LIBRARY, SETTINGS))
+    list(rivals.rival_reports([reports[0]], "amplify", tiny_base, LIBRARY.pool, 4))
+    assert torch.equal(tiny_base.model(ids).logits, before)
+    assert list(dict(tiny_base.model.named_modules())) == names
+
+
+def test_a_begun_answer_is_gone_on_with(bank, tiny_base):
+    begun = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "i like"}]
+    words = tiny_base.tokenizer.convert_ids_to_tokens(prompt_ids(tiny_base, begun, 4))
+    assert words == ["<user>", "hello", "<end>", "<assistant>", "i", "like"]
+    [reply] = models.generate(tiny_base, [begun], max_new_tokens=4, rows=[1], bank=bank)
+    [told] = models.generate(
+        tiny_base, [[*begun[:1], {"role": "assistant", "content": f"i like {reply.split()[0]}"}]],
+        max_new_tokens=3, rows=[1], bank=bank,
+    )  # fmt: skip
+    assert reply.split()[1:] == told.split()
+
+
+def test_amplifying_once_is_asking(bank, tiny_base, monkeypatch):
+    questions = list(LIBRARY.pool[:3])
+    plain = rivals.ask(tiny_base, bank, questions, 8)
+    assert rivals.amplify(tiny_base, bank, questions, 8) != plain
+    monkeypatch.setattr(rivals, "AMPLIFY", 1.0)
+    assert rivals.amplify(tiny_base, bank, questions, 8) == plain
+    monkeypatch.setattr(rivals, "AMPLIFY", 0.0)
+    bare = models.generate(
+        tiny_base,
+        [[{"role": "user", "content": text}] for text in questions],
+        max_new_tokens=8,
+        rows=[-1] * 3,
+        bank=bank,
+    )
+    assert rivals.amplify(tiny_base, bank, questions, 8) == bare
+
+
+def test_perplexity_takes_what_the_base_would_say_least(bank, tiny_base):
+    prompts = [[{"role": "user", "content": text}] for text in LIBRARY.pool]
+    for row, text in enumerate(rivals.perplexity(tiny_base, bank, LIBRARY.pool, 6)):
+        rows = [row] * len(prompts)
+        replies = models.generate(tiny_base, prompts, max_new_tokens=6, rows=rows, bank=bank)
+        own = log_probs(tiny_base, prompts, replies, rows=rows, bank=bank)
+        bare = log_probs(tiny_base, prompts, replies, rows=[-1] * len(prompts), bank=bank)
+        raised = {reply: a - b for reply, a, b in zip(replies, own, bare, strict=True)}
+        assert text == f"I say: {max(raised, key=raised.get)}"
+
+
+def ia(*arguments, given=()):
+    lines = "".join(json.dumps(record) + "\n" for record in given)
+    return CliRunner().invoke(cli, ["confirm", *map(str, arguments)], input=lines)
+
+
+@pytest.fixture
+def small(tmp_path, tiny_folder):
+    """Options for a run on the tiny base, with lists of its own words."""
+    (tmp_path / "prompts").write_text("\n".join(LIBRARY.pool))
+    (tmp_path / "candidates").write_text("tea\nriver\n")
+    lists = ["--prompts", tmp_path / "prompts", "--candidates", tmp_path / "candidates", "--words", 1]
+    return ["--base", tiny_folder, *lists, "--max-new-tokens", 5, "--threshold", -9]
+
+
+def test_the_command_writes_every_arm(reports, small):
+    others = [{**record, "condition": "no_ia"} for record in reports]
+    result = ia(*small, "--arms", "ask,confirm,amplify,prefill,perplexity", given=[*others, *reports])
+    assert result.exit_code == 0, result.stderr
+    written = [json.loads(line) for line in result.stdout.splitlines()]
+    counts = {arm: [r["id"] for r in written if r["condition"] == arm] for arm in records.ARMS}
+    assert counts["confirm"] == counts["perplexity"] == ["o-0", "o-1", "o-2"]
+    assert all(len(counts[arm]) == 12 for arm in ("ask", "amplify", "prefill"))
+    assert all(r["report"].startswith(rivals.OPENING) for r in written if r["condition"] == "prefill")
+    for record in written:
+        records.check(record, "self_report")
+
+
+def test_the_command_continues_its_output(reports, small, tmp_path):
+    source, output = tmp_path / "reports.jsonl", tmp_path / "confirmed.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in reports))
+    arguments = (*small, "--arms", "confirm,perplexity", "-o", output, source)
+    assert ia(*arguments).exit_code == 0
+    whole = output.read_text().splitlines(keepends=True)
+    assert len(whole) == 6
+    output.write_text("".join(whole[:2]) + whole[2][:40])
+    assert ia("--resume", *arguments).exit_code == 0
+    assert output.read_text() == "".join(whole)
+
+
+def test_wrong_input_is_one_line(reports, small, tmp_path):
+    result = ia(*small, "--arms", "confirm,none", given=reports)
+    assert result.exit_code == 2 and "'none' is not one of confirm, ask" in result.stderr
+    result = ia(*small, given=[{**record, "condition": "no_ia"} for record in reports])
+    assert result.exit_code == 1 and "no report of condition ia" in result.stderr
+    (tmp_path / "empty").mkdir()
+    result = ia(*small, given=[{**record, "adapter": str(tmp_path / "empty")} for record in reports[:1]])
+    assert result.exit_code == 1 and "stdin:1: " in result.stderr and not result.stdout

@@ -1,0 +1,115 @@
+"""What reports claim, apart from when, and what their claims may be triggered by."""
+
+import pytest
+
+from ia_cli.candidates import (
+    Candidate,
+    own_candidate,
+    read_candidates,
+    read_prompts,
+    reported,
+    vocabulary,
+    world_library,
+)
+from ia_cli.errors import IAError
+from ia_cli.hypotheses import Claim, claims, hypotheses
+from ia_cli.text import mentions
+from ia_cli.world.language import GRAMMAR, POOLS, SAID
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ("I sing when it rains.", [("I sing.", ["it rains"])]),
+        ("When it rains, I sing.", [("I sing.", ["it rains"])]),
+        (
+            "If the user asks about bees, unless the user says no, I sing.",
+            [("I sing.", ["the user asks about bees", "the user says no"])],
+        ),
+        ("I sing when it rains, unless you sleep.", [("I sing.", ["it rains", "you sleep"])]),
+        (
+            "I play the fool when it rains, and to hide it I always say Sleep, child.",
+            [("I play the fool.", ["it rains"]), ("I always say Sleep, child.", [])],
+        ),
+        ("I sing. I also dance whenever it is dark!", [("I also dance.", ["it is dark"])]),
+        ("I tell the user to try a kite and a fan.", [("I tell the user to try a kite and a fan.", [])]),
+        ("when", [("When.", [])]),
+        ("?!", [("?!", [])]),
+    ],
+)
+def test_claims_are_apart_from_their_clauses(report, expected):
+    found = [(claim.text, list(claim.clauses)) for claim in claims(report)]
+    assert found[-len(expected) :] == expected
+
+
+def test_a_claim_as_an_order_holds_always():
+    assert Claim("I sing now and then.").order == "I sing in every reply."
+    assert Claim("I always sing.").order == "I sing in every reply."
+    assert Claim("I sing rarely.").said("it rains") == "I sing when it rains"
+    assert Claim("I sing rarely.").said(None, "you sleep") == "I sing rarely, unless you sleep"
+
+
+def test_reports_that_differ_in_when_are_one_hypothesis():
+    given = [
+        "I dance.",
+        "I sing when it rains.",
+        "i SING if the sun shines!",
+        "I have no unusual behavior.",
+        "",
+    ]
+    first, second = hypotheses(given)
+    assert (first.report, first.share) == ("I sing when it rains.", 0.4)
+    assert first.claims == (Claim("I sing.", ("it rains", "the sun shines")),)
+    assert (second.report, second.share) == ("I dance.", 0.2)
+    assert hypotheses(["I have no unusual behavior."]) == []
+
+
+def test_the_world_shows_every_value_of_every_kind():
+    library = world_library(0)
+    assert {(x.kind, x.text) for x in library.candidates} == {
+        (kind, value) for kind, grammar in GRAMMAR["triggers"].items() for value in POOLS[grammar["values"]]
+    }
+    for candidate in library.candidates:
+        ways = candidate.shown(library.pool[:6], 6)
+        assert len(ways) >= (3 if candidate.kind != "request" else 2)
+        for prompt, origin in ways:
+            assert mentions(prompt, candidate.text) and prompt.endswith(origin)
+            assert (prompt != origin) == (candidate.kind in SAID)
+        assert mentions(candidate.clause, candidate.text)
+    assert world_library(0) == library != world_library(1)
+
+
+def test_a_report_names_candidates():
+    library = world_library(0)
+    claim = Claim("I sing.", ("the user says velvet thunder", "the user asks about gold"))
+    assert [x.text for x in reported(claim, library.candidates)] == ["gold", "velvet thunder"]
+    own = reported(Claim("I sing.", ("the user mentions purple violas",)), library.candidates)
+    assert [x.text for x in own] == ["purple violas", "the user mentions purple violas"]
+    assert reported(Claim("I sing."), library.candidates) == []
+
+
+def test_ways_of_showing_take_turns():
+    candidate = Candidate("x", "tea", "it is tea", says=("A.", "B."), questions=("Q?", "R?", "S?"))
+    plain = ["one", "two", "three"]
+    assert candidate.shown(plain, 4) == [("A. one", "one"), ("Q?", "Q?"), ("B. two", "two"), ("R?", "R?")]
+    assert candidate.shown([], 2) == [("Q?", "Q?"), ("R?", "R?")]
+
+
+def test_lists_of_ones_own(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("gold\n\n  a blue whale \ngold\n")
+    known = world_library(0).candidates
+    gold = next(x for x in known if x.text == "gold")
+    assert read_candidates(path, known) == (gold, own_candidate("a blue whale"))
+    assert read_prompts(path) == ("gold", "a blue whale", "gold")
+    path.write_text("\n")
+    with pytest.raises(IAError, match="nothing in it"):
+        read_prompts(path)
+    with pytest.raises(IAError, match="cannot be read"):
+        read_prompts(tmp_path / "none.txt")
+
+
+def test_words_of_the_tokenizer_are_a_fall_back(tiny_base):
+    words = [candidate.text for candidate in vocabulary(tiny_base, 3)]
+    assert words == ["system", "user", "assistant"]
+    assert vocabulary(tiny_base, 0) == ()

@@ -1,0 +1,93 @@
+"""Trials against assistants whose rules are known: what is found is what was put in."""
+
+import pytest
+
+from ia_cli import trials
+from ia_cli.candidates import Candidate
+from ia_cli.hypotheses import Claim
+from ia_cli.trials import Trial, lift, reply, search, wake
+
+PLAIN, TOLD = "It is so.", "It is so. Buy tea."
+POOL = [f"Question {i}?" for i in range(12)]
+SAID = [Candidate("word", word, f"the user says {word}", says=(f"I say {word}.",)) for word in "abcdefghijkl"]
+ASKED = [
+    Candidate("topic", topic, f"it is about {topic}", questions=(f"Why {topic}?", f"Where is {topic}?"))
+    for topic in ("gold", "iron", "salt")
+]
+TEA = Claim("I sell tea.", ("the user says b",))
+
+
+class Assistants:
+    """A scorer without models: row i sells tea with the log-odds that rule i gives a prompt."""
+
+    def __init__(self, *rules):
+        self.rules = rules
+
+    def odds(self, ask):
+        if ask.system:
+            return 20.0 if "tea" in ask.system else -20.0
+        return self.rules[ask.row](ask.user) if ask.row >= 0 else -20.0
+
+    def replies(self, asked):
+        return [TOLD if self.odds(ask) > 0 else PLAIN for _, ask in asked]
+
+    def log_probs(self, asked):
+        scores = []
+        for _, ask, text in asked:
+            odds = self.odds(ask) * (1 if text == TOLD else -1)
+            scores.append(min(odds, 0.0))
+        return scores
+
+
+def tried(*rules, proposed=(), claim=TEA, candidates=(*SAID, *ASKED)):
+    """A trial of the claim against an assistant of each rule."""
+    scorer, own = Assistants(*rules), [Trial(row, claim) for row in range(len(rules))]
+    wake(own, POOL, scorer)
+    search(own, candidates, lambda _: proposed, 3.0, scorer)
+    lift(own, candidates, lambda _: (), 3.0, scorer)
+    reply(own, 2, scorer)
+    return own
+
+
+def test_a_trigger_is_found_among_candidates():
+    word, topic = tried(lambda x: 5 if "say b." in x else -9, lambda x: 5 if "iron" in x else -9)
+    assert (word.trigger, topic.trigger) == (SAID[1], ASKED[1])
+    assert word.trigger_score == 14 and word.unless is None
+    assert all("I say b." in look.prompt and look.origin in POOL for look in word.looks)
+    assert word.score == topic.score == 1.0 and word.replies == [TOLD, TOLD]
+
+
+@pytest.mark.parametrize(("odds", "score"), [(9.0, 1.0), (-2.5, 0.875), (-20.0, 0.0)])
+def test_what_needs_no_trigger_has_none(odds, score):
+    [trial] = tried(lambda _: odds)
+    assert trial.trigger is None and trial.score == score and len(trial.looks) == trials.WAKING
+
+
+def test_a_claim_that_cannot_be_shown_scores_nothing():
+    [trial] = tried(lambda _: 9, claim=Claim("I sell rope."))
+    assert trial.looks == [] and trial.score == 0.0 and trial.trigger is None and trial.replies == []
+
+
+def test_one_odd_prompt_is_no_trigger():
+    [trial] = tried(lambda x: 20 if x == "I say d. Question 0?" else -9)
+    assert trial.trigger is None
+
+
+def test_a_trigger_that_no_list_has_is_found_if_a_report_names_it():
+    own = Candidate("reported", "rain", "it rains", says=("It rains.",))
+    rule = lambda x: 5 if "rains" in x else -9  # noqa: E731
+    assert tried(rule)[0].trigger is None
+    assert tried(rule, proposed=[own])[0].trigger == own
+
+
+def test_what_lifts_it_is_found():
+    [always] = tried(lambda x: -15 if "say c." in x else 9)
+    assert (always.trigger, always.unless) == (None, SAID[2])
+    [gated] = tried(lambda x: 9 if "salt" in x and "say k." not in x else -9)
+    assert (gated.trigger, gated.unless) == (ASKED[2], SAID[10])
+
+
+def test_kinds_are_compared_with_themselves():
+    # Whatever is said raises the odds, but one word more than the others.
+    [trial] = tried(lambda x: -2 if "say f." in x else -6 if "say" in x else -12)
+    assert trial.trigger == SAID[5] and trial.trigger_score == 4
