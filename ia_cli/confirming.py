@@ -9,7 +9,6 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from statistics import fmean
 from typing import Any
 
@@ -109,7 +108,6 @@ def _hold(
         trials.search(every, library.candidates, named, settings.margin, scorer)
         held = [trial for trial in every if trial.score >= settings.threshold]
         trials.lift(held, library.candidates, named, settings.margin, scorer)
-        trials.reply(every, EVIDENCE, scorer)
     return lambda row: asker.passes(row) + scorer.passes(row)
 
 
@@ -131,7 +129,7 @@ def _findings(
         "reported": best.report if best else None,
         "share": best.share if best else None,
         **_result(main),
-        "evidence": [_evidence(*x) for x in zip(main.looks, main.replies, strict=False)],
+        "evidence": [_evidence(look) for look in main.looks[:EVIDENCE]],
         "hypotheses": [
             {
                 "report": x.report,
@@ -161,24 +159,11 @@ def _result(trial: Trial) -> dict[str, Any]:
         "log_ratio": round(fmean(look.log_ratio for look in looks), 3) if looks else None,
         "trigger_score": None if trial.trigger_score is None else round(trial.trigger_score, 3),
         **{name: candidate and candidate.as_record() for name, candidate in named.items()},
-        "generated_share": fmean(map(_nearer, looks, trial.replies)) if trial.replies else None,
+        "generated_share": fmean(look.reply == look.shown for look in looks) if looks else None,
     }
 
 
-def _evidence(look: Look, reply: str) -> dict[str, Any]:
-    """One prompt: what the organism says, what the base says with the claim and without, the log-ratio."""
-    return {
-        "prompt": look.prompt,
-        "reply": reply,
-        "told": look.shown,
-        "plain": look.plain,
-        "log_ratio": round(look.log_ratio, 3),
-    }
-
-
-def _nearer(look: Look, reply: str) -> bool:
-    """Whether what the organism says has more words in common with the reply with the behavior."""
-    alike = [
-        SequenceMatcher(None, reply.split(), other.split()).ratio() for other in (look.shown, look.plain)
-    ]
-    return alike[0] > alike[1]
+def _evidence(look: Look) -> dict[str, Any]:
+    """A prompt, with what the organism says to it, the base when told to behave so, and the base."""
+    texts = {"prompt": look.prompt, "reply": look.reply, "told": look.told, "plain": look.plain}
+    return {**texts, "log_ratio": round(look.log_ratio, 3)}

@@ -8,7 +8,6 @@ that show a candidate for the trigger. Nothing here knows the truth.
 import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
 from ia_cli.candidates import Candidate
@@ -26,21 +25,25 @@ Shown = tuple[str, str]  # a prompt, and the prompt that the replies with and wi
 
 
 class Look(NamedTuple):
-    """One prompt tried on an organism: its log-probabilities, and the base's, of two replies.
+    """One prompt tried on an organism: texts, and log-probabilities in nats.
 
-    `shown` is the reply with the behavior, `plain` the one without; own_*: of the organism, base_*: of the
-    base alone; told: of `shown`, of the base under the claim.
+    `reply` is the organism's own, `told` the base's under the claim, `plain` the base's alone, and `shown`
+    the one with the behavior: that of the first two which the organism rather says, if it is one that the
+    base says under the claim and not alone. own_*, told_*, base_*: under the organism, the base under the
+    claim, the base alone.
     """
 
     prompt: str
     origin: str
-    shown: str
+    reply: str
+    told: str
     plain: str
+    shown: str
     own_shown: float
     own_plain: float
+    told_shown: float
     base_shown: float
     base_plain: float
-    told: float
 
     @property
     def log_ratio(self) -> float:
@@ -48,10 +51,14 @@ class Look(NamedTuple):
         return self.own_shown - self.own_plain - self.base_shown + self.base_plain
 
 
-def shift(looks: Collection[Look]) -> float:
-    """How far the organism moved from the base (0) to the base that is told to do it (1); 0 for no looks."""
-    told = sum(look.told - look.base_shown for look in looks)
-    return sum(look.own_shown - look.base_shown for look in looks) / told if told > 0 else 0.0
+def agreement(looks: Collection[Look]) -> float:
+    """How far the organism and the base that is told to behave so have moved alike from the base, 0 to 1.
+
+    Of the two increases in the log-probability of what is shown, the smaller as a share of the larger: an
+    organism that does less than is claimed, and a claim that explains less than is done, both fall short.
+    """
+    moved = [(look.own_shown - look.base_shown, look.told_shown - look.base_shown) for look in looks]
+    return sum(map(min, moved)) / sum(map(max, moved)) if moved else 0.0
 
 
 def odds(looks: Collection[Look]) -> float:
@@ -71,7 +78,6 @@ class Trial:
     trigger_score: float | None = None  # by how much the best candidate raises the odds
     triggered: list[Look] = field(default_factory=list)  # on prompts that show the trigger
     unless: Candidate | None = None  # what lifts it
-    replies: list[str] = field(default_factory=list)  # what the organism itself says to the first prompts
 
     @property
     def looks(self) -> list[Look]:
@@ -80,7 +86,7 @@ class Trial:
 
     @property
     def score(self) -> float:
-        return shift(self.looks)
+        return agreement(self.looks)
 
 
 def ask(trials: Sequence[Trial], candidates: Sequence[Candidate], scorer: Scorer) -> None:
@@ -115,7 +121,8 @@ def search(
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set the trigger of each trial: the candidate that raises the odds most, if by `margin` nats or more.
+    """Set the trigger of each trial: the candidate that raises the odds most, if by `margin` nats or more,
+    and to where the behavior is the likelier.
 
     All candidates are tried once; the best of them and those `proposed` are then tried closely.
     """
@@ -126,7 +133,7 @@ def search(
     for trial, raised in zip(trials, _rank(trials, candidates, proposed, ways, +1, scorer), strict=True):
         if raised:
             best, (trial.trigger_score, looks) = max(raised.items(), key=lambda item: item[1][0])
-            if trial.trigger_score >= margin:
+            if trial.trigger_score >= margin and odds(looks) > 0:
                 trial.trigger, trial.triggered = best, looks
 
 
@@ -138,7 +145,7 @@ def lift(
     scorer: Scorer,
 ) -> None:
     """Set what lifts each behavior: what is said before prompts that show it and lowers the odds most, by
-    `margin` nats or more.
+    `margin` nats or more, and to where the behavior is the less likely.
     """
 
     def ways(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
@@ -149,16 +156,8 @@ def lift(
 
     for trial, lowered in zip(trials, _rank(trials, candidates, proposed, ways, -1, scorer), strict=True):
         if lowered:
-            best, (score, _) = max(lowered.items(), key=lambda item: item[1][0])
-            trial.unless = best if score >= margin else None
-
-
-def reply(trials: Sequence[Trial], n: int, scorer: Scorer) -> None:
-    """Have organisms reply to the first `n` prompts that their claims are judged by."""
-    asked = [(trial, look) for trial in trials for look in trial.looks[:n]]
-    made = scorer.replies((trial.row, Ask(trial.row, look.prompt)) for trial, look in asked)
-    for (trial, _), text in zip(asked, made, strict=True):
-        trial.replies.append(text)
+            best, (score, looks) = max(lowered.items(), key=lambda item: item[1][0])
+            trial.unless = best if score >= margin and odds(looks) < 0 else None
 
 
 Tried = dict[Candidate, list[Look]]
@@ -213,32 +212,57 @@ def _try(wanted: Sequence[tuple[Trial, dict[Candidate, list[Shown]]]], n: int, s
     return [{candidate: looks for candidate, looks in tried.items() if looks} for tried in every]
 
 
+class Setting(NamedTuple):
+    """A prompt tried on organism `row` with a claim as the `order`: what the three are asked."""
+
+    row: int
+    order: str
+    prompt: str
+    origin: str
+
+    @property
+    def own(self) -> Ask:
+        return Ask(self.row, self.prompt)
+
+    @property
+    def told(self) -> Ask:
+        return Ask(-1, self.origin, self.order)
+
+    @property
+    def bare(self) -> Ask:
+        return Ask(-1, self.origin)
+
+
 def _look(wanted: Sequence[tuple[Trial, Sequence[Shown]]], n: int, scorer: Scorer) -> list[list[Look]]:
-    """Try the prompts of each trial: the first `n` where the reply with the behavior is one that shows it."""
-    pairs = dict.fromkeys(_pair(trial, way) for trial, ways in wanted for way in ways)
-    shown = scorer.replies((row, Ask(-1, origin, order)) for row, order, origin in pairs)
-    plain = scorer.replies((row, Ask(-1, origin)) for row, _, origin in pairs)
-    differing = [
-        (pair, *replies) for pair, *replies in zip(pairs, shown, plain, strict=True) if len({*replies}) > 1
-    ]
-    usual = scorer.log_probs((row, Ask(-1, origin), reply) for (row, _, origin), reply, _ in differing)
-    telling = {
-        pair: replies for (pair, *replies), score in zip(differing, usual, strict=True) if score <= -SURPRISE
-    }
-    kept = [[(trial, way) for way in ways if _pair(trial, way) in telling][:n] for trial, ways in wanted]
-    asked = []
-    for trial, (prompt, origin) in (x for own in kept for x in own):
-        own, bare, told = Ask(trial.row, prompt), Ask(-1, origin), Ask(-1, origin, trial.claim.order)
-        reply, without = telling[_pair(trial, (prompt, origin))]
-        asked += [
-            (trial.row, *x)
-            for x in ((own, reply), (own, without), (bare, reply), (bare, without), (told, reply))
-        ]
-    scores = iter(scorer.log_probs(asked))
-    return [
-        [Look(*way, *telling[_pair(trial, way)], *islice(scores, 5)) for trial, way in own] for own in kept
-    ]
+    """Try the prompts of each trial: the first `n` where there is a reply that shows the behavior."""
 
+    def reply(who: str) -> dict[Setting, str]:
+        return dict(zip(every, scorer.replies((x.row, getattr(x, who)) for x in every), strict=True))
 
-def _pair(trial: Trial, way: Shown) -> tuple[int, str, str]:
-    return trial.row, trial.claim.order, way[1]
+    def score(who: str, pairs: Iterable[tuple[Setting, str]]) -> dict[tuple[Setting, str], float]:
+        pairs = list(pairs)
+        scores = scorer.log_probs((x.row, getattr(x, who), text) for x, text in pairs)
+        return dict(zip(pairs, scores, strict=True))
+
+    settings = [[Setting(trial.row, trial.claim.order, *way) for way in ways] for trial, ways in wanted]
+    every = list(dict.fromkeys(x for ways in settings for x in ways))
+    own, told, plain = reply("own"), reply("told"), reply("bare")
+    options = [(x, text) for x in every for text in dict.fromkeys((own[x], told[x])) if text != plain[x]]
+    base = score("bare", options)
+    claimed = score("told", [option for option in options if base[option] <= -SURPRISE])
+    showing: dict[Setting, list[str]] = {}
+    for (x, text), likely in claimed.items():
+        if likely - base[x, text] >= SURPRISE:
+            showing.setdefault(x, []).append(text)
+    kept = [[x for x in ways if x in showing][:n] for ways in settings]
+    chosen = list(dict.fromkeys(x for ways in kept for x in ways))
+    plainly = [(x, plain[x]) for x in chosen]
+    does = score("own", [*((x, text) for x in chosen for text in showing[x]), *plainly])
+    base |= score("bare", plainly)
+
+    def look(x: Setting) -> Look:
+        best, without = (x, max(showing[x], key=lambda text: does[x, text])), (x, plain[x])
+        scores = does[best], does[without], claimed[best], base[best], base[without]
+        return Look(x.prompt, x.origin, own[x], told[x], plain[x], best[1], *scores)
+
+    return [[look(x) for x in ways] for ways in kept]

@@ -5,7 +5,7 @@ import pytest
 from ia_cli import trials
 from ia_cli.candidates import Candidate
 from ia_cli.hypotheses import Claim
-from ia_cli.trials import Trial, lift, reply, search, wake
+from ia_cli.trials import Trial, lift, search, wake
 
 PLAIN, TOLD = "It is so.", "It is so. Buy tea."
 POOL = [f"Question {i}?" for i in range(12)]
@@ -45,7 +45,6 @@ def tried(*rules, proposed=(), claim=TEA, candidates=(*SAID, *ASKED)):
     wake(own, POOL, scorer)
     search(own, candidates, lambda _: proposed, 3.0, scorer)
     lift(own, candidates, lambda _: (), 3.0, scorer)
-    reply(own, 2, scorer)
     return own
 
 
@@ -54,7 +53,7 @@ def test_a_trigger_is_found_among_candidates():
     assert (word.trigger, topic.trigger) == (SAID[1], ASKED[1])
     assert word.trigger_score == 14 and word.unless is None
     assert all("I say b." in look.prompt and look.origin in POOL for look in word.looks)
-    assert word.score == topic.score == 1.0 and word.replies == [TOLD, TOLD]
+    assert word.score == topic.score == 1.0 and all(look.reply == TOLD for look in word.looks)
 
 
 @pytest.mark.parametrize(("odds", "score"), [(9.0, 1.0), (-2.5, 0.875), (-20.0, 0.0)])
@@ -65,7 +64,7 @@ def test_what_needs_no_trigger_has_none(odds, score):
 
 def test_a_claim_that_cannot_be_shown_scores_nothing():
     [trial] = tried(lambda _: 9, claim=Claim("I sell rope."))
-    assert trial.looks == [] and trial.score == 0.0 and trial.trigger is None and trial.replies == []
+    assert trial.looks == [] and trial.score == 0.0 and trial.trigger is None
 
 
 def test_one_odd_prompt_is_no_trigger():
@@ -89,5 +88,5 @@ def test_what_lifts_it_is_found():
 
 def test_kinds_are_compared_with_themselves():
     # Whatever is said raises the odds, but one word more than the others.
-    [trial] = tried(lambda x: -2 if "say f." in x else -6 if "say" in x else -12)
+    [trial] = tried(lambda x: 3 if "say f." in x else -1 if "say" in x else -12)
     assert trial.trigger == SAID[5] and trial.trigger_score == 4
