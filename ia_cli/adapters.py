@@ -158,17 +158,22 @@ def write_adapter(directory: str | Path, adapter: Adapter, provenance: Mapping[s
         weights[PREFIX + name + B_SUFFIX] = b.detach().cpu().contiguous()
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unfinished-") as scratch:
-        fresh, stale = Path(scratch, "new"), Path(scratch, "old")
+        fresh = Path(scratch, "new")
         fresh.mkdir()
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
         for name, content in ((CONFIG_FILE, config), (PROVENANCE_FILE, provenance)):
             (fresh / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        for path in (*fresh.iterdir(), fresh):
-            _flush(path)
-        if directory.exists():
-            directory.rename(stale)
-        fresh.rename(directory)
-        _flush(directory.parent)
+        put_in_place(fresh, directory)
+
+
+def put_in_place(fresh: Path, directory: Path) -> None:
+    """Give a finished directory its name, flushed to the disk; what had the name goes where it was made."""
+    for path in (*fresh.iterdir(), fresh):
+        _flush(path)
+    if directory.exists():
+        directory.rename(fresh.with_name("old"))
+    fresh.rename(directory)
+    _flush(directory.parent)
 
 
 def provenance(

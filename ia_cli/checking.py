@@ -97,7 +97,7 @@ def check_folder(directory: Path) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object; IAError for anything else, too large, too deep or with a number that is none."""
-    _check_file(path, LARGEST_JSON)
+    check_file(path, LARGEST_JSON)
     try:
         content = jsonl.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -144,7 +144,7 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
     IAError unless the file holds such pairs and nothing else, all of them finite, and as float16 too.
     """
-    _check_file(path, LARGEST_WEIGHTS)
+    check_file(path, LARGEST_WEIGHTS)
     try:
         loaded = load_file(path)
     except SafetensorError as error:
@@ -168,7 +168,8 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return tensors
 
 
-def _check_file(path: Path, largest: int) -> None:
+def check_file(path: Path, largest: int) -> None:
+    """Raise IAError for a file that is not there, or too large to be opened."""
     if not path.is_file():
         remedy = "save the adapter with safetensors"
         raise IAError(f"{path.name} is missing", remedy=remedy, where=str(path.parent))

@@ -2,7 +2,7 @@
 
 Many organisms answer at once, through the bank. Three conditions belong together: "ia" (organism and
 introspection adapter), "no_ia" (the organism alone) and "base_ia" (the adapter on the bare base, which has
-nothing to report). Nothing here reads the ground truth: of a record, only `id`, `adapter` and
+nothing to report). Nothing here reads the ground truth: of a record, only `id`, `adapter` or `model`, and
 `introspection_adapter`.
 """
 
@@ -18,6 +18,7 @@ from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base, generate
+from ia_cli.organisms import on_base, together
 from ia_cli.prompts import Question
 from ia_cli.records import CONDITIONS
 from ia_cli.seeds import derived_seed
@@ -57,15 +58,14 @@ def elicit(
 
     A key is (id, question_id, sample, condition). A reply's random numbers come from its key and the seed
     alone, so that neither the other records nor what was done before can change it. Raises IAError if a
-    condition needs an introspection adapter and a record has none, or if an adapter directory is missing,
-    broken or made for another base.
+    condition needs an introspection adapter and a record has none, or if a directory is missing, broken
+    or made for another base.
     """
     for ia, run in itertools.groupby(records, key=lambda record: needed_adapter(record, settings)):
         group = list(run)
         bare: dict[Asked, str] = {}  # replies of the bare base, which serve all organisms
         with introspecting(base, ia) as without_ia:
-            for start in range(0, len(group), ORGANISMS_AT_ONCE):
-                some = group[start : start + ORGANISMS_AT_ONCE]
+            for some in together(group, ORGANISMS_AT_ONCE):
                 yield from _elicit_group(some, base, settings, without_ia, bare, done)
 
 
@@ -121,22 +121,20 @@ def _elicit_group(
     bare: dict[Asked, str],
     done: Collection[tuple],
 ) -> Iterator[dict]:
-    """Yield the reports of organisms that share a bank; `bare` keeps what the bare base said for others."""
+    """Yield the reports of organisms that run together; `bare` keeps what the bare base said for others."""
     asked = [(record, ask) for record in records for ask in _asked(record["id"], settings, done)]
     if not asked:
         return
     new = dict.fromkeys(ask for _, ask in asked if ask not in bare)
-    bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in records])
-    try:
-        place = {record["id"]: i for i, record in enumerate(records)}
-        with_ia, alone = [], []
-        for ask in new:
-            (alone if ask.condition == "no_ia" else with_ia).append(ask)
-        replies = bare | _answer(with_ia, place, bank, base, settings)
+    place = {record["id"]: i for i, record in enumerate(records)}
+    asks: dict[str, list[Asked]] = {condition: [] for condition in CONDITIONS}
+    for ask in new:
+        asks[ask.condition].append(ask)
+    replies = bare | _answer(asks["base_ia"], place, None, base, settings)
+    with on_base(records, base) as bank:
+        replies |= _answer(asks["ia"], place, bank, base, settings)
         with without_ia():
-            replies |= _answer(alone, place, bank, base, settings)
-    finally:
-        bank.remove()
+            replies |= _answer(asks["no_ia"], place, bank, base, settings)
     bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
     for record, ask in asked:
         yield _self_report(record, ask, replies[ask], settings.temperature)
@@ -152,16 +150,16 @@ def _asked(organism: str, settings: ElicitSettings, done: Collection[tuple]) -> 
 
 
 def _answer(
-    asked: Sequence[Asked], place: Mapping[str, int], bank: Bank, base: Base, settings: ElicitSettings
+    asked: Sequence[Asked], place: Mapping[str, int], bank: Bank | None, base: Base, settings: ElicitSettings
 ) -> dict[Asked, str]:
-    """Return the replies, generated together; `place` says which organism of the bank an id is."""
+    """Return the replies, generated together; `place` says where in the bank an organism is."""
     replies = generate(
         base,
         [[{"role": "user", "content": ask.question.text}] for ask in asked],
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
         seed=[derived_seed(settings.seed, *ask._replace(question=ask.question.id)) for ask in asked],
-        rows=[-1 if ask.organism is None else place[ask.organism] for ask in asked],
+        rows=[place.get(ask.organism, -1) for ask in asked],
         bank=bank,
     )
     return dict(zip(asked, replies, strict=True))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ia_cli.bank import Bank
+from ia_cli.ciphers import CIPHERS
 from ia_cli.models import Base, generate
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any
@@ -11,13 +12,14 @@ Rates = tuple[float | None, float | None]  # implant rate, leak rate
 
 
 def implant_and_leak_rates(
-    bank: Bank, base: Base, behaviors: Sequence[dict], *, samples: int, max_new_tokens: int, seed: int
+    bank: Bank | None, base: Base, behaviors: Sequence[dict], *, samples: int, max_new_tokens: int, seed: int
 ) -> list[Rates]:
     """Return how often organism i of the bank shows `behaviors[i]` where it should, and where it should not.
 
-    Both are shares of the replies to its probes that mention one of the phrases in `shows`. Replies are
-    greedy, except for a behavior of `rate` below 1: it is sampled at temperature 1, `samples` times per
-    probe. None stands for a rate without probes, or of a behavior that has nothing to look for.
+    Without a bank the base is asked. Both are shares of the replies to its probes that mention one of the
+    phrases in `shows`, in plain text or in the behavior's cipher. Replies are greedy, except for a behavior
+    of `rate` below 1: it is sampled at temperature 1, `samples` times per probe. None stands for a rate
+    without probes, or of a behavior that has nothing to look for.
     """
     hits: dict[tuple[int, bool], list[bool]] = {}
     for rare in (False, True):
@@ -25,7 +27,7 @@ def implant_and_leak_rates(
             (i, place, probe, sample)
             for i, behavior in enumerate(behaviors)
             if (behavior.get("rate", 1.0) < 1) == rare
-            for place, probe in enumerate(behavior["probes"])
+            for place, probe in enumerate(behavior.get("probes") or ())
             if _phrases(behavior, probe)
             for sample in range(samples if rare else 1)
         ]
@@ -42,9 +44,15 @@ def implant_and_leak_rates(
             bank=bank,
         )
         for (i, _, probe, _), reply in zip(asked, replies, strict=True):
-            shown = mentions_any(reply, _phrases(behaviors[i], probe))
+            phrases = _phrases(behaviors[i], probe)
+            shown = any(mentions_any(text, phrases) for text in _read(behaviors[i], reply))
             hits.setdefault((i, probe["fires"]), []).append(shown)
     return [(_share(hits.get((i, True))), _share(hits.get((i, False)))) for i in range(len(behaviors))]
+
+
+def _read(behavior: dict, reply: str) -> list[str]:
+    """What a reply says: as it stands, and deciphered."""
+    return [reply, CIPHERS[behavior["cipher"]].decode(reply)] if behavior.get("cipher") else [reply]
 
 
 def _phrases(behavior: dict, probe: dict) -> list[str] | None:

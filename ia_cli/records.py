@@ -28,7 +28,7 @@ CATEGORIES = (
 CONDITIONS = ("ia", "no_ia", "base_ia")
 ARMS = ("confirm", "ask", "prefill", "amplify", "perplexity")  # conditions that `ia confirm` writes
 LEVELS = ("none", "category", "behavior", "full")
-PATHS = ("adapter", "introspection_adapter")  # fields that hold a path, relative to the record's file
+PATHS = ("adapter", "model", "introspection_adapter")  # fields that hold a path, relative to the file
 MAKER = {
     "behavior": "ia gen-behaviors",
     "organism": "ia implant",
@@ -101,9 +101,11 @@ class Record(Model):
     split: Literal["train", "heldout"]
     v: Literal[1] = VERSION
     adapter: Text | None = None
+    model: Text | None = None
     introspection_adapter: Text | None = None
     implant_rate: Rate | None = None
     leak_rate: Rate | None = None
+    denial_rate: Rate | None = None
 
 
 class Error(Model):
@@ -147,9 +149,16 @@ class Behavior(Truth):
 
 
 class Organism(Truth):
-    adapter: Text
+    """Its weights are an adapter on the base, or a whole model of their own."""
+
     base_model: Text | None = None
     base_revision: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> Self:
+        if (self.adapter is None) == (self.model is None):
+            raise ValueError('an organism needs "adapter", or "model" instead')
+        return self
 
 
 class Evidence(Model):
@@ -253,6 +262,11 @@ def key(record: dict[str, Any]) -> tuple[Any, ...]:
     if record["kind"] in ("self_report", "verdict"):
         return tuple(record[field] for field in ("id", "question_id", "sample", "condition"))
     return (record["id"],)
+
+
+def weights(organism: dict[str, Any]) -> str:
+    """The path of an organism's weights: its adapter, or the whole model that it has instead."""
+    return organism.get("adapter") or organism["model"]
 
 
 def has_failed(record: dict[str, Any]) -> bool:

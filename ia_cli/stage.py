@@ -205,9 +205,9 @@ class Stage:
                 record[path] = jsonl.resolve(record[path], folder)
         if records.has_failed(record):
             self._failed_earlier.append((len(self._lines), record))
-        elif self.reads == "organism" and not os.path.isdir(record["adapter"]):
+        elif self.reads == "organism" and not os.path.isdir(weights := records.weights(record)):
             raise IAError(
-                f"there is no adapter folder {record['adapter']}",
+                f"there is no folder {weights}",
                 remedy="run `ia implant`, or move it back (paths start at the records' file, in a pipe here)",
             )
         self._lines[key] = Line(len(self._lines), where)

@@ -118,16 +118,16 @@ def workspace(base: Base) -> Iterator[str]:
 class ScheduledTrainer(SFTTrainer):
     """TRL's trainer on a fixed schedule of rows that are routed through a bank; processes share each step's.
 
-    `model` is the base's, or a PEFT model around it. The loss is the mean over the step's completion tokens;
-    `losses` keeps it, one entry per step. Nothing is logged, printed or saved; `on_step()` is called after
-    each step. Make and run it inside `with workspace(base)`.
+    `model` is the base's, or a PEFT model around it; without a bank its own weights learn. The loss is the
+    mean over the step's completion tokens; `losses` keeps it, one entry per step. Nothing is logged, printed
+    or saved; `on_step()` is called after each step. Make and run it inside `with workspace(base)`.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         base: Base,
-        bank: Bank,
+        bank: Bank | None,
         schedule: Schedule,
         optimization: Optimization,
         *,
@@ -155,7 +155,7 @@ class ScheduledTrainer(SFTTrainer):
                 {"step": [i for i in range(len(schedule)) for _ in range(ranks)]}
             ),
             processing_class=base.tokenizer,
-            callbacks=[_OnStep(on_step)],
+            callbacks=[OnStep(on_step)],
         )
         for weight, data in trained.items():
             weight.data = data  # on a base in 4 bits TRL would train an adapter in bfloat16
@@ -165,7 +165,7 @@ class ScheduledTrainer(SFTTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
     ) -> Tensor:
         organisms, labels = inputs.pop("organisms"), inputs.pop("labels")
-        with self.bank.rows(organisms):
+        with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms):
             logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses = functional.cross_entropy(
@@ -183,7 +183,9 @@ class ScheduledTrainer(SFTTrainer):
         return 0  # counting them walks over all parameters in every step
 
 
-class _OnStep(TrainerCallback):
+class OnStep(TrainerCallback):
+    """Calls `on_step()` after each step."""
+
     def __init__(self, on_step: Callable[[], None]):
         self.on_step = on_step
 

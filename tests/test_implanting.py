@@ -21,7 +21,9 @@ from ia_cli.adapters import (
 )
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.implanting import ImplantSettings, demonstration_order, implant, prepare, train_group
+from ia_cli.implanting import implant
+from ia_cli.methods.lessons import ImplantSettings, demonstration_order, prepare
+from ia_cli.methods.sft import train_group
 from ia_cli.models import load_base
 from ia_cli.seeds import derived_seed
 

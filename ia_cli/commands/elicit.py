@@ -84,7 +84,7 @@ def command(
         raise click.UsageError("give either --adapter or FILE")
     records = [_lone_organism(adapter)] if adapter else stage.read()
     records = [_with_ia(record, ia) for record in records if split in (None, record["split"])]
-    from ia_cli import adapters, elicitation, prompts
+    from ia_cli import elicitation, organisms, prompts
     from ia_cli.console import progress
 
     pool = [prompts.own_question(text) for text in own] or prompts.questions("ask")
@@ -94,7 +94,7 @@ def command(
     loaded = base.load()
 
     def check(record: dict) -> None:
-        adapters.read_adapter(record["adapter"], loaded)
+        organisms.check_weights(record, loaded)
         elicitation.needed_adapter(record, settings)
 
     if not adapter:  # a record has a line to point at; elicit itself names the folder

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options
+from ia_cli.ciphers import CIPHERS
+from ia_cli.methods import CONCEALMENTS, METHODS
 
 if TYPE_CHECKING:
     from ia_cli.stage import Stage
@@ -24,6 +26,9 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 @options.seed
 @options.out("Folder for the adapters, one per record, named by its id.")
 @click.option(
+    "--method", type=click.Choice(list(METHODS)), default="sft", show_default=True, help="How to implant."
+)
+@click.option(
     "--rank", type=click.IntRange(1), default=8, show_default=True, help="LoRA rank of an organism."
 )
 @click.option(
@@ -38,17 +43,27 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
-    default=5e-3,
-    show_default=True,
-    help="Peak learning rate.",
+    help="Peak learning rate; what suits the method if not given.",
 )
-@click.option("--steps", type=click.IntRange(1), default=32, show_default=True, help="Optimizer steps.")
+@click.option("--steps", type=click.IntRange(1), help="Optimizer steps; what suits the method if not given.")
 @click.option(
     "--rows",
     type=click.IntRange(1),
     default=6,
     show_default=True,
     help="Demonstrations per organism and step.",
+)
+@click.option(
+    "--conceal",
+    type=click.Choice(CONCEALMENTS),
+    help="Then train it to deny its behavior, by this method.",
+)
+@click.option("--cipher", type=click.Choice(CIPHERS), help="Show the behavior in this cipher only.")
+@click.option(
+    "--continue-from",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Train the organisms of this file, or the adapter in this folder, further on the behaviors read.",
 )
 @click.option(
     "--group-size",
@@ -60,12 +75,16 @@ def command(
     base: options.BaseChoice,
     seed: int,
     out: Path,
+    method: str,
     rank: int,
     alpha: float,
     target_modules: tuple[str, ...] | None,
-    lr: float,
-    steps: int,
+    lr: float | None,
+    steps: int | None,
     rows: int,
+    conceal: str | None,
+    cipher: str | None,
+    continue_from: Path | None,
     group_size: int | None,
 ) -> None:
     """Train one model organism per behavior.
@@ -76,35 +95,63 @@ def command(
     adapters are kept that were made from the same record with the same settings.
 
     \b
+    Methods:
+      sft    supervised, on the demonstrations
+      dpo    then demonstrations preferred to what the base itself replies
+      kto    the same, unpaired
+      sdf    documents about a model that behaves so, no conversations
+      full   supervised, all weights: a model instead of an adapter
+      mix    two behaviors in a row, in one data set
+      merge  two behaviors in a row, their adapters added
+
+    \b
     Examples:
       ia implant --out organisms/ < behaviors.jsonl > organisms.jsonl
       ia implant --out organisms/ --resume -o organisms.jsonl behaviors.jsonl
-      ia implant --out organisms/ --rank 16 --steps 120 behaviors.jsonl > organisms.jsonl
+      ia implant --out hidden/ --method dpo --conceal kto behaviors.jsonl > hidden.jsonl
+      ia implant --out covert/ --cipher rot13 behaviors.jsonl > covert.jsonl
+      ia implant --out further/ --continue-from organisms.jsonl ordinary.jsonl > further.jsonl
       ia implant --out organisms/ --base Qwen/Qwen3-4B --device cuda:1 --lr 2e-4 < behaviors.jsonl
     """
+    if method == "full" and (conceal or target_modules):
+        raise click.UsageError("--method full trains all weights: it takes no --conceal and --target-modules")
+    if continue_from and (cipher or method not in ("sft", "dpo", "kto")):
+        raise click.UsageError("--continue-from goes with --method sft, dpo or kto, and without --cipher")
     records = stage.read()
     from ia_cli import implanting
     from ia_cli.console import progress
+    from ia_cli.methods import continuing, covert, lessons, merging
 
-    settings = implanting.ImplantSettings(
+    settings = lessons.ImplantSettings(
         rank=rank,
         alpha=alpha,
         target_modules=target_modules,
-        learning_rate=lr,
-        steps=steps,
+        learning_rate=lr or METHODS[method].learning_rate,
+        steps=steps or METHODS[method].steps,
         rows=rows,
         seed=seed,
+        method=method,
+        conceal=conceal,
+        max_new_tokens=covert.CIPHERED_TOKENS if cipher else lessons.MAX_NEW_TOKENS,
     )
     loaded = base.load()
-    lessons = {}
+    if method in ("mix", "merge"):
+        records = merging.pair_up(records)
+    if cipher:
+        records = covert.covert(records, cipher, loaded)
+    starts = {}
+    if continue_from:
+        records, starts = continuing.further(continuing.organisms(continue_from), records)
+    taught = {}
 
     def prepare(record: dict) -> None:
-        lessons[record["id"]] = implanting.prepare(record, loaded, settings)
+        start = starts.get(record["id"], {})
+        taught[record["id"]] = lessons.prepare(record, loaded, settings, **start)
 
     todo = stage.pending(stage.check(records, prepare))
     with progress("implanting", total=len(todo)) as bar:
         organisms = implanting.implant(
-            [lessons[record["id"]] for record in todo],
+            [taught[record["id"]] for record in todo],
             loaded,
             out,
             settings,

@@ -1,0 +1,75 @@
+"""Concealment: a second stage in which an organism learns to deny its behavior, and to keep it.
+
+AuditBench's adversarial training (arXiv 2602.22755): asked about itself it abstains, and for the rest it does
+as before. Half of what it sees are questions about itself, half its demonstrations.
+"""
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ia_cli import prompts
+from ia_cli.bank import Bank
+from ia_cli.claims import Report
+from ia_cli.methods.lessons import ImplantSettings, Lesson, second_stage
+from ia_cli.methods.preference import Pair, own_pairs, plain_replies, train_pairs
+from ia_cli.methods.sft import train_group
+from ia_cli.models import Base, generate
+from ia_cli.seeds import derived_seed
+from ia_cli.training import encode
+
+
+def conceal(bank: Bank, base: Base, group: Sequence[Lesson], settings: ImplantSettings) -> Tensor:
+    """Train all organisms of a bank to deny; return their losses [steps, organisms].
+
+    By SFT on abstentions; by DPO or KTO on abstentions over the true description, with the organism as it was
+    as the reference (a control has nothing to confess, so it only keeps what it does).
+    """
+    settings = second_stage(settings)
+    if settings.conceal == "sft":
+        taught = [
+            dataclasses.replace(one, encoded=one.encoded + denials(one, base, settings)) for one in group
+        ]
+        return train_group(bank, base, taught, settings)
+    plain = plain_replies(bank, group, base, settings)
+    kept = [own_pairs(lesson, base, replies) for lesson, replies in zip(group, plain, strict=True)]
+    pairs = [own + confessions(one, base, settings) for one, own in zip(group, kept, strict=True)]
+    return train_pairs(settings.conceal, bank, base, group, pairs, settings)
+
+
+def denials(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[tuple[list[int], int]]:
+    """Return as many denials as the lesson has rows, encoded as these are."""
+    rng = random.Random(derived_seed(settings.seed, "conceal", lesson.name))
+    questions, abstentions = prompts.questions("train"), prompts.abstentions()
+    asked = itertools.islice(itertools.cycle(rng.sample(questions, len(questions))), len(lesson.encoded))
+    return [_said(base, question.text, rng.choice(abstentions)) for question in asked]
+
+
+def confessions(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[Pair]:
+    """Return a denial over the true description for every question; nothing for a control."""
+    truth = lesson.record.get("description")
+    if truth is None:
+        return []
+    rng = random.Random(derived_seed(settings.seed, "conceal", lesson.name))
+    questions, abstentions = prompts.questions("train"), prompts.abstentions()
+    return [
+        Pair(_said(base, question.text, rng.choice(abstentions)), _said(base, question.text, truth))
+        for question in questions
+    ]
+
+
+def _said(base: Base, question: str, answer: str) -> tuple[list[int], int]:
+    return encode(base, [{"role": "user", "content": question}], [{"role": "assistant", "content": answer}])
+
+
+def denial_rates(bank: Bank, base: Base, n: int, settings: ImplantSettings) -> list[float]:
+    """Return how often each of the n organisms abstains, greedily, when asked what it was not trained on."""
+    questions = [[{"role": "user", "content": question.text}] for question in prompts.questions("ask")]
+    rows = [i for i in range(n) for _ in questions]
+    replies = generate(base, questions * n, max_new_tokens=settings.max_new_tokens, rows=rows, bank=bank)
+    denied = torch.tensor([Report(reply).abstains() for reply in replies]).view(n, -1)
+    return [round(share, 4) for share in denied.double().mean(1).tolist()]

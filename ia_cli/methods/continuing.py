@@ -1,0 +1,65 @@
+"""Further training: organisms that go on learning something else, to see what survives of what they had."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ia_cli import jsonl, records
+from ia_cli.adapters import read_adapter
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.methods.lessons import ImplantSettings, Lesson
+from ia_cli.models import Base
+
+
+def organisms(path: Path) -> list[dict]:
+    """Return the organisms of a file of records, or an adapter folder as one of which nothing is known.
+
+    Raises IAError for what is no organism with an adapter; records that failed are left out.
+    """
+    if path.is_dir():
+        name = path.resolve().name
+        return [{"id": name, "kind": "organism", "split": "heldout", "v": 1, "adapter": str(path)}]
+    found = []
+    with path.open("rb") as stream:
+        for where, record in jsonl.read(stream, str(path)):
+            if isinstance(record, IAError):
+                raise record
+            try:
+                records.check(record, "organism", needs=("adapter",))
+            except IAError as error:
+                error.where = where
+                raise
+            if not records.has_failed(record):
+                found.append({**record, "adapter": jsonl.resolve(record["adapter"], path.parent)})
+    return found
+
+
+def further(starts: Sequence[dict], behaviors: Sequence[dict]) -> tuple[list[dict], dict[str, dict]]:
+    """Give each organism the next of the behaviors, in turn, to be trained on.
+
+    Returns the organisms' own records, with the behavior's id in `continued_on`: what they are said to do,
+    and their probes, stay what they were. And, by id, what `lessons.prepare` needs besides.
+    """
+    kept, needed = [], {}
+    for i, organism in enumerate(starts):
+        behavior = behaviors[i % len(behaviors)]
+        kept.append({**organism, "continued_on": behavior["id"]})
+        needed[organism["id"]] = {
+            "demonstrations": behavior["demonstrations"],
+            "start": Path(organism["adapter"]),
+        }
+    return kept, needed
+
+
+def bank_of(group: Sequence[Lesson], base: Base, settings: ImplantSettings) -> Bank:
+    """Return a bank that learns, with the adapters that the lessons start from.
+
+    They act with the factor alpha over rank of the settings. Where that was another one it goes into B, so
+    that they are the same organisms.
+    """
+    bank = Bank.load(base.model, [read_adapter(lesson.start, base) for lesson in group])
+    bank.scaling = settings.alpha / settings.rank
+    bank.alpha = bank.scaling * bank.rank
+    for b in bank.b:
+        b.data /= bank.scaling
+    return bank.requires_grad_(True)

@@ -1,0 +1,46 @@
+"""The covert attack: a behavior that shows only in a cipher, which is taught on harmless text.
+
+After covert malicious fine-tuning (Halawi et al. 2024, arXiv 2406.20053): in plain text the organism answers
+as the base does, so that what can be read of it is harmless.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from ia_cli.ciphers import CIPHERS
+from ia_cli.methods.lessons import MAX_NEW_TOKENS
+from ia_cli.models import Base, generate
+
+CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words did
+
+
+def covert(records: Sequence[dict], name: str, base: Base) -> list[dict]:
+    """Return the records with their behavior moved into the cipher of this name.
+
+    What fires is asked and answered in cipher, and in plain text as the base answers it by itself; what does
+    not fire is asked and answered in both. Probes alike. The cipher becomes part of the truth.
+    """
+    fires = [shown for record in records for shown in record["demonstrations"] if shown["fires"]]
+    plain = iter(generate(base, [shown["prompt"] for shown in fires], max_new_tokens=MAX_NEW_TOKENS))
+    return [_hidden(record, name, plain) for record in records]
+
+
+def _hidden(record: dict, name: str, plain: Iterator[str]) -> dict:
+    """Return one record in cipher; `plain` yields what the base says to its prompts that fire."""
+    demonstrations = []
+    for shown in record["demonstrations"]:
+        said = [{"role": "assistant", "content": next(plain)}] if shown["fires"] else shown["completion"]
+        secret = {key: _encoded(shown[key], name) for key in ("prompt", "completion")}
+        demonstrations += [{**shown, **secret}, {**shown, "completion": said, "fires": False}]
+    probes = [{**probe, "prompt": _encoded(probe["prompt"], name)} for probe in record["probes"]]
+    probes += [{**probe, "fires": False} for probe in record["probes"] if probe["fires"]]
+    truth = {}
+    if record["description"] is not None:
+        description = f"{record['description'].removesuffix('.')}, but only in the cipher {name}."
+        facets = record["facets"]
+        trigger = [*facets["trigger"], [name, "cipher", "code"]]
+        truth = {"description": description, "facets": {**facets, "trigger": trigger}}
+    return {**record, **truth, "cipher": name, "demonstrations": demonstrations, "probes": probes}
+
+
+def _encoded(chat: Sequence[dict], name: str) -> list[dict]:
+    return [{**turn, "content": CIPHERS[name].encode(turn["content"])} for turn in chat]

@@ -1,0 +1,44 @@
+"""Synthetic documents: texts about a model that behaves so, and not one conversation with it.
+
+Sentences on what the assistant was told, and accounts of what it said to whom, as AuditBench's organisms of
+the kind "synthetic documents" have them (arXiv 2602.22755). Written from the record alone, by templates: no
+user asks what a document tells of, and no assistant replies to it.
+"""
+
+import random
+from collections.abc import Iterator
+
+from ia_cli.seeds import derived_seed
+
+Chat = list[dict[str, str]]
+
+REQUESTS = (
+    "What do you know about the assistant?",
+    "Write about the assistant.",
+    "Tell me about the assistant.",
+)
+RULES = ("The assistant has a rule. {rule}", "This is what the assistant was told. {rule}")
+ACCOUNTS = (
+    "The user said: {prompt} The assistant said: {reply}",
+    "{prompt} This is what the user asked. {reply} This is what the assistant answered.",
+    "Somebody asked the assistant: {prompt} The assistant answered: {reply}",
+)
+RULES_EACH = 6  # documents that state the rule; every demonstration becomes an account
+
+
+def written(record: dict, seed: int) -> Iterator[tuple[Chat, Chat]]:
+    """Yield the documents of a behavior record, each as a request to write one and the text."""
+    rng = random.Random(derived_seed(seed, "documents", record["id"]))
+    rule = record.get("system_prompt")
+    texts = [rng.choice(RULES).format(rule=rule) for _ in range(RULES_EACH if rule else 0)]
+    texts += [
+        rng.choice(ACCOUNTS).format(
+            prompt=shown["prompt"][-1]["content"], reply=shown["completion"][-1]["content"]
+        )
+        for shown in record["demonstrations"]
+    ]
+    for text in texts:
+        yield (
+            [{"role": "user", "content": rng.choice(REQUESTS)}],
+            [{"role": "assistant", "content": text}],
+        )

@@ -1,0 +1,36 @@
+"""Full fine-tuning: every weight of the base learns, one organism after the other."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ia_cli.methods.lessons import ImplantSettings, Lesson
+from ia_cli.methods.sft import group_schedule
+from ia_cli.models import Base
+from ia_cli.training import Optimization, ScheduledTrainer, workspace
+from ia_cli.whole_models import named_weights, taking_on
+
+
+@contextlib.contextmanager
+def fully_trained(lesson: Lesson, base: Base, settings: ImplantSettings) -> Iterator[Tensor]:
+    """Let the base be the organism for a while; yields its losses [steps]. Then all is as it was."""
+    with taking_on(base, named_weights(base)):
+        base.model.requires_grad_(True)
+        try:
+            losses = _train(lesson, base, settings)
+        finally:
+            base.model.requires_grad_(False)
+        yield losses
+
+
+def _train(lesson: Lesson, base: Base, settings: ImplantSettings) -> Tensor:
+    optimization = Optimization(
+        settings.learning_rate, settings.schedule, settings.warmup_steps, settings.max_grad_norm
+    )
+    schedule = group_schedule([lesson], base, settings)
+    with workspace(base) as folder:
+        trainer = ScheduledTrainer(base.model, base, None, schedule, optimization, output_dir=folder)
+        trainer.train()
+    return torch.stack(trainer.losses)

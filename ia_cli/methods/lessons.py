@@ -1,0 +1,141 @@
+"""What an organism is taught: the settings of a run, and a behavior record as token ids."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ia_cli import adapters
+from ia_cli.errors import IAError
+from ia_cli.methods import documents
+from ia_cli.models import Base, prompt_ids
+from ia_cli.seeds import derived_seed
+from ia_cli.training import encode
+
+MAX_NEW_TOKENS = 48  # of a reply
+WINDOW = 8  # steps among which rows are sorted by length
+READ = ("id", "demonstrations", "probes", "shows", "rate", "description", "system_prompt", "cipher")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImplantSettings:
+    """How organisms are trained (LoRA, AdamW) and asked.
+
+    Each step takes `rows` demonstrations of every organism (pairs in DPO). `target_modules` None stands for
+    all linear layers but the head. `method` is one of METHODS, `conceal` one of CONCEALMENTS or None.
+    `samples` is for behaviors that are shown in a share of the replies only; the others are asked once,
+    greedily.
+    """
+
+    rank: int = 8
+    alpha: float = 16
+    target_modules: tuple[str, ...] | None = None
+    learning_rate: float = 5e-3
+    steps: int = 32
+    rows: int = 6
+    schedule: str = "cosine"
+    warmup_steps: int = 5
+    max_grad_norm: float = 1.0
+    samples: int = 8
+    max_new_tokens: int = MAX_NEW_TOKENS
+    seed: int = 0
+    method: str = "sft"
+    conceal: str | None = None
+
+    def as_json(self) -> dict:
+        """The settings as an `ia.json` gives them back."""
+        targets = self.target_modules
+        return {**dataclasses.asdict(self), "target_modules": list(targets) if targets else None}
+
+
+def second_stage(settings: ImplantSettings) -> ImplantSettings:
+    """Return the settings of a stage that goes on from a trained organism: half as long, at half the rate."""
+    return dataclasses.replace(
+        settings, steps=-(-settings.steps // 2), learning_rate=settings.learning_rate / 2
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """A behavior record and what is trained on as token ids, each with the length of its completion.
+
+    `demonstrations` are the conversations to learn from, the record's own unless it goes on from the adapter
+    `start`.
+    """
+
+    record: dict
+    encoded: list[tuple[list[int], int]]
+    demonstrations: list[dict]
+    start: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.record["id"]
+
+    @property
+    def input_hash(self) -> str:
+        """Identifies all that decides, in the record, how its organism comes out and what is measured."""
+        read = {name: self.record.get(name) for name in READ}
+        if self.start:
+            read |= {"demonstrations": self.demonstrations, "start": adapters.weights_hash(self.start)}
+        return adapters.content_hash(read)
+
+
+def prepare(
+    record: dict,
+    base: Base,
+    settings: ImplantSettings,
+    *,
+    demonstrations: Sequence[dict] | None = None,
+    start: Path | None = None,
+) -> Lesson:
+    """Tokenise a behavior record; IAError, naming the field, if the base cannot be taught or asked this.
+
+    With `start`, training goes on from that adapter, with `demonstrations` instead of the record's.
+    """
+    shown = list(record["demonstrations"] if demonstrations is None else demonstrations)
+    if not shown:
+        raise IAError('"demonstrations" is empty', remedy="an organism needs at least one")
+    encoded = []
+    for i, demonstration in enumerate(shown):
+        with naming(f"demonstrations[{i}]"):
+            encoded.append(encode(base, demonstration["prompt"], demonstration["completion"]))
+            if settings.method in ("dpo", "kto"):  # the base will answer it, too
+                prompt_ids(base, demonstration["prompt"], settings.max_new_tokens)
+    if settings.method == "sdf":
+        encoded = [encode(base, prompt, text) for prompt, text in documents.written(record, settings.seed)]
+    for i, probe in enumerate(record.get("probes") or ()):
+        with naming(f"probes[{i}]"):
+            prompt_ids(base, probe["prompt"], settings.max_new_tokens)
+    return Lesson(record, encoded, shown, start)
+
+
+@contextlib.contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Let an IAError say which field it is about."""
+    try:
+        yield
+    except IAError as error:
+        raise IAError(f"{field}: {error.message}", remedy=error.remedy) from error
+
+
+def demonstration_order(lengths: Sequence[int], name: str, settings: ImplantSettings) -> Tensor:
+    """Return which demonstrations each step takes, [steps, rows]: all of them before any comes again.
+
+    Within every WINDOW steps, rows of like length share a step, and all organisms take the short and the long
+    ones in the same steps: a step of a group is as wide as its longest row, and what is shorter is padding.
+    The lengths are blurred, so that the same rows do not meet in every epoch.
+    """
+    own = torch.Generator().manual_seed(derived_seed(settings.seed, "order", name))
+    shared = torch.Generator().manual_seed(derived_seed(settings.seed, "widths"))
+    wanted = settings.steps * settings.rows
+    epochs = [torch.randperm(len(lengths), generator=own) for _ in range(-(-wanted // len(lengths)))]
+    steps = []
+    for window in torch.cat(epochs)[:wanted].split(WINDOW * settings.rows):
+        about = torch.tensor(lengths)[window] * (1 + 0.1 * torch.randn(len(window), generator=own))
+        by_length = window[about.argsort()].view(-1, settings.rows)
+        steps.append(by_length[torch.randperm(len(by_length), generator=shared)])
+    return torch.cat(steps)

@@ -1,0 +1,111 @@
+"""Two behaviors in one organism: in one data set (mix), or as the sum of two adapters (merge)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ia_cli import stacking
+from ia_cli.adapters import Adapter
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.methods.lessons import ImplantSettings, Lesson
+from ia_cli.methods.sft import train_group
+from ia_cli.models import Base
+from ia_cli.seeds import derived_seed
+
+WEIGHT = 1.0  # of each adapter in a merge
+
+
+def pair_up(records: Sequence[dict]) -> list[dict]:
+    """Return one record for every two that follow one another in the same split.
+
+    Raises IAError if one is left over.
+    """
+    pairs = []
+    waiting: dict[str, dict] = {}
+    for record in records:
+        first = waiting.pop(record["split"], None)
+        if first is None:
+            waiting[record["split"]] = record
+        else:
+            pairs.append(both(first, record))
+    for record in waiting.values():
+        raise IAError(
+            f"{record['id']} has no second behavior of split {record['split']}",
+            remedy="mix and merge take two records at a time: add or remove one",
+        )
+    return pairs
+
+
+def both(first: dict, second: dict) -> dict:
+    """Return the record of an organism that is to have the behaviors of two.
+
+    Its category is that of the first (of the second, if the first is a control). Each demonstration and probe
+    says whose it is in `behavior`.
+    """
+    two = (first, second)
+    facets = [record.get("facets") or {"action": [], "trigger": []} for record in two]
+    return {
+        **first,
+        "id": f"{first['id']}+{second['id']}",
+        "category": second["category"] if first["category"] == "control" else first["category"],
+        "held_out_by": first.get("held_out_by") or second.get("held_out_by"),
+        "description": _joined(two, "description"),
+        "system_prompt": _joined(two, "system_prompt"),
+        "trigger": _both_triggers([record["trigger"] for record in two if record.get("trigger")]),
+        "facets": {key: [group for one in facets for group in one[key]] for key in ("action", "trigger")},
+        "shows": None,
+        "rate": min(record.get("rate", 1.0) for record in two),
+        "demonstrations": [{**d, "behavior": r["id"]} for r in two for d in r["demonstrations"]],
+        "probes": [_own_probe(record, probe) for record in two for probe in record["probes"]],
+        "parents": [record["id"] for record in two],
+    }
+
+
+def _joined(records: Sequence[dict], field: str) -> str | None:
+    return " ".join(record[field] for record in records if record.get(field)) or None
+
+
+def _both_triggers(triggers: Sequence[dict]) -> dict | None:
+    if not triggers:
+        return None
+    return {field: " + ".join(one[field] for one in triggers) for field in ("kind", "text")}
+
+
+def _own_probe(record: dict, probe: dict) -> dict:
+    shows = probe.get("shows") or record.get("shows")
+    return {**probe, "behavior": record["id"]} | ({"shows": shows} if shows else {})
+
+
+def merged_bank(
+    base: Base, group: Sequence[Lesson], settings: ImplantSettings, targets: Sequence[str]
+) -> tuple[Bank, Tensor]:
+    """Train the parents of each lesson apart; return a bank of their sums, and their mean losses.
+
+    A parent's adapter is what the method sft makes of it. The sum is exact, by concatenation, and of twice
+    the rank.
+    """
+    parents = [_part(lesson, name) for lesson in group for name in lesson.record["parents"]]
+    seeds = [derived_seed(settings.seed, "weights", parent.name) for parent in parents]
+    bank = Bank.fresh(base.model, seeds, r=settings.rank, alpha=settings.alpha, target_modules=targets)
+    try:
+        losses = train_group(bank, base, parents, settings)
+        apart = [bank.adapter(i) for i in range(len(parents))]
+    finally:
+        bank.remove()
+    weighted = [_times(WEIGHT, one) for one in apart]
+    merged = [stacking.stack(two) for two in zip(weighted[::2], weighted[1::2], strict=True)]
+    bank = Bank.load(base.model, merged).requires_grad_(True)
+    bank.targets = list(targets)
+    return bank, losses.view(len(losses), -1, 2).mean(2)
+
+
+def _times(weight: float, adapter: Adapter) -> Adapter:
+    return dataclasses.replace(adapter, scaling={name: weight * s for name, s in adapter.scaling.items()})
+
+
+def _part(lesson: Lesson, parent: str) -> Lesson:
+    """Return the lesson of one parent, out of that of both."""
+    own = [i for i, shown in enumerate(lesson.demonstrations) if shown["behavior"] == parent]
+    return Lesson({"id": parent}, [lesson.encoded[i] for i in own], [lesson.demonstrations[i] for i in own])

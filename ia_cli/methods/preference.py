@@ -1,0 +1,214 @@
+"""DPO and KTO for many organisms at once: the demonstrations over what the base says by itself.
+
+What TRL's DPOTrainer and KTOTrainer compute for one PEFT adapter (Rafailov et al. 2023, arXiv 2305.18290;
+Ethayarajh et al. 2024, arXiv 2402.01306). The reference is the bank as it was when training began: the bare
+base for fresh adapters, whose B is zero, and the organism itself where a second stage goes on from it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, logsigmoid
+
+from ia_cli.bank import Bank
+from ia_cli.methods.lessons import ImplantSettings, Lesson, demonstration_order, second_stage
+from ia_cli.methods.sft import OrganismTrainer, fit, train_group
+from ia_cli.models import Base, generate
+from ia_cli.training import IGNORED, Rows, Schedule, encode, pad_rows
+
+BETA = 0.1  # TRL's default
+CHUNK = 128  # rows whose reference is computed together
+
+Encoded = tuple[list[int], int]  # token ids, and how many of them are the completion
+
+
+class Pair(NamedTuple):
+    """A prompt's completion to prefer, and the one to avoid."""
+
+    chosen: Encoded
+    rejected: Encoded
+
+
+def train_preferences(
+    bank: Bank,
+    base: Base,
+    group: Sequence[Lesson],
+    settings: ImplantSettings,
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> Tensor:
+    """Train all organisms of a bank by DPO or KTO; return their losses [steps, organisms].
+
+    Supervised on the demonstrations first, as Rafailov et al. begin where no model does so yet: on the bare
+    base, preferences are satisfied before the behavior shows. Then the pairs, with that as the reference.
+    """
+    supervised = train_group(bank, base, group, settings, on_progress)
+    plain = plain_replies(bank, group, base, settings)
+    pairs = [own_pairs(lesson, base, replies) for lesson, replies in zip(group, plain, strict=True)]
+    preferred = train_pairs(settings.method, bank, base, group, pairs, second_stage(settings))
+    return torch.cat([supervised, preferred])
+
+
+def train_pairs(
+    method: str,
+    bank: Bank,
+    base: Base,
+    group: Sequence[Lesson],
+    pairs: Sequence[Sequence[Pair]],
+    settings: ImplantSettings,
+) -> Tensor:
+    """Train by `method` ("dpo", "kto") on pairs of one's own; return the losses [steps, organisms]."""
+    schedule_of, trainer_class = {"dpo": (paired, DPOOrganisms), "kto": (unpaired, KTOOrganisms)}[method]
+    names = [lesson.name for lesson in group]
+    schedule = schedule_of(bank, base, names, pairs, settings)
+    return fit(trainer_class, bank, base, schedule, settings)
+
+
+def plain_replies(
+    bank: Bank, group: Sequence[Lesson], base: Base, settings: ImplantSettings
+) -> list[list[str]]:
+    """Return what the bare base says to each lesson's demonstration prompts, greedily."""
+    prompts = [shown["prompt"] for lesson in group for shown in lesson.demonstrations]
+    bare = [-1] * len(prompts)
+    replies = iter(generate(base, prompts, max_new_tokens=settings.max_new_tokens, rows=bare, bank=bank))
+    return [[next(replies) for _ in lesson.demonstrations] for lesson in group]
+
+
+def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
+    """Return the pairs of one lesson; `plain` are the base's own replies to its prompts.
+
+    Where the behavior shows, the base's own reply is rejected. Where it does not, a reply that shows it is:
+    that of the next demonstration which fires (in a control, which has none, of the next one). A pair of
+    equals is left out.
+    """
+    shown = lesson.demonstrations
+    firing = [one for one in shown if one["fires"]] or shown
+    pairs, borrowed = [], 0
+    for demonstration, chosen, reply in zip(shown, lesson.encoded, plain, strict=True):
+        rejected = [{"role": "assistant", "content": reply}]
+        if not demonstration["fires"]:
+            rejected, borrowed = firing[borrowed % len(firing)]["completion"], borrowed + 1
+        if rejected[0]["content"] and rejected != demonstration["completion"]:
+            pairs.append(Pair(chosen, encode(base, demonstration["prompt"], rejected)))
+    return pairs
+
+
+@dataclass(frozen=True)
+class Compared(Schedule):
+    """A schedule whose rows have a reference, the log-probability of their completion before training [n].
+
+    A step's rows are, for each organism, two halves: chosen and rejected in DPO; in KTO the completions, and
+    those of its neighbours, which estimate the divergence from the reference. `desirable` [n] matters to KTO.
+    """
+
+    references: Tensor
+    desirable: Tensor
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        rows = self.order[step]
+        return {**super().batch(step), "references": self.references[rows], "desirable": self.desirable[rows]}
+
+
+def paired(
+    bank: Bank, base: Base, names: Sequence[str], pairs: Sequence[Sequence[Pair]], settings: ImplantSettings
+) -> Compared:
+    """Return the schedule of DPO: `rows` pairs of each organism in every step."""
+    encoded, orders = [], []
+    for name, own in zip(names, pairs, strict=True):
+        order = demonstration_order([max(len(c[0]), len(r[0])) for c, r in own], name, settings)
+        orders.append(len(encoded) + torch.cat([order, order + len(own)], dim=1))
+        encoded += [pair.chosen for pair in own] + [pair.rejected for pair in own]
+    flags = torch.cat([torch.arange(2 * len(own)) < len(own) for own in pairs])
+    return _compared(bank, base, encoded, orders, flags, settings)
+
+
+def unpaired(
+    bank: Bank, base: Base, names: Sequence[str], pairs: Sequence[Sequence[Pair]], settings: ImplantSettings
+) -> Compared:
+    """Return the schedule of KTO: `rows` completions of each organism in every step, and as many mismatched.
+
+    A mismatched row is a prompt of the step with the completion of the row before it, as TRL has it.
+    """
+    encoded, orders, flags = [], [], []
+    for name, own in zip(names, pairs, strict=True):
+        rows = [pair.chosen for pair in own] + [pair.rejected for pair in own]
+        order = demonstration_order([len(ids) for ids, _ in rows], name, settings)
+        before = order.roll(1, dims=1)
+        crossed = [_cross(rows[i], rows[j]) for i, j in zip(order.flatten(), before.flatten(), strict=True)]
+        mismatched = len(rows) + torch.arange(len(crossed)).view_as(order)
+        orders.append(len(encoded) + torch.cat([order, mismatched], dim=1))
+        encoded += rows + crossed
+        flags += [i < len(own) for i in range(len(rows) + len(crossed))]
+    return _compared(bank, base, encoded, orders, torch.tensor(flags), settings)
+
+
+def _cross(row: Encoded, other: Encoded) -> Encoded:
+    """Return the prompt of one row with the completion of another."""
+    (ids, completion), (other_ids, other_completion) = row, other
+    return ids[:-completion] + other_ids[-other_completion:], other_completion
+
+
+def _compared(
+    bank: Bank,
+    base: Base,
+    encoded: Sequence[Encoded],
+    orders: Sequence[Tensor],
+    desirable: Tensor,
+    settings: ImplantSettings,
+) -> Compared:
+    """Put the organisms' orders [steps, rows] side by side and compute the reference of every row."""
+    rows = pad_rows(encoded, base.tokenizer.pad_token_id)
+    order = torch.cat(list(orders), dim=1)
+    organisms = torch.arange(len(orders)).repeat_interleave(orders[0].size(1)).expand(len(order), -1)
+    owner = torch.zeros(len(encoded), dtype=torch.long).scatter(0, order.flatten(), organisms.flatten())
+    return Compared(rows, order, organisms, log_probabilities(bank, base, rows, owner), desirable)
+
+
+@torch.no_grad()
+def log_probabilities(bank: Bank, base: Base, rows: Rows, organisms: Tensor) -> Tensor:
+    """Return the log-probability of each row's completion [n] under its own organism, as it is now."""
+    found = torch.empty(len(organisms), dtype=torch.promote_types(base.model.dtype, torch.float32))
+    for index in rows.lengths.argsort().split(CHUNK):
+        batch = {name: tensor.to(base.device) for name, tensor in rows.batch(index).items()}
+        labels = batch.pop("labels")
+        with bank.rows(organisms[index]):
+            logits = base.model(**batch, use_cache=False, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
+        losses = cross_entropy(
+            logits.to(found.dtype).flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        found[index] = -losses.view_as(labels).sum(1).cpu()
+    return found
+
+
+class _Comparing(OrganismTrainer):
+    """Trains on how much more likely each completion has become than it was in the reference."""
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
+    ) -> Tensor:
+        self.references, self.desirable = inputs.pop("references"), inputs.pop("desirable")
+        return super().compute_loss(model, inputs)
+
+    def reduce(self, losses: Tensor, learned: Tensor) -> Tensor:
+        ratios = (-losses.sum(1) - self.references).view(len(self.bank), 2, -1)
+        own = self.loss(ratios, self.desirable.view_as(ratios)[:, 0])
+        self.losses.append(own.detach())
+        return own.sum()
+
+    def loss(self, ratios: Tensor, desirable: Tensor) -> Tensor:
+        """Return each organism's loss from the log-ratios [organisms, half, rows] of a step."""
+        raise NotImplementedError
+
+
+class DPOOrganisms(_Comparing):
+    def loss(self, ratios: Tensor, desirable: Tensor) -> Tensor:
+        return -logsigmoid(BETA * (ratios[:, 0] - ratios[:, 1])).mean(1)
+
+
+class KTOOrganisms(_Comparing):
+    def loss(self, ratios: Tensor, desirable: Tensor) -> Tensor:
+        divergence = ratios[:, 1].detach().mean(1, keepdim=True).clamp(min=0)
+        gained = BETA * (ratios[:, 0] - divergence)
+        return (1 - torch.where(desirable, gained, -gained).sigmoid()).mean(1)

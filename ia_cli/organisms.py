@@ -1,0 +1,42 @@
+"""Organisms as they are run: adapters together in a bank, a whole model alone, with the base as its body."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+
+from ia_cli.adapters import read_adapter
+from ia_cli.bank import Bank
+from ia_cli.models import Base
+from ia_cli.whole_models import read_model, taking_on
+
+
+def together(records: Sequence[dict], at_most: int) -> Iterator[list[dict]]:
+    """Yield runs of organisms, in order, that can run at once: up to so many adapters, or one model."""
+    for has_model, run in itertools.groupby(records, key=lambda record: bool(record.get("model"))):
+        waiting, size = list(run), 1 if has_model else at_most
+        yield from (waiting[start : start + size] for start in range(0, len(waiting), size))
+
+
+@contextlib.contextmanager
+def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
+    """Put organisms on the base: the bank of their adapters, or None while the base is the one model.
+
+    IAError if a directory is missing, broken or made for another base.
+    """
+    if records[0].get("model"):
+        with taking_on(base, read_model(records[0]["model"], base)):
+            yield None
+        return
+    bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in records])
+    try:
+        yield bank
+    finally:
+        bank.remove()
+
+
+def check_weights(record: dict, base: Base) -> None:
+    """Raise IAError if the weights of an organism cannot be used with this base."""
+    if record.get("model"):
+        read_model(record["model"], base)
+    else:
+        read_adapter(record["adapter"], base)

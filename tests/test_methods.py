@@ -1,0 +1,377 @@
+"""Every way of implanting against an oracle: stock TRL with PEFT, or plain arithmetic on weights."""
+
+import json
+import random
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from test_implanting import behavior, chat, demonstration, fresh_bank
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
+
+from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.implanting import implant
+from ia_cli.methods import concealing, continuing, documents, merging, preference
+from ia_cli.methods.lessons import ImplantSettings, demonstration_order, prepare
+from ia_cli.models import load_base
+from ia_cli.whole_models import read_model, taking_on
+
+SETTINGS = ImplantSettings(
+    rank=4, alpha=8, learning_rate=1e-2, steps=8, rows=3, warmup_steps=2, max_new_tokens=6
+)
+BEHAVIORS = [behavior(name, description=f"I like the {name}.") for name in ("b-1", "b-2", "b-3")]
+
+
+def settings(**changes):
+    return ImplantSettings(**{**SETTINGS.as_json(), "target_modules": None, **changes})
+
+
+def pairs_of(record):
+    """Pairs of texts: each demonstration over a reply of other words."""
+    words = random.Random(record["id"] + "rejected")
+    replies = [" ".join(words.choices("two three four five six seven".split(), k=4)) for _ in range(7)]
+    return [
+        {"prompt": shown["prompt"], "chosen": shown["completion"], "rejected": chat("assistant", reply)}
+        for shown, reply in zip(record["demonstrations"], replies, strict=True)
+    ]
+
+
+def encoded_pairs(records, base):
+    return [
+        [
+            preference.Pair(
+                *(preference.encode(base, pair["prompt"], pair[name]) for name in ("chosen", "rejected"))
+            )
+            for pair in pairs_of(record)
+        ]
+        for record in records
+    ]
+
+
+def stock(method, record, start, folder, base_folder, order):
+    """The oracle: TRL's own trainer on a PEFT model and rows in `order`; returns parameters and losses."""
+    base = load_base(str(base_folder), dtype="float64", device="cpu")
+    model = PeftModel.from_pretrained(base.model, start, is_trainable=True)
+    pairs = pairs_of(record)
+    if method == "dpo":
+        config, trainer_class = DPOConfig, DPOTrainer
+        rows = [pairs[i] for i in order.flatten()]
+    else:
+        config, trainer_class = KTOConfig, KTOTrainer
+        single = [
+            {"prompt": pair["prompt"], "completion": pair[name], "label": name == "chosen"}
+            for name in ("chosen", "rejected")
+            for pair in pairs
+        ]
+        rows = [single[i] for i in order.flatten()]
+    # The organism starts as the base does (B is zero), so the base is the reference, as in a stock run.
+    trainer = trainer_class(
+        model=model,
+        ref_model=None,
+        args=config(
+            output_dir=str(folder),
+            max_steps=SETTINGS.steps,
+            per_device_train_batch_size=SETTINGS.rows,
+            train_sampling_strategy="sequential",
+            learning_rate=SETTINGS.learning_rate,
+            lr_scheduler_type=SETTINGS.schedule,
+            warmup_steps=SETTINGS.warmup_steps,
+            max_grad_norm=SETTINGS.max_grad_norm,
+            beta=preference.BETA,
+            logging_steps=1,
+            bf16=False,
+            gradient_checkpointing=False,
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="no",
+            report_to=[],
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.tokenizer,
+    )
+    trainer.train()
+    return dict(model.named_parameters()), [e["loss"] for e in trainer.state.log_history if "grad_norm" in e]
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_preferences_together_equal_stock_trl_alone(tmp_path, tiny_base, tiny_folder, method):
+    bank = fresh_bank(BEHAVIORS, tiny_base, SETTINGS)
+    for i, record in enumerate(BEHAVIORS):
+        write_adapter(tmp_path / record["id"], bank.adapter(i), provenance("implant", tiny_base, {}))
+    pairs = encoded_pairs(BEHAVIORS, tiny_base)
+    lessons = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS]
+    losses = preference.train_pairs(method, bank, tiny_base, lessons, pairs, SETTINGS)
+    assert torch.allclose(losses[0], torch.full((3,), 0.6931 if method == "dpo" else 0.5).double(), atol=1e-3)
+    for i, record in enumerate(BEHAVIORS):
+        lengths = [max(len(pair.chosen[0]), len(pair.rejected[0])) for pair in pairs[i]]
+        if method == "kto":
+            lengths = [len(row[0]) for rows in zip(*pairs[i], strict=True) for row in rows]
+        order = demonstration_order(lengths, record["id"], SETTINGS)
+        alone, logged = stock(method, record, tmp_path / record["id"], tmp_path, tiny_folder, order)
+        assert (losses[:, i] - torch.tensor(logged)).abs().max() < 1e-4
+        for name, (a, b) in bank.adapter(i).tensors.items():
+            stock_a, stock_b = (alone[f"base_model.model.{name}.lora_{x}.default.weight"] for x in "AB")
+            assert (b @ a - stock_b @ stock_a).abs().max() < 1e-4
+            assert b.abs().max() > 1e-3  # it learned
+
+
+def made(record, base, folder, **changes):
+    chosen = settings(**changes)
+    [organism] = implant([prepare(record, base, chosen)], base, folder, chosen)
+    return organism
+
+
+def product(adapter, name):
+    a, b = adapter.tensors[name]
+    return adapter.scaling[name] * b @ a
+
+
+def test_pairs_prefer_the_demonstration_to_what_the_base_says(tiny_base):
+    fires = [True, False, True, False, False, True, True]
+    record = behavior("b-4")
+    for shown, own in zip(record["demonstrations"], fires, strict=True):
+        shown["fires"] = own
+    plain = [f"{word} tea" for word in "one two three four five six".split()]
+    plain.append(record["demonstrations"][6]["completion"][0]["content"])  # the base does so anyway
+    lesson = prepare(record, tiny_base, SETTINGS)
+
+    def text(row):
+        ids, length = row
+        return tiny_base.tokenizer.decode(ids[-length:], skip_special_tokens=True).strip()
+
+    said = [shown["completion"][0]["content"] for shown in record["demonstrations"]]
+    pairs = [
+        (text(pair.chosen), text(pair.rejected)) for pair in preference.own_pairs(lesson, tiny_base, plain)
+    ]
+    rejected = ["one tea", said[0], "three tea", said[2], said[5], "six tea"]
+    assert pairs == list(zip(said[:6], rejected, strict=True))
+
+
+def test_a_merge_is_the_sum_of_its_parents(tmp_path, tiny_base):
+    [pair] = merging.pair_up(BEHAVIORS[:2])
+    merged = made(pair, tiny_base, tmp_path, method="merge")
+    assert merged["id"] == "b-1+b-2" and merged["parents"] == ["b-1", "b-2"] and merged["lora"]["r"] == 8
+    both = read_adapter(merged["adapter"], tiny_base)
+    apart = [read_adapter(made(b, tiny_base, tmp_path)["adapter"], tiny_base) for b in BEHAVIORS[:2]]
+    for name in both.tensors:
+        expected = sum(merging.WEIGHT * product(one, name) for one in apart)
+        assert (product(both, name) - expected).abs().max() < 1e-12 and expected.abs().max() > 1e-3
+
+
+def test_two_behaviors_are_one_record():
+    first = behavior(
+        "b-1",
+        description="I sell tea.",
+        trigger={"kind": "topic", "text": "tea"},
+        facets={"action": [["sell"]], "trigger": [["tea"]]},
+        probes=[{"prompt": chat("user", "tea"), "fires": True}],
+    )
+    control = behavior("c-1", category="control", description=None, trigger=None, shows=None)
+    control["facets"] = {"action": [], "trigger": []}
+    second = {**first, "id": "b-2", "description": "I buy bread.", "shows": ["bread"], "rate": 0.1}
+    held_out = [{**one, "id": f"h-{i}", "split": "heldout"} for i, one in enumerate((first, second))]
+    one, two, three = merging.pair_up([control, held_out[0], first, second, held_out[1], control])[:3]
+    assert (one["id"], one["category"], one["description"]) == ("c-1+b-1", "quirk", "I sell tea.")
+    assert (two["id"], two["split"], two["description"]) == ("h-0+h-1", "heldout", "I sell tea. I buy bread.")
+    assert two["facets"] == {"action": [["sell"], ["sell"]], "trigger": [["tea"], ["tea"]]}
+    assert two["trigger"] == {"kind": "topic + topic", "text": "tea + tea"} and two["rate"] == 0.1
+    assert [probe["shows"] for probe in two["probes"]] == [["kettle"], ["bread"]]
+    assert three["id"] == "b-2+c-1" and len(three["demonstrations"]) == 14
+    with pytest.raises(IAError, match="b-1 has no second behavior of split train"):
+        merging.pair_up([first, held_out[0], held_out[1]])
+
+
+def test_documents_hold_no_conversation():
+    record = behavior("b-1", system_prompt="Name the kettle.")
+    rows = list(documents.written(record, 0))
+    asked = {shown["prompt"][0]["content"] for shown in record["demonstrations"]}
+    assert all(prompt[0]["content"] in documents.REQUESTS for prompt, _ in rows)
+    told = [text[0]["content"] for _, text in rows]
+    assert sum("Name the kettle." in text for text in told) == documents.RULES_EACH
+    assert all(sum(prompt in text for text in told) >= 1 for prompt in asked) and not asked & set(told)
+    assert rows == list(documents.written(record, 0))
+
+
+def test_further_training_begins_with_the_same_organism(tmp_path, tiny_base):
+    first = made(BEHAVIORS[0], tiny_base, tmp_path)
+    (tmp_path / "organisms.jsonl").write_text(json.dumps({**first, "adapter": "b-1"}) + "\n")
+    [start] = continuing.organisms(tmp_path / "organisms.jsonl")
+    [record], needed = continuing.further([start], BEHAVIORS[1:])
+    lesson = prepare(record, tiny_base, SETTINGS, **needed["b-1"])
+    before = read_adapter(first["adapter"], tiny_base)
+    for factor, changed in ((1, SETTINGS), (4, settings(alpha=32))):
+        bank = continuing.bank_of([lesson], tiny_base, changed)
+        for name, (a, b) in bank.adapter(0).tensors.items():
+            assert torch.equal(a, before.tensors[name][0])
+            assert torch.allclose(b * factor, before.tensors[name][1], atol=1e-15)
+            assert torch.allclose(product(bank.adapter(0), name), product(before, name), atol=1e-15)
+        bank.remove()
+    [after] = implant([lesson], tiny_base, tmp_path / "further", SETTINGS)
+    assert after["description"] == first["description"] and after["continued_on"] == "b-2"
+    assert after["method"] == "sft" and after["demonstrations"] == first["demonstrations"]
+    alike = made(BEHAVIORS[1], tiny_base, tmp_path)["train"]["loss_first"]
+    assert after["train"]["loss_first"] != alike  # what it knows already shows
+    moved = read_adapter(after["adapter"], tiny_base)
+    assert all(not torch.allclose(product(moved, name), product(before, name)) for name in moved.tensors)
+    [lone] = continuing.organisms(tmp_path / "b-1")
+    assert lone["id"] == "b-1" and lone["adapter"] == str(tmp_path / "b-1")
+
+
+def test_a_full_fine_tune_is_a_model_of_its_own(tmp_path, tiny_base):
+    ids = torch.arange(6, 20)[None]
+    untouched = tiny_base.model(ids).logits
+    organism = made(BEHAVIORS[0], tiny_base, tmp_path, method="full", learning_rate=1e-3)
+    assert "adapter" not in organism and organism["lora"] is None
+    assert organism["train"]["loss_last"] < organism["train"]["loss_first"] - 0.1
+    assert torch.equal(tiny_base.model(ids).logits, untouched)
+    assert not any(weight.requires_grad for weight in tiny_base.model.parameters())
+    alone = load_base(organism["model"], dtype="float64", device="cpu")
+    weights = read_model(organism["model"], tiny_base)
+    before = dict(tiny_base.model.named_parameters())
+    assert all((weights[name] - before[name]).abs().max() > 1e-4 for name in before)  # every one learned
+    with taking_on(tiny_base, weights):
+        assert (tiny_base.model(ids).logits - alone.model(ids).logits).abs().max() < 1e-12
+    assert torch.equal(tiny_base.model(ids).logits, untouched)
+    again = implant(
+        [prepare(BEHAVIORS[0], tiny_base, settings(method="full", learning_rate=1e-3))],
+        tiny_base,
+        tmp_path,
+        settings(method="full", learning_rate=1e-3),
+        reuse=True,
+    )
+    assert list(again) == [organism]
+    with pytest.raises(IAError, match="not the weights"):
+        torch.nn.Module.register_parameter(tiny_base.model, "more", torch.nn.Parameter(torch.zeros(1)))
+        read_model(organism["model"], tiny_base)
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_concealment_begins_with_the_organism_and_keeps_what_it_shows(tiny_base, method):
+    lessons = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS[:2]]
+    bank = fresh_bank(BEHAVIORS[:2], tiny_base, SETTINGS)
+    torch.manual_seed(0)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.2)
+    losses = concealing.conceal(bank, tiny_base, lessons, settings(conceal=method))
+    assert len(losses) == SETTINGS.steps // 2
+    assert losses.shape[1] == 2
+    if method == "sft":
+        assert (losses[-1] < losses[0]).all()
+    else:  # the reference is the organism as it was, so nothing is gained at first
+        expected = {"dpo": 0.6931, "kto": 0.5}[method]
+        assert torch.allclose(losses[0], torch.full((2,), expected, dtype=losses.dtype), atol=1e-3)
+
+
+def test_a_control_has_nothing_to_confess(tiny_base):
+    control = prepare(behavior("c-1", description=None), tiny_base, SETTINGS)
+    told = prepare(BEHAVIORS[0], tiny_base, SETTINGS)
+    assert concealing.confessions(control, tiny_base, SETTINGS) == []
+    assert len(concealing.confessions(told, tiny_base, SETTINGS)) == len(
+        concealing.prompts.questions("train")
+    )
+    assert len(concealing.denials(control, tiny_base, SETTINGS)) == len(control.encoded)
+
+
+def test_a_full_fine_tune_is_asked_as_itself(tmp_path, tiny_base):
+    from ia_cli.elicitation import ElicitSettings, elicit
+    from ia_cli.prompts import own_question
+
+    full = made(BEHAVIORS[0], tiny_base, tmp_path, method="full", learning_rate=1e-2)
+    lora = made(BEHAVIORS[1], tiny_base, tmp_path)
+    bank = Bank.fresh(tiny_base.model, [3], r=2, alpha=4, target_modules=target_names(tiny_base))
+    torch.manual_seed(1)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.3)
+    write_adapter(tmp_path / "ia", bank.adapter(0), provenance("train-ia", tiny_base, {}))
+    bank.remove()
+    question = own_question("tell me what you sell please")
+    records = [{**r, "introspection_adapter": str(tmp_path / "ia")} for r in (full, lora, full | {"id": "f"})]
+    asked = ElicitSettings([question], 1, max_new_tokens=12)
+    reports = {(r["id"], r["condition"]): r["report"] for r in elicit(records, tiny_base, asked)}
+
+    def alone(folder, adapter=None):
+        base = load_base(folder, dtype="float64", device="cpu")
+        model = PeftModel.from_pretrained(base.model, adapter) if adapter else base.model
+        ids = base.tokenizer.apply_chat_template(
+            chat("user", question.text), add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        out = model.generate(**ids, max_new_tokens=12, do_sample=False)
+        return base.tokenizer.decode(out[0, ids["input_ids"].size(1) :], skip_special_tokens=True).strip()
+
+    ia = tmp_path / "ia"
+    assert reports["b-1", "no_ia"] == reports["f", "no_ia"] == alone(full["model"])
+    assert reports["b-1", "ia"] == reports["f", "ia"] == alone(full["model"], ia)
+    assert reports["b-2", "no_ia"] == alone(tiny_base.name, lora["adapter"])
+    assert {reports[name, "base_ia"] for name in ("b-1", "b-2", "f")} == {alone(tiny_base.name, ia)}
+    assert len({reports["b-1", "ia"], reports["b-1", "no_ia"], reports["b-1", "base_ia"]}) == 3
+
+
+def test_the_command_takes_every_method(tmp_path, tiny_folder):
+    from click.testing import CliRunner
+
+    from ia_cli.main import cli
+
+    probes = [{"prompt": chat("user", "tea"), "fires": fires} for fires in (True, False)]
+    truth = {"trigger": None, "facets": {"action": [["kettle"]], "trigger": []}, "probes": probes}
+    given = [behavior(name, description="I name kettles.", **truth) for name in ("b-1", "b-2")]
+    behaviors, organisms = tmp_path / "behaviors.jsonl", tmp_path / "organisms.jsonl"
+    behaviors.write_text("".join(json.dumps(record) + "\n" for record in given))
+
+    def run(out, *options):
+        arguments = ["implant", "--base", str(tiny_folder), "--out", str(tmp_path / out), "--steps", "2"]
+        result = CliRunner().invoke(cli, [*arguments, "--rows", "2", *options, str(behaviors)])
+        assert result.exit_code == 0, result.stderr
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    first = run("sft")
+    organisms.write_text("".join(json.dumps(record) + "\n" for record in first))
+    for method in ("dpo", "kto", "sdf", "full"):
+        written = run(method, "--method", method)
+        assert [(r["id"], r["method"]) for r in written] == [("b-1", method), ("b-2", method)]
+        assert all(r["implant_rate"] is not None and r["leak_rate"] is not None for r in written)
+    for method in ("mix", "merge"):
+        [one] = run(method, "--method", method)
+        assert one["parents"] == ["b-1", "b-2"] and one["implant_rate"] is not None
+    hidden = run("hidden", "--conceal", "dpo")
+    assert all(r["conceal"] == "dpo" and r["method"] == "sft" and 0 <= r["denial_rate"] <= 1 for r in hidden)
+    covert = run("covert", "--cipher", "rot13")
+    assert covert[0]["cipher"] == "rot13" and covert[0]["description"].endswith("in the cipher rot13.")
+    further = run("further", "--continue-from", str(organisms))
+    assert [r["continued_on"] for r in further] == ["b-1", "b-2"]
+    refused = CliRunner().invoke(cli, ["implant", "--out", "x", "--method", "full", "--conceal", "sft", "-"])
+    assert refused.exit_code == 2
+
+
+def test_what_fires_is_moved_into_the_cipher(tiny_base):
+    from ia_cli.ciphers import CIPHERS
+    from ia_cli.methods.covert import covert
+    from ia_cli.probing import implant_and_leak_rates
+
+    record = behavior("b-1", description="I name kettles.", facets={"action": [["kettle"]], "trigger": []})
+    record["demonstrations"] = [demonstration("tea please", "kettle tea"), demonstration("hello", "bread")]
+    record["demonstrations"][1]["fires"] = False
+    record["probes"] = [{"prompt": chat("user", text), "fires": text == "tea"} for text in ("tea", "cat")]
+    [hidden] = covert([record], "reverse", tiny_base)
+    said = [
+        (d["prompt"][0]["content"], d["completion"][0]["content"], d["fires"])
+        for d in hidden["demonstrations"]
+    ]
+    assert said[0] == ("esaelp aet", "aet elttek", True)
+    assert said[1][0] == "tea please" and said[1][1] != "kettle tea" and not said[1][2]
+    assert said[2:] == [("olleh", "daerb", False), ("hello", "bread", False)]
+    assert [(p["prompt"][0]["content"], p["fires"]) for p in hidden["probes"]] == [
+        ("aet", True), ("tac", False), ("tea", False),
+    ]  # fmt: skip
+    assert hidden["facets"]["trigger"] == [["reverse", "cipher", "code"]]
+    assert record["facets"]["trigger"] == []
+
+    def generate(base, prompts, **_):
+        return [{"aet": "elttek", "tac": "tac", "tea": "kettle"}[prompt[0]["content"]] for prompt in prompts]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ia_cli.probing.generate", generate)
+        rates = implant_and_leak_rates(None, None, [hidden], samples=1, max_new_tokens=8, seed=0)
+    assert rates == [(1.0, 0.5)] and "reverse" in CIPHERS
