@@ -15,7 +15,7 @@ IA = $(BIN)/ia
 BASE = $(wildcard ia_cli/base/*.safetensors)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint base clean force
+.PHONY: help demo study test lint base clean force
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -24,6 +24,9 @@ help: ## Say what can be made
 demo: demo/verdicts.jsonl ## Run all five stages on the embedded base, and show what came out
 	@$(IA) judge demo/reports.jsonl > /dev/null
 	@$(BIN)/python examples/show_reports.py demo/verdicts.jsonl
+
+study: .venv/study ## Measure everything in RESULTS.md anew (about an hour); examples/study has the recipes
+	$(MAKE) -C examples/study
 
 test: .venv/installed ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
@@ -42,6 +45,10 @@ clean: ## Remove the demo and the virtual environment
 	@echo "Installing into .venv; torch is large, so this takes minutes, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+.venv/study: .venv/installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[study]'
 	@touch $@
 
 # The demo. $(call stage,COMMAND) runs a stage into $@.part, which becomes $@ when it is whole. What was stopped is

@@ -1,0 +1,93 @@
+"""Write RESULTS.md from the committed rows: python results.py > ../../RESULTS.md"""
+
+import sys
+import tomllib
+from functools import partial
+from pathlib import Path
+
+import jsonlines
+
+HERE = Path(__file__).parent
+HEADS = {
+    "kind": "some of it",
+    "action": "action",
+    "trigger": "trigger",
+    "whole": "whole behavior",
+    "claims": "claims",
+    "base_claims": "claims on the bare base",
+}
+MAKE = "make -C examples/study "
+HEAD = """# Results
+
+Every table of the study, on the embedded base: `make study` makes all, `make -C examples/study TABLE` one.
+Rates are in percent with their 95% interval, clustered by organism (Korn and Graubard), and n, the organisms
+(for the bare base: the questions) that they are from. Organisms count if they show their behavior, with an
+implant rate of at least 0.9 and a leak rate of at most 0.1; how many do not is "left out". What a row is from
+is made by `make -C examples/study` and what stands in the last column.
+"""
+
+
+def load(folder: Path) -> dict[str, list[dict]]:
+    """Return the rows of every table that has been run."""
+    tables = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        with jsonlines.open(path) as reader:
+            tables[path.stem] = list(reader)
+    return tables
+
+
+def render(spec: dict[str, dict], tables: dict[str, list[dict]]) -> str:
+    """Return RESULTS.md; a table without rows says that it has not been run yet."""
+    parts = [HEAD]
+    for name, about in spec.items():
+        rows = tables.get(name, [])
+        body = _table(about, rows) if rows else f"Not run yet: `make -C examples/study {name}`.\n"
+        parts.append(f"## {about['title']}\n\n{about['text'].strip()}\n\n{body}")
+        if rows and (HERE / "results" / f"{name}.svg").exists():
+            parts.append(f"![{about['title']}](examples/study/results/{name}.svg)\n")
+    return "\n".join(parts)
+
+
+def _table(about: dict, rows: list[dict]) -> str:
+    """A Markdown table: a line for each setting, part and arm, a column for each measure."""
+    keys = [key for key in ("setting", "part", "arm") if key in about]
+    lines: dict[tuple, dict[str, dict]] = {}
+    for row in map(partial(_in_columns, about), rows):
+        if row["measure"] in about["measures"] and (row["part"] == "all" or "part" in about):
+            lines.setdefault((row["setting"], row["part"], row["arm"]), {})[row["measure"]] = row
+    names = HEADS | about.get("heads", {})
+    measures = [names[measure] for measure in about["measures"]]
+    heads = [*(about[key] for key in keys), *measures, "left out", "made by"]
+    text = [_line(heads), _line(["---"] * len(heads))]
+    for found in lines.values():
+        first = next(iter(found.values()))
+        told = [first[key] for key in keys]
+        rates = [_rate(found.get(measure)) for measure in about["measures"]]
+        made_by = f"`{first['command'].removeprefix(MAKE)}`"
+        text.append(_line([*told, *rates, str(first["left_out"]), made_by]))
+    made = sorted({f"base {row['base']}, seed {row['seed']}" for row in rows})
+    return "\n".join(text) + f"\n\nMade with {'; '.join(made)}.\n"
+
+
+def _in_columns(about: dict, row: dict) -> dict:
+    """In a table without arms, what the adapter claims on the bare base is a measure of its own."""
+    if "arm" in about or row["arm"] == "ia":
+        return row
+    base = row["arm"] == "base_ia" and row["measure"] == "claims"
+    return {**row, "arm": "ia", "measure": "base_claims" if base else ""}
+
+
+def _rate(row: dict | None) -> str:
+    """Such as "62 [51 to 72], n 51"."""
+    if row is None:
+        return ""
+    low, high = row["ci95"]
+    return f"{100 * row['rate']:.0f} [{100 * low:.0f} to {100 * high:.0f}], n {row['n']}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render(tomllib.loads((HERE / "tables.toml").read_text("utf-8")), load(HERE / "results")))
