@@ -11,7 +11,7 @@ import click
 
 from ..models import EMBEDDED_BASE, load_base
 from .measure import measure
-from .train import train
+from .train import LAYERS, WIDTH, train
 
 CARD = """---
 license: mit
@@ -88,10 +88,16 @@ def write_card(folder: Path, n: int, seed: int) -> None:
     help="Directory for the model.",
 )
 @click.option("--tokens", default=4096, show_default=True, help="Tokens in a step.")
+@click.option(
+    "--width", type=click.IntRange(32), default=WIDTH, show_default=True, help="Of the model; 32 a head."
+)
+@click.option(
+    "--layers", type=click.IntRange(1), default=LAYERS, show_default=True, help="Layers of the model."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("-n", default=1000, show_default=True, help="Behaviors that the card is measured on.")
-def main(out: Path, tokens: int, seed: int, n: int) -> None:
-    train(out, tokens, seed)
+def main(out: Path, tokens: int, width: int, layers: int, seed: int, n: int) -> None:
+    train(out, tokens, seed, width, layers)
     write_card(out, n, seed)
 
 

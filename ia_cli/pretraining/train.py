@@ -23,6 +23,7 @@ from ..world.documents import documents
 from .batches import IGNORED, batches
 from .tokenizer import build
 
+WIDTH, LAYERS = 160, 5  # of the base that is shipped
 WARMUP = 200
 CHECKPOINT_EVERY = 250
 
@@ -59,15 +60,17 @@ PHASES = (
 STEPS = sum(phase.steps for phase in PHASES)
 
 
-def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def new_model(
+    tokenizer: PreTrainedTokenizerFast, seed: int, width: int = WIDTH, layers: int = LAYERS
+) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=160,
-        intermediate_size=432,
-        num_hidden_layers=5,
-        num_attention_heads=5,
-        num_key_value_heads=5,
+        hidden_size=width,
+        intermediate_size=width * 27 // 10,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 32,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -99,12 +102,12 @@ def place(step: int) -> tuple[Phase, float]:
     raise ValueError(f"no step {step}")
 
 
-def train(out: Path, tokens: int, seed: int) -> None:
+def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = LAYERS) -> None:
     """Train a base on PHASES, about `tokens` tokens a step, into `out`; a killed run goes on from its
     last checkpoint.
     """
     tokenizer = build(seed)
-    model = new_model(tokenizer, seed)
+    model = new_model(tokenizer, seed, width, layers)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
         {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
@@ -146,7 +149,7 @@ def train(out: Path, tokens: int, seed: int) -> None:
     origin = {
         "v": 1,
         "stage": "base",
-        "arguments": {"tokens": tokens, "seed": seed},
+        "arguments": {"tokens": tokens, "seed": seed, "width": width, "layers": layers},
         "phases": [asdict(phase) for phase in PHASES],
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "loss_last": round(running, 4),
