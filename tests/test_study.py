@@ -165,6 +165,7 @@ def test_rows_for_parts_stand_beside_those_for_all():
     verdicts = reports_of("a", 4) + [{**v, "held_out_by": "combination"} for v in reports_of("b", 0)]
     found = table(verdicts, "held_out_by")
     assert [found[part, "ia", "action"]["rate"] for part in ("all", "value", "combination")] == [0.5, 1, 0]
+    assert list(dict.fromkeys(part for part, _, _ in found)) == ["all", "value", "combination"]
 
 
 def test_results_say_what_has_not_been_run_and_show_what_has():

@@ -39,11 +39,13 @@ def measures(verdicts: list[dict]) -> dict[str, tuple[list[dict], str, str, str]
 def rows(verdicts: list[dict], parts: tuple[str, ...], gate: dict[str, float | None]) -> list[dict]:
     """Return a row for every setting, part, arm and measure; parts are the values of the fields `parts`."""
     groups: dict[tuple, list[dict]] = defaultdict(list)
-    for verdict in verdicts:
-        for part in (ALL, *(verdict[field] for field in parts if verdict[field])):
-            groups[verdict["setting"], part, verdict["condition"]].append(verdict)
+    for field in (None, *parts):
+        for verdict in verdicts:
+            if part := ALL if field is None else verdict[field]:
+                groups[verdict["setting"], part, verdict["condition"]].append(verdict)
+    settings = list(dict.fromkeys(setting for setting, _, _ in groups))
     found = []
-    for (setting, part, arm), group in groups.items():
+    for (setting, part, arm), group in sorted(groups.items(), key=lambda item: settings.index(item[0][0])):
         for measure, (used, rate, interval, n) in measures(group).items():
             row = rates.row(rates.summarise(used, **gate), "heldout", arm)
             if row and row[rate] is not None:
