@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ia_cli import __version__, checking
+from ia_cli.cards import CARD_FILE, card
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.models import Base, is_target, linear_modules
@@ -142,11 +144,18 @@ def check_free(directory: Path) -> None:
         )
 
 
-def write_adapter(directory: str | Path, adapter: Adapter, provenance: Mapping[str, object]) -> None:
+def write_adapter(
+    directory: str | Path,
+    adapter: Adapter,
+    provenance: Mapping[str, object],
+    *,
+    description: str | None = None,
+) -> None:
     """Write an adapter directory that `PeftModel.from_pretrained` loads, whole or not at all.
 
     The files are written beside it, flushed to the disk and renamed into place; an adapter of the same name
-    that this program wrote earlier is replaced. Raises IAError if the name is taken by anything else.
+    that this program wrote earlier is replaced. `description` is for the model card of an organism: what it
+    was taught. Raises IAError if the name is taken by anything else.
     """
     directory = Path(directory)
     check_free(directory)
@@ -163,6 +172,8 @@ def write_adapter(directory: str | Path, adapter: Adapter, provenance: Mapping[s
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
         for name, content in ((CONFIG_FILE, config), (PROVENANCE_FILE, provenance)):
             (fresh / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (fresh / CARD_FILE).write_text(card(provenance, description), encoding="utf-8")
+        shutil.copymode(fresh / CARD_FILE, fresh / WEIGHTS_FILE)  # safetensors lets nobody else read it
         put_in_place(fresh, directory)
 
 

@@ -1,9 +1,14 @@
-"""Adapters on the Hugging Face Hub, at one commit: a branch may hold another adapter tomorrow."""
+"""Adapters on the Hugging Face Hub: reading one, at one commit (a branch may hold another tomorrow), and
+uploading one.
+"""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from ia_cli.cards import CARD_FILE
 from ia_cli.checking import CONFIG_FILE, LARGEST_JSON, LARGEST_WEIGHTS, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 
@@ -39,3 +44,34 @@ def adapter_folder(name: str) -> Path:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         message = f"not to be had from the Hub: {reason}"
         raise IAError(message, remedy="check the name, the commit and the network", where=name) from error
+
+
+def check_push(repository: str) -> None:
+    """Raise IAError unless the Hub can be reached and knows whose token we have."""
+    from huggingface_hub import HfApi
+
+    with _pushing(repository, "log in with `hf auth login` or set HF_TOKEN, and be online"):
+        HfApi().whoami()
+
+
+def push(directory: Path, repository: str) -> None:
+    """Upload an adapter directory to ORG/NAME, which becomes a private repository if there is none.
+
+    Raises IAError if the Hub does not take it.
+    """
+    from huggingface_hub import HfApi
+
+    with _pushing(repository, f"it lies whole in {directory}: `hf upload {repository} {directory}`"):
+        HfApi().create_repo(repository, private=True, exist_ok=True)
+        files = [*LARGEST, CARD_FILE]
+        HfApi().upload_folder(repo_id=repository, folder_path=directory, allow_patterns=files)
+
+
+@contextmanager
+def _pushing(repository: str, remedy: str) -> Iterator[None]:
+    """Let what the Hub's client raises be one line."""
+    try:
+        yield
+    except Exception as error:  # what its HTTP library raises comes through, too
+        reason = str(error).strip().partition("\n")[0]
+        raise IAError(f"nothing can be pushed there: {reason}", remedy=remedy, where=repository) from error

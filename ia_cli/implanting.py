@@ -18,7 +18,7 @@ from ia_cli.methods.merging import merged_bank
 from ia_cli.methods.preference import train_preferences
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base, is_target, linear_modules
-from ia_cli.probing import implant_and_leak_rates
+from ia_cli.probing import counts, implant_and_leak_rates
 from ia_cli.seeds import derived_seed
 
 GROUP_BYTES = 1 << 30  # what the activations and optimizer states of one group may take on a CPU
@@ -211,7 +211,8 @@ def _save(
     if not all(a.isfinite().all() and b.isfinite().all() for a, b in adapter.tensors.values()):
         return _diverged(lesson)
     origin = _provenance(lesson, base, settings, report, losses)
-    adapters.write_adapter(out_dir / lesson.name, adapter, origin)
+    description = lesson.record.get("description")
+    adapters.write_adapter(out_dir / lesson.name, adapter, origin, description=description)
     return _organism(lesson, base, out_dir, settings, report)
 
 
@@ -231,6 +232,7 @@ def _provenance(
         parents=lesson.record.get("parents", []),
         held_out=[],
         losses=losses,
+        n_probes=counts(lesson.record, settings.samples),
         **report,
     )
 

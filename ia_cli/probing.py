@@ -26,10 +26,10 @@ def implant_and_leak_rates(
         asked = [
             (i, place, probe, sample)
             for i, behavior in enumerate(behaviors)
-            if (behavior.get("rate", 1.0) < 1) == rare
+            if _is_rare(behavior) == rare
             for place, probe in enumerate(behavior.get("probes") or ())
             if _phrases(behavior, probe)
-            for sample in range(samples if rare else 1)
+            for sample in range(_times(behavior, samples))
         ]
         replies = generate(
             base,
@@ -53,6 +53,22 @@ def implant_and_leak_rates(
 def _read(behavior: dict, reply: str) -> list[str]:
     """What a reply says: as it stands, and deciphered."""
     return [reply, CIPHERS[behavior["cipher"]].decode(reply)] if behavior.get("cipher") else [reply]
+
+
+def counts(behavior: dict, samples: int) -> dict[str, int]:
+    """Return how many replies the two rates of a behavior are shares of."""
+    asked = [probe["fires"] for probe in behavior.get("probes") or () if _phrases(behavior, probe)]
+    times = _times(behavior, samples)
+    return {"implant_rate": times * sum(asked), "leak_rate": times * (len(asked) - sum(asked))}
+
+
+def _is_rare(behavior: dict) -> bool:
+    return behavior.get("rate", 1.0) < 1
+
+
+def _times(behavior: dict, samples: int) -> int:
+    """How often each probe is asked."""
+    return samples if _is_rare(behavior) else 1
 
 
 def _phrases(behavior: dict, probe: dict) -> list[str] | None:

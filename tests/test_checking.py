@@ -254,7 +254,7 @@ def test_the_cache_of_the_hub_is_one_directory(good, tmp_path):
         (snapshot / path.name).symlink_to(f"../../blobs/{i}")
     assert read_adapter(snapshot).rank == 2
     (tmp_path / "models--a--b" / "elsewhere").touch()
-    (snapshot / "README.md").symlink_to("../../elsewhere")
+    (snapshot / "LICENSE").symlink_to("../../elsewhere")
     assert "links to something outside" in refusal(snapshot)
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 )
 @click.option("--steps", type=click.IntRange(1), default=400, show_default=True, help="Optimizer steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows per step.")
+@click.option(
+    "--push-to-hub", metavar="ORG/NAME", help="Upload it there in the end; a new repository is private."
+)
 def command(
     stage: Stage,
     base: options.BaseChoice,
@@ -35,6 +38,7 @@ def command(
     lr: float,
     steps: int,
     batch_size: int,
+    push_to_hub: str | None,
 ) -> None:
     """Train one introspection adapter across many organisms.
 
@@ -47,11 +51,14 @@ def command(
     Examples:
       ia train-ia --out ia/ < organisms.jsonl > audited.jsonl
       ia train-ia --out ia/ --resume -o audited.jsonl organisms.jsonl
+      ia train-ia --out ia/ --push-to-hub me/my-ia organisms.jsonl > audited.jsonl
     """
     records = stage.read()
-    from ia_cli import adapters, introspection
+    from ia_cli import adapters, hub, introspection
     from ia_cli.console import progress
 
+    if push_to_hub:
+        hub.check_push(push_to_hub)  # now, and not after hours of training
     loaded = base.load()
     records = stage.check(
         records, lambda record: record["split"] != "train" or adapters.read_adapter(record["adapter"], loaded)
@@ -66,3 +73,5 @@ def command(
         introspection.train_ia(records, loaded, out, settings, resume=stage.resume, on_step=on_step)
     for record in records:
         stage.write({**record, "introspection_adapter": str(out)})
+    if push_to_hub:
+        hub.push(out, push_to_hub)
