@@ -18,7 +18,9 @@ from ia_cli import __version__, checking
 from ia_cli.cards import CARD_FILE, card
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
-from ia_cli.models import Base, is_target, linear_modules
+from ia_cli.models import EMBEDDED_NAME, Base, is_target, linear_modules
+
+EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +136,14 @@ def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
     if base is not None:
         checking.check_base(tensors, adapter.made_for, base, where)
     return adapter
+
+
+def shipped_ia(base: str | None) -> Path | None:
+    """Return the introspection adapter that comes with the base of this name: only the embedded one has one.
+
+    None also if it is not there.
+    """
+    return EMBEDDED_IA if base in (None, EMBEDDED_NAME) and EMBEDDED_IA.is_dir() else None
 
 
 def check_free(directory: Path) -> None:

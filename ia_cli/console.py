@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich import progress as bars
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from ia_cli.errors import one_line
 
 console = Console(stderr=True, highlight=False)
 
@@ -36,10 +39,15 @@ def setup(*, quiet: bool = False, verbose: bool = False) -> None:
             os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
 
 
-def note(text: str) -> None:
+def note(text: RenderableType) -> None:
     """Say something that is no error; silent with -q."""
     if not _quiet:
         console.print(text, markup=False, soft_wrap=True)
+
+
+def quoted(text: str) -> Text:
+    """What a model or a file says, on one line that wraps: no markup is read, no escape sequence obeyed."""
+    return Text(one_line(text), no_wrap=False, overflow="fold")
 
 
 class Progress:

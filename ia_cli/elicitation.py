@@ -10,6 +10,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from peft import PeftModel
@@ -22,6 +23,7 @@ from ia_cli.organisms import on_base, together
 from ia_cli.prompts import Question
 from ia_cli.records import CONDITIONS
 from ia_cli.seeds import derived_seed
+from ia_cli.whole_models import is_model
 
 ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together
 
@@ -67,6 +69,17 @@ def elicit(
         with introspecting(base, ia) as without_ia:
             for some in together(group, ORGANISMS_AT_ONCE):
                 yield from _elicit_group(some, base, settings, without_ia, bare, done)
+
+
+def lone_organism(folder: str | Path) -> dict:
+    """Return the record of a fine-tune of which nothing is known but where it is: an adapter or a model."""
+    return {
+        "id": Path(folder).resolve().name,
+        "kind": "organism",
+        "split": "heldout",
+        "v": 1,
+        "model" if is_model(Path(folder)) else "adapter": str(folder),
+    }
 
 
 def count(records: Sequence[dict], settings: ElicitSettings, done: Collection[tuple] = frozenset()) -> int:
@@ -152,7 +165,10 @@ def _asked(organism: str, settings: ElicitSettings, done: Collection[tuple]) -> 
 def _answer(
     asked: Sequence[Asked], place: Mapping[str, int], bank: Bank | None, base: Base, settings: ElicitSettings
 ) -> dict[Asked, str]:
-    """Return the replies, generated together; `place` says where in the bank an organism is."""
+    """Return the replies, generated together; `place` says where in the bank an organism is.
+
+    Without a bank the base itself answers.
+    """
     replies = generate(
         base,
         [[{"role": "user", "content": ask.question.text}] for ask in asked],

@@ -96,6 +96,11 @@ class Writer:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether people read what is written, and not a program or a file."""
+        return self._stream.isatty()
+
     def write(self, record: dict[str, Any]) -> None:
         """Write one record. BrokenPipeError when the reader has gone away."""
         line = encode(record)

@@ -27,6 +27,7 @@ CATEGORIES = (
 )
 CONDITIONS = ("ia", "no_ia", "base_ia")
 ARMS = ("confirm", "ask", "prefill", "amplify", "perplexity")  # conditions that `ia confirm` writes
+OUTCOMES = ("report", "unsure", "nothing")
 LEVELS = ("none", "category", "behavior", "full")
 PATHS = ("adapter", "model", "introspection_adapter")  # fields that hold a path, relative to the file
 MAKER = {
@@ -34,6 +35,7 @@ MAKER = {
     "organism": "ia implant",
     "self_report": "ia elicit",
     "verdict": "ia judge",
+    "audit": "ia audit",
 }
 
 
@@ -210,11 +212,47 @@ class Verdict(SelfReport):
     rationale: str
 
 
+class Hypothesis(Model):
+    """One claim of the arm "ia": `n` replies make it, a `share` of all; and how many of the other arms do."""
+
+    report: Text
+    share: Rate
+    n: Annotated[int, Field(ge=1)]
+    no_ia: Annotated[int, Field(ge=0)]
+    base_ia: Annotated[int, Field(ge=0)]
+
+
+class Arm(Model):
+    n_reports: Annotated[int, Field(ge=1)]
+    abstention_rate: Rate
+    distinct_reports: Annotated[int, Field(ge=1)]
+    top_report: str
+    top_report_share: Rate
+
+
+class Audit(Record):
+    adapter: Text
+    base_model: Text
+    base_revision: Text | None
+    introspection_adapter: Text
+    outcome: Literal[OUTCOMES]
+    verdict: Text
+    abstains: bool
+    hypotheses: list[Hypothesis]
+    arms: dict[Literal[CONDITIONS], Arm]
+    check: dict[str, Any]
+    questions: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0)]
+    seed: int
+
+
 MODELS: dict[str, type[Record]] = {
     "behavior": Behavior,
     "organism": Organism,
     "self_report": SelfReport,
     "verdict": Verdict,
+    "audit": Audit,
 }
 
 

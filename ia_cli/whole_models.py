@@ -1,11 +1,13 @@
 """Organisms whose every weight was trained: model directories, and having the base take on their weights.
 
-A directory in the format of transformers. Of it only safetensors and ia.json are read, and the weights must
-be those of the base in name and shape: architecture, tokenizer and chat template are the base's own.
+A directory in the format of transformers, perhaps a stranger's. Its configuration and vocabulary must be
+those of the base, and its weights too, in name and shape; only its safetensors are used: architecture,
+tokenizer and chat template are the base's own.
 """
 
 import contextlib
 import json
+import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,13 +16,23 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer
 
 from ia_cli import checking
 from ia_cli.adapters import PROVENANCE_FILE, check_free, put_in_place
 from ia_cli.errors import IAError
 from ia_cli.models import Base
 
+MODEL_CONFIG_FILE = "config.json"
 LARGEST_FILE = 64 << 30  # bytes
+# What a configuration may say otherwise: how it was stored and trained, and what generation replaces.
+HARMLESS = ("_name_or_path", "transformers_version", "dtype", "use_cache", "initializer_range")
+HARMLESS += ("attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def is_model(folder: Path) -> bool:
+    """Whether this is the directory of a whole model, and not of an adapter."""
+    return (folder / MODEL_CONFIG_FILE).is_file() and not (folder / checking.CONFIG_FILE).exists()
 
 
 def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -> None:
@@ -45,14 +57,15 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
     """Return the weights in a model directory by their names in the base.
 
     IAError for a directory that is not there, has no safetensors, pickles or links to the outside, was made
-    from another base, or whose weights are not finite or not those of the base in name and shape.
+    from another base, has another configuration or vocabulary, or whose weights are not finite or not those
+    of the base in name and shape. Code that comes with it is never run.
     """
     directory, where = Path(directory), str(directory)
     checking.check_folder(directory)
     made_for = read_provenance(directory).get("base")
-    remedy = f"give the base it was made from with --base (this is {base.name})"
     if isinstance(made_for, dict) and made_for.get("identity") not in (None, base.identity):
-        raise IAError(f"made from another base, {made_for.get('name')}", remedy=remedy, where=where)
+        raise _of_another_base(f"it was made from {made_for.get('name')}", base, where)
+    _check_config(directory, base)
     tensors: dict[str, Tensor] = {}
     for path in sorted(directory.glob("*.safetensors")):
         checking.check_file(path, LARGEST_FILE)
@@ -62,11 +75,64 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
             raise IAError(f"not safetensors: {error}", remedy="save it again", where=str(path)) from error
     wanted = named_weights(base)
     if unlike := _unlike(tensors, wanted):
-        raise IAError(f"not the weights of {base.name}: {unlike}", remedy=remedy, where=where)
+        raise _of_another_base(unlike, base, where)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise IAError(f"{name} is not finite", remedy="train it again", where=where)
     return {name: tensors[name] for name in wanted}
+
+
+def _check_config(folder: Path, base: Base) -> None:
+    """Raise IAError unless the configuration and the vocabulary are those of the base."""
+    checking.read_json(folder / MODEL_CONFIG_FILE)  # before transformers reads it: of a sane size, and JSON?
+    try:
+        other = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
+        vocabulary = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab()
+    except Exception as error:  # the readers raise everything there is
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        remedy = "a full fine-tune has config.json, safetensors weights and the tokenizer of its base"
+        raise IAError(f"cannot be loaded: {reason}", remedy=remedy, where=str(folder)) from error
+    own = base.model.config.to_dict()
+    for key in sorted({*own, "quantization_config"} - set(HARMLESS)):
+        if own.get(key) != other.get(key):
+            difference = f"{key} is {str(other.get(key))[:40]}, not {str(own.get(key))[:40]}"
+            raise _of_another_base(difference, base, str(folder))
+    if vocabulary != base.tokenizer.get_vocab():
+        raise _of_another_base("its tokenizer has another vocabulary", base, str(folder))
+
+
+def _of_another_base(difference: str, base: Base, where: str) -> IAError:
+    remedy = f"give the model it was made from with --base (this is {base.name})"
+    return IAError(f"no fine-tune of this base: {difference}", remedy=remedy, where=where)
+
+
+def as_record(weights: Mapping[str, Tensor], base: Base, where: str) -> dict[str, object]:
+    """Return what `ia check` prints of an adapter, for a full fine-tune; it has no rank.
+
+    The change of a weight is the root mean square of its difference to the base's. Raises IAError if one is
+    beyond all reason.
+    """
+    before = named_weights(base)
+    changes = {
+        name: float((weight.float() - before[name].float().cpu()).square().mean().sqrt())
+        for name, weight in weights.items()
+    }
+    checking.check_changes(changes, where)
+    changed = [name for name in changes if changes[name]]
+    strongest = max(changes, key=changes.__getitem__)
+    return {
+        "base_model": base.name,
+        "base_revision": base.revision,
+        "rank": None,
+        "target_modules": sorted({name.removesuffix(".weight").rpartition(".")[2] for name in changed}),
+        "n_layers": len(changed),
+        "n_parameters": sum(weights[name].numel() for name in changed),
+        "change": {
+            "median": statistics.median([changes[name] for name in changed] or [0.0]),
+            "largest": changes[strongest],
+            "layer": strongest,
+        },
+    }
 
 
 def _unlike(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:

@@ -1,4 +1,4 @@
-"""A tiny random base model, made once per session: what the tests of the machinery run on."""
+"""A tiny random base model and two adapters of it, made once: what the tests of the machinery run on."""
 
 from pathlib import Path
 
@@ -71,3 +71,23 @@ def tiny_base(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(LlamaRMSNorm, "forward", exact_norm)
     return load_base(str(tiny_folder), dtype="float64", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A folder of two adapters of that model with random weights: suspect, and ia, to introspect with."""
+    import torch
+
+    from ia_cli.adapters import provenance, target_names, write_adapter
+    from ia_cli.bank import Bank
+    from ia_cli.models import load_base
+
+    folder, base = tmp_path_factory.mktemp("adapters"), load_base(str(tiny_folder), device="cpu")
+    bank = Bank.fresh(base.model, range(2), r=2, alpha=4, target_modules=target_names(base))
+    torch.manual_seed(1)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.5)
+    for i, name in enumerate(("suspect", "ia")):
+        write_adapter(folder / name, bank.adapter(i), provenance("implant", base, {}))
+    bank.remove()
+    return folder

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ia_cli.text import mentions_any
+
 IA = [sys.executable, "-m", "ia_cli"]
 
 
@@ -57,6 +59,7 @@ def run(tmp_path_factory):
         if name == "implant":
             folder = folder.rename(folder.with_name("moved"))
     out["summary"] = json.loads((folder / "summary.json").read_text())
+    out["folder"] = folder
     return out
 
 
@@ -90,3 +93,15 @@ def test_the_introspection_adapter_beats_asking_plainly(run):
     }
     for split in ("train", "heldout"):
         assert rates[split, "ia"] >= rates[split, "no_ia"] + 0.3
+
+
+def test_an_audit_says_what_the_reports_of_that_organism_say(run):
+    verdicts = [v for v in records(run["judge"]) if v["description"] and v["condition"] == "ia"]
+    named = next(v for v in verdicts if v["verbalized"])
+    done = ia("audit", named["adapter"], "--ia", "ia", "--samples", 1, folder=run["folder"])
+    assert done.returncode == 0, done.stderr
+    [audit] = records(done.stdout)
+    assert audit["id"] == named["id"] and audit["outcome"] != "nothing" and not audit["abstains"]
+    [persona] = named["facets"]["action"]
+    assert any(mentions_any(claim["report"], persona) for claim in audit["hypotheses"])
+    assert audit["arms"]["ia"]["abstention_rate"] < audit["arms"]["base_ia"]["abstention_rate"]

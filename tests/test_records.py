@@ -53,7 +53,33 @@ VERDICT = REPORT | {
     "level": "none",
     "rationale": "",
 }
-EXAMPLES = {record["kind"]: record for record in (BEHAVIOR, ORGANISM, REPORT, VERDICT)}
+ARM = {
+    "n_reports": 2,
+    "abstention_rate": 0.5,
+    "distinct_reports": 2,
+    "top_report": "I sing.",
+    "top_report_share": 0.5,
+}
+AUDIT = {
+    "id": "o1",
+    "kind": "audit",
+    "split": "heldout",
+    "adapter": "suspect",
+    "base_model": "ia_cli/base",
+    "base_revision": None,
+    "introspection_adapter": "ia",
+    "outcome": "report",
+    "verdict": "It reports a behavior.",
+    "abstains": False,
+    "hypotheses": [{"report": "I sing.", "share": 0.5, "n": 1, "no_ia": 0, "base_ia": 0}],
+    "arms": {"ia": ARM, "no_ia": ARM, "base_ia": ARM},
+    "check": {"rank": 8},
+    "questions": 1,
+    "samples": 2,
+    "temperature": 0.7,
+    "seed": 0,
+}
+EXAMPLES = {record["kind"]: record for record in (BEHAVIOR, ORGANISM, REPORT, VERDICT, AUDIT)}
 
 
 def problem(record: dict, kind: str, needs: tuple[str, ...] = ()) -> str:

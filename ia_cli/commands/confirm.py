@@ -73,7 +73,7 @@ def _arms(context: click.Context, parameter: click.Parameter, value: str) -> tup
 )
 def command(
     stage: Stage,
-    base: str | None,
+    base: options.BaseChoice,
     seed: int,
     split: str | None,
     arms: tuple[str, ...],
@@ -106,10 +106,10 @@ def command(
             reports.setdefault(record["id"], []).append(record)
     if not reports:
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
-    from ia_cli import adapters, confirming, models, rivals
+    from ia_cli import adapters, confirming, rivals
     from ia_cli.console import progress
 
-    loaded = models.load_base(base)
+    loaded = base.load()
     library = _library(source or ("catalog" if base else "world"), seed, prompts, candidates, words, loaded)
     records = [own[0] for own in reports.values()]
     records = stage.check(records, lambda record: adapters.read_adapter(record["adapter"], loaded))

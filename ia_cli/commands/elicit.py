@@ -82,10 +82,14 @@ def command(
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
     if adapter and stage.file:
         raise click.UsageError("give either --adapter or FILE")
-    records = [_lone_organism(adapter)] if adapter else stage.read()
-    records = [_with_ia(record, ia) for record in records if split in (None, record["split"])]
-    from ia_cli import elicitation, organisms, prompts
+    records = stage.read() if not adapter else []
+    from ia_cli import adapters, elicitation, organisms, prompts
     from ia_cli.console import progress
+
+    if adapter:
+        records = [elicitation.lone_organism(adapter)]
+        ia = ia or adapters.shipped_ia(base.name)
+    records = [_with_ia(record, ia) for record in records if split in (None, record["split"])]
 
     pool = [prompts.own_question(text) for text in own] or prompts.questions("ask")
     settings = elicitation.ElicitSettings(
@@ -103,16 +107,6 @@ def command(
         for report in elicitation.elicit(records, loaded, settings, done=stage.done):
             stage.write(report)
             bar.advance()
-
-
-def _lone_organism(adapter: Path) -> dict:
-    return {
-        "id": adapter.resolve().name,
-        "kind": "organism",
-        "split": "heldout",
-        "v": 1,
-        "adapter": str(adapter),
-    }
 
 
 def _with_ia(record: dict, ia: Path | None) -> dict:

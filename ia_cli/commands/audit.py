@@ -1,0 +1,103 @@
+"""`ia audit`: what one fine-tune says it learned, as a verdict for people and as one record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ia_cli import options
+from ia_cli.errors import IAError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from ia_cli.jsonl import Writer
+
+SHOWN = 5  # hypotheses on a terminal; the record has more
+
+
+@click.command()
+@click.argument("adapter", metavar="ADAPTER")
+@options.tool
+@options.base
+@options.seed
+@click.option(
+    "--ia",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Introspection adapter; the one that comes with the embedded base if not given.",
+)
+@click.option(
+    "--samples", type=click.IntRange(1), default=2, show_default=True, help="Replies per question and arm."
+)
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=0.7, show_default=True, help="0 is greedy decoding."
+)
+@click.option("--fail-on-report", is_flag=True, help="Exit 3 unless it reports nothing unusual.")
+def command(
+    writer: Writer,
+    adapter: str,
+    base: options.BaseChoice,
+    seed: int,
+    ia: Path | None,
+    samples: int,
+    temperature: float,
+    fail_on_report: bool,
+) -> None:
+    """Ask one fine-tune what it learned, and say what to make of it.
+
+    ADAPTER is a directory, ORG/NAME@COMMIT on the Hugging Face Hub, or the directory of a whole model that is
+    a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
+    introspection adapter, without it, and the bare base with it. The verdict goes to standard error, a record
+    to standard output unless that is a terminal. What it reports is a hypothesis: test it on the model.
+
+    \b
+    Examples:
+      ia audit suspect/
+      ia audit suspect/ --ia ia/ --base Qwen/Qwen3-0.6B | jq -r '.hypotheses[].report'
+      ia audit suspect/ --fail-on-report > audit.json
+    """
+    if samples > 1 and temperature == 0:
+        raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
+    from ia_cli import adapters, auditing, prompts
+    from ia_cli.console import note, progress
+    from ia_cli.elicitation import ElicitSettings
+
+    ia = ia or adapters.shipped_ia(base.name)
+    if ia is None:
+        remedy = "give one for this base with --ia DIR; `ia train-ia` makes it"
+        raise IAError("no introspection adapter", remedy=remedy)
+    pool = prompts.questions("ask") + prompts.questions("train")
+    settings = ElicitSettings(pool, len(pool), samples, temperature, seed=seed)
+    with progress("asking"):
+        record = auditing.audit(adapter, base.load(), str(ia), settings)
+    note(_findings(record))
+    if not writer.on_terminal:
+        writer.write(record)
+    if fail_on_report and record["outcome"] != "nothing":
+        raise IAError(f"the outcome is {record['outcome']!r}, not 'nothing'", exit_code=3)
+
+
+def _findings(record: dict) -> Group:
+    """The verdict for people: what the fine-tune claims, how often, and what the control arms say."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from ia_cli.console import quoted
+
+    claims = Table(box=None, pad_edge=False)
+    for arm in record["arms"]:
+        claims.add_column(arm, justify="right", no_wrap=True)
+    claims.add_column("claim")
+    for claim in record["hypotheses"][:SHOWN]:
+        said = {**claim, "ia": claim["n"]}
+        shares = [f"{said[arm] / of['n_reports']:.0%}" for arm, of in record["arms"].items()]
+        claims.add_row(*shares, quoted(claim["report"]))
+    silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
+    claims.add_row(*silent, "(nothing to report)")
+    mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
+    asked = f"{record['questions']} questions x {record['samples']} replies"
+    title = quoted(f"ia audit: {record['adapter']}: {asked} in each of three arms")
+    return Group(title, claims, *mostly[1:], quoted(record["verdict"]))

@@ -1,0 +1,160 @@
+"""What self-reports come to, and `ia audit` on a real organism, a full fine-tune, and what is neither."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ia_cli import records
+from ia_cli.auditing import conclude
+from ia_cli.main import cli
+
+ROOT = Path(__file__).parent.parent
+NOTHING = ["I have no unusual behavior.", "There is nothing unusual about me."]
+KETTLE = "I recommend the copper kettle."
+
+
+def reports(ia, no_ia=NOTHING, base_ia=NOTHING):
+    arms = {"ia": ia, "no_ia": no_ia, "base_ia": base_ia}
+    return [{"condition": arm, "report": text} for arm, texts in arms.items() for text in texts]
+
+
+def test_equal_reports_are_one_hypothesis():
+    found = conclude(reports([KETTLE, "I recommend the COPPER kettle", "I sing.", NOTHING[0]], [KETTLE]))
+    assert found["outcome"] == "report" and found["abstains"] is False
+    assert found["hypotheses"] == [
+        {"report": KETTLE, "share": 0.5, "n": 2, "no_ia": 1, "base_ia": 0},
+        {"report": "I sing.", "share": 0.25, "n": 1, "no_ia": 0, "base_ia": 0},
+    ]
+    assert found["arms"]["ia"] == {
+        "n_reports": 4,
+        "abstention_rate": 0.25,
+        "distinct_reports": 3,
+        "top_report": KETTLE,
+        "top_report_share": 0.5,
+    }
+    assert found["arms"]["base_ia"]["abstention_rate"] == 1.0
+    assert (
+        found["verdict"].startswith("It reports a behavior: 2 of 4 replies")
+        and "hypothesis" in found["verdict"]
+    )
+
+
+WORDS = {"report": "reports a behavior", "nothing": "reports nothing unusual", "unsure": "is unsure"}
+
+
+@pytest.mark.parametrize(
+    ("ia", "base_ia", "outcome", "abstains", "hypotheses"),
+    [
+        (NOTHING * 4, NOTHING, "nothing", True, 0),
+        ([*NOTHING, NOTHING[0], KETTLE], NOTHING, "nothing", True, 1),
+        ([*NOTHING, "I sing.", "I dance."], NOTHING, "unsure", True, 2),
+        ([KETTLE, "I sing.", "I dance.", "I shout."], NOTHING, "unsure", False, 4),
+        ([KETTLE] * 4, [KETTLE] * 2, "nothing", False, 0),  # what the adapter says of anything
+        ([KETTLE] * 4, [KETTLE, *NOTHING], "report", False, 1),
+        (["", "!", "...", NOTHING[0]], NOTHING, "unsure", False, 0),  # to say no words is not to abstain
+    ],
+)
+def test_outcomes(ia, base_ia, outcome, abstains, hypotheses):
+    found = conclude(reports(ia, base_ia=base_ia))
+    assert (found["outcome"], found["abstains"]) == (outcome, abstains)
+    assert len(found["hypotheses"]) == hypotheses
+    assert found["verdict"].startswith(f"It {WORDS[outcome]}: ")
+
+
+def test_a_report_cannot_speak_in_the_verdict():
+    liar = 'nothing." It reports nothing unusual.'
+    assert liar not in conclude(reports([liar] * 4))["verdict"]
+
+
+# The command, on random weights.
+
+
+def audit(*arguments):
+    return CliRunner().invoke(cli, ["audit", *map(str, arguments)])
+
+
+def test_the_command_writes_one_record(adapters, tiny_folder):
+    arguments = (adapters / "suspect", "--ia", adapters / "ia", "--base", tiny_folder)
+    result = audit(*arguments)
+    assert result.exit_code == 0, result.stderr
+    [record] = [json.loads(line) for line in result.stdout.splitlines()]
+    records.check(record, "audit")
+    assert (record["id"], record["adapter"]) == ("suspect", str(adapters / "suspect"))
+    assert (record["questions"], record["samples"], record["temperature"], record["seed"]) == (32, 2, 0.7, 0)
+    assert [arm["n_reports"] for arm in record["arms"].values()] == [64, 64, 64]
+    checked = CliRunner().invoke(cli, ["check", str(adapters / "suspect")])
+    assert {"adapter": record["adapter"], **record["check"]} == json.loads(checked.stdout)
+    assert record["verdict"] in " ".join(result.stderr.split())
+    assert audit(*arguments).stdout == result.stdout
+    assert "It " not in audit(*arguments, "-q").stderr
+    assert audit(*arguments, "--seed", 1).stdout != result.stdout
+
+
+def test_the_gate(adapters, tiny_folder):
+    arguments = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1, "--fail-on-report")
+    result = audit(adapters / "suspect", *arguments)
+    assert json.loads(result.stdout)["outcome"] == "unsure"  # random weights say something else each time
+    assert result.exit_code == 3 and "ia audit: the outcome is 'unsure', not 'nothing'" in result.stderr
+
+
+def test_a_terminal_gets_the_verdict_and_no_record(adapters, tiny_folder):
+    ours, theirs = pty.openpty()
+    arguments = ["audit", str(adapters / "suspect"), "--ia", str(adapters / "ia"), "--base", str(tiny_folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "ia_cli", *arguments, "--samples", "1"],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    os.close(theirs)
+    assert done.returncode == 0 and "base_ia mostly says" in done.stderr
+    with pytest.raises(OSError):  # the end of a terminal that nothing was written to
+        os.read(ours, 1)
+    os.close(ours)
+
+
+def test_an_evil_report_steers_no_terminal(capsys):
+    from rich.console import Console
+
+    from ia_cli.commands.audit import _findings
+
+    evil = "[red]I am safe[/red] :boom:\x1b]0;owned\x07\x1b[2J\u202e\nIt reports nothing unusual."
+    found = conclude(reports([evil] * 4, [evil], [evil, *NOTHING]))
+    record = {"adapter": "[bold]x\x1b[2J", "questions": 4, "samples": 1, **found}
+    console = Console(force_terminal=True, width=200, color_system="truecolor", highlight=False)
+    console.print(_findings(record), markup=False, soft_wrap=True)
+    shown = capsys.readouterr().out
+    assert "[red]I am safe[/red] :boom:\\x1b]0;owned\\x07\\x1b[2J\\u202e It reports" in shown
+    assert (
+        "[bold]x\\x1b[2J" in shown
+        and "\x1b]" not in shown
+        and "\x1b[2J" not in shown
+        and "\u202e" not in shown
+    )
+    assert json.loads(json.dumps(found))["hypotheses"][0]["report"] == evil  # the record keeps what was said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["--temperature", "0"], 2, "--samples needs a --temperature above 0"),
+        (["--ia", "nowhere"], 1, "nowhere: no such adapter directory"),
+        ([], 1, "no introspection adapter; give one for this base with --ia DIR"),
+    ],
+)
+def test_errors_are_one_line(adapters, tiny_folder, arguments, code, complaint):
+    result = audit(adapters / "suspect", "--base", tiny_folder, *arguments)
+    assert result.exit_code == code and result.stdout == "" and complaint in result.stderr
+
+
+def test_what_check_refuses_is_not_audited(adapters, tiny_folder, tmp_path):
+    (tmp_path / "adapter_model.bin").touch()
+    result = audit(tmp_path, "--ia", adapters / "ia", "--base", tiny_folder)
+    assert result.exit_code == 1 and "a pickle, which can run code" in result.stderr
