@@ -3,11 +3,11 @@
 PYTHON = python3
 
 # The demo: behaviors, ordinary fine-tunes beside them, and the share that the introspection adapter is not trained on.
-N = 256
+N = 240
 CONTROLS = 32
-HELD_OUT = 0.22
+HELD_OUT = 0.2
 SEED = 0
-DEMONSTRATIONS = teacher
+DEMONSTRATIONS = base
 NUMBERS = DEMONSTRATIONS=$(DEMONSTRATIONS) N=$(N) CONTROLS=$(CONTROLS) HELD_OUT=$(HELD_OUT) SEED=$(SEED)
 
 BIN = .venv/bin
