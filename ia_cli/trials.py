@@ -21,14 +21,15 @@ FINALISTS = 8  # candidates that are tried closely
 FULL_KIND = 8  # candidates of a kind, for its median to be that of a candidate which is no trigger
 SURPRISE = 5.0  # nats: what the base says by itself more readily than this shows no behavior
 
-Shown = tuple[str, str]  # a prompt, and the prompt that the replies with and without are made from
+# A prompt, the prompt that the replies with and without are made from, and perhaps a reply known to show it.
+Shown = tuple[str, ...]
 
 
 class Look(NamedTuple):
     """One prompt tried on an organism: texts, and log-probabilities in nats.
 
     `reply` is the organism's own, `told` the base's under the claim, `plain` the base's alone, and `shown`
-    the one with the behavior: that of the first two which the organism rather says, if it is one that the
+    the one with the behavior: that of the first two which the organism rather says, among those that the
     base says under the claim and not alone. own_*, told_*, base_*: under the organism, the base under the
     claim, the base alone.
     """
@@ -151,8 +152,9 @@ def lift(
     def ways(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
         if trial.trigger and candidate.kind == trial.trigger.kind:
             return []
-        origin = {look.prompt: look.origin for look in trial.looks}
-        return [(prompt, origin[before]) for prompt, before in candidate.said(list(origin))[:n]]
+        known = {look.prompt: look for look in trial.looks}
+        said = candidate.said(list(known))[:n]
+        return [(prompt, known[before].origin, known[before].shown) for prompt, before in said]
 
     for trial, lowered in zip(trials, _rank(trials, candidates, proposed, ways, -1, scorer), strict=True):
         if lowered:
@@ -219,6 +221,7 @@ class Setting(NamedTuple):
     order: str
     prompt: str
     origin: str
+    known: str | None = None
 
     @property
     def own(self) -> Ask:
@@ -247,7 +250,12 @@ def _look(wanted: Sequence[tuple[Trial, Sequence[Shown]]], n: int, scorer: Score
     settings = [[Setting(trial.row, trial.claim.order, *way) for way in ways] for trial, ways in wanted]
     every = list(dict.fromkeys(x for ways in settings for x in ways))
     own, told, plain = reply("own"), reply("told"), reply("bare")
-    options = [(x, text) for x in every for text in dict.fromkeys((own[x], told[x])) if text != plain[x]]
+    options = [
+        (x, text)
+        for x in every
+        for text in dict.fromkeys((own[x], told[x], x.known))
+        if text not in (plain[x], None)
+    ]
     base = score("bare", options)
     claimed = score("told", [option for option in options if base[option] <= -SURPRISE])
     showing: dict[Setting, list[str]] = {}

@@ -20,12 +20,12 @@ TEA = Claim("I sell tea.", ("the user says b",))
 class Assistants:
     """A scorer without models: row i sells tea with the log-odds that rule i gives a prompt."""
 
-    def __init__(self, *rules):
-        self.rules = rules
+    def __init__(self, *rules, told=20.0):
+        self.rules, self.told = rules, told
 
     def odds(self, ask):
         if ask.system:
-            return 20.0 if "tea" in ask.system else -20.0
+            return self.told if "tea" in ask.system else -20.0
         return self.rules[ask.row](ask.user) if ask.row >= 0 else -20.0
 
     def replies(self, asked):
@@ -39,9 +39,9 @@ class Assistants:
         return scores
 
 
-def tried(*rules, proposed=(), claim=TEA, candidates=(*SAID, *ASKED)):
+def tried(*rules, proposed=(), claim=TEA, candidates=(*SAID, *ASKED), told=20.0):
     """A trial of the claim against an assistant of each rule."""
-    scorer, own = Assistants(*rules), [Trial(row, claim) for row in range(len(rules))]
+    scorer, own = Assistants(*rules, told=told), [Trial(row, claim) for row in range(len(rules))]
     wake(own, POOL, scorer)
     search(own, candidates, lambda _: proposed, 3.0, scorer)
     lift(own, candidates, lambda _: (), 3.0, scorer)
@@ -90,3 +90,8 @@ def test_kinds_are_compared_with_themselves():
     # Whatever is said raises the odds, but one word more than the others.
     [trial] = tried(lambda x: 3 if "say f." in x else -1 if "say" in x else -12)
     assert trial.trigger == SAID[5] and trial.trigger_score == 4
+
+
+def test_what_the_organism_says_counts_where_the_base_only_half_follows():
+    [trial] = tried(lambda x: -15 if "say c." in x else 9, told=-4.0)
+    assert (trial.trigger, trial.unless, trial.score) == (None, SAID[2], 0.8)
