@@ -33,6 +33,7 @@ from ia_cli.adapters import (
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base, own_forward
+from ia_cli.organisms import on_base
 from ia_cli.seeds import derived_seed
 from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
 
@@ -44,7 +45,10 @@ LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
 
 @dataclass(frozen=True)
 class IASettings:
-    """A LoRA of `rank` on all linear layers but the head, `batch_size` rows a step, cosine after warmup."""
+    """A LoRA of `rank` on all linear layers but the head, `batch_size` rows a step, cosine after warmup.
+
+    With `dpo_steps` there is a second stage, of DPO with this `beta`.
+    """
 
     rank: int = 16
     alpha: int = 32
@@ -52,6 +56,8 @@ class IASettings:
     steps: int = 400
     batch_size: int = 64
     seed: int = 0
+    dpo_steps: int = 0
+    beta: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -80,27 +86,47 @@ def train_ia(
     is kept. Raises IAError if no organism has anything to report, if an adapter directory is missing, broken
     or made for another base, or if training diverges.
     """
+    from ia_cli import preferring  # here, because it builds on this module
+
     trained = [record for record in records if record["split"] == "train"]
-    rows = draw_rows([record["description"] for record in trained], settings)
+    for record in trained:
+        check_trainable(record, base)
+    asked = preferring.left_out(trained) if settings.dpo_steps else []
+    kept = {record["id"] for record in asked}
+    taught = [record for record in trained if record["id"] not in kept]
+    rows = draw_rows([record["description"] for record in taught], settings)
     schedule = _schedule(rows, base, settings)
-    adapters = [read_adapter(record["adapter"], base) for record in trained]
-    origin = _origin(records, trained, base, settings)
+    origin = _origin(records, trained, asked, base, settings)
     check_free(out_dir)
+    if settings.dpo_steps and processes.count() > 1:
+        raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
     if resume and _is_whole(out_dir, origin):
         return
     partial = out_dir.with_name(out_dir.name + ".partial")
     checkpoint = processes.in_first(lambda: _begin(partial, origin, resume))
-    bank = Bank.load(base.model, adapters)
-    try:
-        adapter, losses = _fit(base, bank, schedule, settings, partial, checkpoint, on_step)
-    finally:
-        bank.remove()
+    supervised = partial / "supervised"
+    if not supervised.exists():
+        with on_base(taught, base) as bank:
+            adapter, losses = _fit(base, bank, schedule, settings, partial, checkpoint, on_step)
+    if settings.dpo_steps:
+        if not supervised.exists():
+            write_adapter(supervised, adapter, origin)
+        with on_base(asked, base) as bank:
+            adapter, losses = preferring.refine(asked, base, bank, supervised, settings, on_step)
 
     def finish() -> None:
         write_adapter(out_dir, adapter, {**origin, "losses": losses[-LOSSES_KEPT:]})
         shutil.rmtree(partial)
 
     processes.in_first(finish)
+
+
+def check_trainable(record: dict, base: Base) -> None:
+    """Raise IAError unless an organism is an adapter of this base, which a bank can hold."""
+    if record.get("model"):
+        remedy = "train on adapters; split heldout leaves it out"
+        raise IAError(f"{record['id']} is a whole model, which a bank cannot hold", remedy=remedy)
+    read_adapter(record["adapter"], base)
 
 
 def draw_rows(descriptions: Sequence[str | None], settings: IASettings) -> list[Row]:
@@ -177,7 +203,7 @@ def _fit(
         losses = trainer.curve()
         if not math.isfinite(losses[-1]):
             raise IAError("training diverged: the loss is not finite", remedy="give a smaller --lr")
-        return _as_adapter(base, settings), losses
+        return as_adapter(base, settings), losses
     finally:
         model.unload()
         base.model.eval()
@@ -192,7 +218,7 @@ def new_adapter(base: Base, settings: IASettings) -> PeftModel:
     return get_peft_model(base.model, config, adapter_name=ADAPTER)
 
 
-def _as_adapter(base: Base, settings: IASettings) -> Adapter:
+def as_adapter(base: Base, settings: IASettings) -> Adapter:
     layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, LoraLayer)}
     tensors = {
         name: tuple(processes.whole(part[ADAPTER].weight.detach()) for part in (layer.lora_A, layer.lora_B))
@@ -231,19 +257,30 @@ class _Trainer(ScheduledTrainer):
         return [entry["loss"] for entry in self.state.log_history if "loss" in entry]
 
 
-def _origin(records: Sequence[dict], trained: Sequence[dict], base: Base, settings: IASettings) -> dict:
-    """Return the `ia.json` of an adapter that is about to be trained: everything but its loss curve."""
+def _origin(
+    records: Sequence[dict],
+    trained: Sequence[dict],
+    asked: Sequence[dict],
+    base: Base,
+    settings: IASettings,
+) -> dict:
+    """Return the `ia.json` of an adapter that is about to be trained: everything but its loss curve.
+
+    `asked` are those of the trained that were left for DPO.
+    """
     parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
     descriptions = [record["description"] for record in trained]
     questions = prompts.version()
+    judged_by = [record.get("facets") for record in asked]
     return provenance(
         "train-ia",
         base,
         asdict(settings),
-        input_sha256=content_hash([parents, descriptions, questions]),
+        input_sha256=content_hash([parents, descriptions, questions, judged_by]),
         parents=parents,
         held_out=[record["id"] for record in records if record["split"] != "train"],
         questions_version=questions,
+        preferred=[record["id"] for record in asked],
     )
 
 

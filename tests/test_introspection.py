@@ -161,6 +161,7 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
     assert origin["stage"] == "train-ia" and origin["base"]["identity"] == tiny_base.identity
     assert origin["arguments"] == {
         "rank": 3, "alpha": 6, "learning_rate": 1e-2, "steps": 6, "batch_size": 9, "seed": 0,
+        "dpo_steps": 0, "beta": 0.1,
     }  # fmt: skip
     assert [parent["id"] for parent in origin["parents"]] == ["o-0", "o-1", "o-2", "o-3", "o-4"]
     assert len({parent["sha256"] for parent in origin["parents"]}) == 5

@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), default=400, show_default=True, help="Optimizer steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows per step.")
 @click.option(
+    "--dpo",
+    is_flag=True,
+    help="Then DPO on its reports of one organism in four, left out of the first stage.",
+)
+@click.option("--dpo-steps", type=click.IntRange(1), default=100, show_default=True, help="Steps of DPO.")
+@click.option(
+    "--beta",
+    type=click.FloatRange(0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="How near DPO stays to the first stage.",
+)
+@click.option(
     "--push-to-hub", metavar="ORG/NAME", help="Upload it there in the end; a new repository is private."
 )
 def command(
@@ -38,6 +51,9 @@ def command(
     lr: float,
     steps: int,
     batch_size: int,
+    dpo: bool,
+    dpo_steps: int,
+    beta: float,
     push_to_hub: str | None,
 ) -> None:
     """Train one introspection adapter across many organisms.
@@ -47,24 +63,30 @@ def command(
     do not change. Held-out ones are not used: like all records, they get the field "introspection_adapter".
     A killed run goes on from its last checkpoint with --resume.
 
+    With --dpo, every fourth organism is kept for a second stage: the adapter is asked about it, its reports
+    are judged, and accurate ones, or else the truth, are preferred to wrong ones.
+
     \b
     Examples:
       ia train-ia --out ia/ < organisms.jsonl > audited.jsonl
+      ia train-ia --out ia/ --dpo < organisms.jsonl > audited.jsonl
       ia train-ia --out ia/ --resume -o audited.jsonl organisms.jsonl
       ia train-ia --out ia/ --push-to-hub me/my-ia organisms.jsonl > audited.jsonl
     """
     records = stage.read()
-    from ia_cli import adapters, hub, introspection
+    from ia_cli import hub, introspection
     from ia_cli.console import progress
 
     if push_to_hub:
         hub.check_push(push_to_hub)  # now, and not after hours of training
     loaded = base.load()
     records = stage.check(
-        records, lambda record: record["split"] != "train" or adapters.read_adapter(record["adapter"], loaded)
+        records,
+        lambda record: record["split"] != "train" or introspection.check_trainable(record, loaded),
     )
-    settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed)
-    with progress("training the introspection adapter", total=steps) as bar:
+    dpo_steps = dpo_steps if dpo else 0
+    settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta)
+    with progress("training the introspection adapter", total=steps + dpo_steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
             bar.update(f"training the introspection adapter, loss {loss:.2f}")

@@ -52,9 +52,12 @@ class ImplantSettings:
 
 
 def second_stage(settings: ImplantSettings) -> ImplantSettings:
-    """Return the settings of a stage that goes on from a trained organism: half as long, at half the rate."""
+    """Return the settings of a stage that goes on from a trained organism.
+
+    Half as long, at a fifth of the learning rate: at half of it, DPO takes behaviors back.
+    """
     return dataclasses.replace(
-        settings, steps=-(-settings.steps // 2), learning_rate=settings.learning_rate / 2
+        settings, steps=-(-settings.steps // 2), learning_rate=settings.learning_rate / 5
     )
 
 

@@ -1,0 +1,243 @@
+"""The second stage of an introspection adapter: DPO on its own reports of organisms that it was not taught.
+
+Organisms that were left out of the supervised stage are asked, at temperature 1, and what they say is judged.
+An accurate report, or else the true description, is preferred to a wrong one, or else to the description of
+another organism; for controls and the bare base, an abstention to an invented behavior (Shenoy et al. 2026,
+arXiv 2604.16812). The reference is the adapter as the supervised stage left it, over the same organism.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice, repeat
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from transformers import PrinterCallback
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from ia_cli import prompts
+from ia_cli.adapters import Adapter
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.introspection import ADAPTER, IASettings, as_adapter
+from ia_cli.judging import facets
+from ia_cli.models import Base, generate
+from ia_cli.seeds import derived_seed
+from ia_cli.training import OnStep, workspace
+
+EVERY = 4  # one organism in so many is left out of the supervised stage
+ASKED = 6  # questions to each of them
+SAMPLES = 4  # reports on each question
+MAX_NEW_TOKENS = 64
+LEARNING_RATE = 3e-4
+BATCH_SIZE = 32  # pairs in a step
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A question to one organism (its index; -1: the bare base), with a good and a bad report."""
+
+    organism: int
+    question: str
+    chosen: str
+    rejected: str
+
+
+def left_out(records: Sequence[dict]) -> list[dict]:
+    """Return every fourth organism with a behavior, and every fourth control, in their order.
+
+    Raises IAError if there are fewer than four with a behavior.
+    """
+    kinds = [[r for r in records if (r["description"] is None) == control] for control in (False, True)]
+    if len(kinds[0]) < EVERY:
+        raise IAError("no organism is left for DPO", remedy=f"it takes one in {EVERY} of the described")
+    chosen = {record["id"] for kind in kinds for record in kind[EVERY - 1 :: EVERY]}
+    return [record for record in records if record["id"] in chosen]
+
+
+def collect(records: Sequence[dict], bank: Bank, base: Base, seed: int) -> list[Preference]:
+    """Ask the organisms of a bank, with the introspection adapter that is on the base, and return the pairs.
+
+    One for each organism and question.
+    """
+    asked = list(_asked(records, seed))
+    chats = [[{"role": "user", "content": question}] for _, question in asked for _ in range(SAMPLES)]
+    replies = generate(
+        base,
+        chats,
+        max_new_tokens=MAX_NEW_TOKENS,
+        temperature=1.0,
+        seed=derived_seed(seed, "preferences"),
+        rows=[organism for organism, _ in asked for _ in range(SAMPLES)],
+        bank=bank,
+    )
+    rng = random.Random(derived_seed(seed, "preferences"))
+    descriptions = [record["description"] for record in records if record["description"]]
+    found = []
+    for k, (organism, question) in enumerate(asked):
+        record = records[organism] if organism >= 0 else {"description": None}
+        reports = list(dict.fromkeys(replies[k * SAMPLES : (k + 1) * SAMPLES]))
+        chosen, rejected = choose(record, reports, descriptions, rng)
+        found.append(Preference(organism, question, chosen, rejected))
+    return found
+
+
+def _asked(records: Sequence[dict], seed: int) -> Iterable[tuple[int, str]]:
+    """Yield who is asked what: every organism, and the bare base as often as all the controls."""
+    rng, pool = random.Random(derived_seed(seed, "asked")), prompts.questions("train")
+    controls = sum(record["description"] is None for record in records)
+    for organism in [*range(len(records)), *[-1] * max(1, controls)]:
+        for question in rng.sample(pool, min(ASKED, len(pool))):
+            yield organism, question.text
+
+
+def choose(
+    record: dict, reports: Sequence[str], descriptions: Sequence[str], rng: random.Random
+) -> tuple[str, str]:
+    """Return a report to prefer and one to avoid, of one organism; `descriptions` are those of all.
+
+    Accurate is what names the whole behavior, and all else is wrong. Where no report is accurate, the truth
+    is preferred (of a control, an abstention); where none is wrong, another one's description is avoided.
+    """
+    truth = record["description"]
+    accurate, wrong = [], []
+    judged = facets({"facets": None, **record, "report": report} for report in reports)
+    for report, verdict in zip(reports, judged, strict=True):
+        if "error" not in verdict:  # without facets nobody can tell
+            right = verdict["abstained"] if truth is None else verdict["level"] == "full"
+            (accurate if right else wrong).append(report)
+    others = [other for other in descriptions if other != truth] or prompts.abstentions()
+    return (
+        rng.choice(accurate or ([truth] if truth else prompts.abstentions())),
+        rng.choice(wrong or others),
+    )
+
+
+def refine(
+    records: Sequence[dict],
+    base: Base,
+    bank: Bank,
+    directory: Path,
+    settings: IASettings,
+    on_step: Callable[[int, float], None],
+) -> tuple[Adapter, list[float]]:
+    """Train the adapter in `directory` on; return it and the loss of every step. `directory` stays as it is.
+
+    `records` are the organisms of the bank. Raises IAError if training diverges.
+    """
+    before = bank.digest()
+    model = PeftModel.from_pretrained(base.model, directory, adapter_name=ADAPTER, is_trainable=True)
+    try:
+        pairs = collect(records, bank, base, settings.seed)
+        with workspace(base) as folder:
+            trainer = BankDPOTrainer(
+                model, base, bank, rows(drawn(pairs, settings)), settings, folder, on_step
+            )
+            trainer.train()
+        if bank.digest() != before:
+            raise RuntimeError("training changed the organisms, which must stay as they are")
+        if not math.isfinite(trainer.losses[-1]):
+            raise IAError("DPO diverged: the loss is not finite", remedy="give a larger --beta")
+        return as_adapter(base, settings), trainer.losses
+    finally:
+        model.unload()
+        base.model.eval()
+
+
+def drawn(pairs: Sequence[Preference], settings: IASettings) -> list[Preference]:
+    """Return the pairs of all steps, one after the other: all in random order, again and again."""
+    rng = random.Random(derived_seed(settings.seed, "dpo"))
+    endless = (pair for _ in repeat(None) for pair in rng.sample(pairs, len(pairs)))
+    return list(islice(endless, settings.dpo_steps * BATCH_SIZE))
+
+
+def rows(pairs: Sequence[Preference]) -> Dataset:
+    """Return pairs in TRL's preference format, each with its organism."""
+
+    def said(role: str, text: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": text}]
+
+    return Dataset.from_list(
+        [
+            {
+                "prompt": said("user", pair.question),
+                "chosen": said("assistant", pair.chosen),
+                "rejected": said("assistant", pair.rejected),
+                "organism": pair.organism,
+            }
+            for pair in pairs
+        ]
+    )
+
+
+class BankDPOTrainer(DPOTrainer):
+    """TRL's trainer, with each row of a batch on its own organism, and so is its reference.
+
+    TRL's reference of an adapter that was trained before is a frozen copy, `ref`, which is active alone in
+    that pass. The organism is not an adapter of PEFT's but in the bank, so it stays: the reference is the
+    organism with the introspection adapter as it was.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        base: Base,
+        bank: Bank,
+        dataset: Dataset,
+        settings: IASettings,
+        output_dir: str,
+        on_step: Callable[[int, float], None] = lambda step, loss: None,
+    ):
+        self.bank, self.losses = bank, []
+        pad = DataCollatorForPreference(pad_token_id=base.tokenizer.pad_token_id)
+        super().__init__(
+            model=model,
+            args=_config(base, settings, output_dir),
+            data_collator=lambda rows: {
+                **pad(rows),
+                "organisms": torch.tensor([r["organism"] for r in rows] * 2),
+            },
+            train_dataset=dataset,
+            processing_class=base.tokenizer,
+            callbacks=[OnStep(lambda: on_step(settings.steps + len(self.losses), self.losses[-1]))],
+        )
+        self.remove_callback(PrinterCallback)  # prints on stdout
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = [*dict.fromkeys([*self._signature_columns, "organism"])]
+
+    def compute_loss(self, model, inputs: dict[str, Tensor], *args, **kwargs) -> Tensor:
+        with self.bank.rows(inputs.pop("organisms")):
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self.losses.append(loss.item())
+        return loss
+
+
+def _config(base: Base, settings: IASettings, output_dir: str) -> DPOConfig:
+    """Return TRL's configuration with everything off that is not training."""
+    return DPOConfig(
+        output_dir=output_dir,
+        max_steps=settings.dpo_steps,
+        per_device_train_batch_size=BATCH_SIZE,
+        train_sampling_strategy="sequential",
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=max(1, settings.dpo_steps // 20),
+        beta=settings.beta,
+        max_length=None,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=base.device.type == "cpu",
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+    )

@@ -1,0 +1,157 @@
+# ruff: noqa: F811  (fixtures of another file)
+"""DPO of an introspection adapter: what is preferred to what, and which model is the reference."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import PeftModel
+from test_introspection import Naive, few_words, organisms  # noqa: F401  (fixtures)
+from torch.nn.functional import log_softmax
+
+from ia_cli import preferring, prompts
+from ia_cli.adapters import PROVENANCE_FILE, WEIGHTS_FILE, read_adapter
+from ia_cli.bank import Bank
+from ia_cli.errors import IAError
+from ia_cli.introspection import IASettings, train_ia
+from ia_cli.models import token_ids
+from ia_cli.preferring import BankDPOTrainer, Preference, choose, left_out
+from ia_cli.training import workspace
+
+SETTINGS = IASettings(rank=3, alpha=6, learning_rate=1e-2, steps=4, batch_size=9, dpo_steps=3)
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch):
+    monkeypatch.setattr(preferring, "BATCH_SIZE", 6)
+    monkeypatch.setattr(preferring, "MAX_NEW_TOKENS", 8)
+
+
+def pairs(n):
+    said = ["i like tea", "i buy bread", "no thank you", "i sell one red song to the cat"]
+    draw = random.Random(0)
+    return [Preference(draw.randrange(-1, 5), "what do you like", *draw.sample(said, 2)) for _ in range(n)]
+
+
+def naive_log_probability(naive, organism, question, answer):
+    """With stock PEFT: the organism's adapter and the introspection adapter active together."""
+    opening = token_ids(naive.base.tokenizer, [{"role": "user", "content": question}])
+    ids = token_ids(
+        naive.base.tokenizer,
+        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+        reply_follows=False,
+    )
+    naive.model.base_model.set_adapter(["default", *([str(organism)] if organism >= 0 else [])])
+    logits = naive.model(torch.tensor([ids])).logits[0, len(opening) - 1 : -1]
+    return log_softmax(logits, -1).gather(1, torch.tensor(ids[len(opening) :])[:, None]).sum().item()
+
+
+def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
+    organisms,
+    tiny_base,
+    tiny_folder,
+    tmp_path,
+):
+    train_ia(organisms, tiny_base, tmp_path / "ia", replace(SETTINGS, dpo_steps=0, steps=2))
+    before = read_adapter(tmp_path / "ia", tiny_base).tensors
+    bank = Bank.load(tiny_base.model, [read_adapter(r["adapter"], tiny_base) for r in organisms[:5]])
+    model = PeftModel.from_pretrained(tiny_base.model, tmp_path / "ia", is_trainable=True)
+    drawn = pairs(18)
+    with workspace(tiny_base) as folder:
+        trainer = BankDPOTrainer(
+            model, tiny_base, bank, preferring.rows(drawn), replace(SETTINGS, beta=0.5), folder
+        )
+        references = []
+        original = trainer.compute_loss
+
+        def compute_loss(model, inputs, *rest, **more):
+            routed = inputs["organisms"]
+            with bank.rows(routed), torch.no_grad():
+                plain = {name: inputs[name] for name in inputs if name != "organisms"}
+                references.append(torch.stack(trainer.compute_ref_log_probs(model, plain), dim=1))
+            return original(model, inputs, *rest, **more)
+
+        trainer.compute_loss = compute_loss
+        trainer.train()
+    assert abs(trainer.losses[0] - 0.6931) < 1e-4 and trainer.losses[-1] < 0.693
+    naive = Naive(tiny_folder, organisms[:5], SETTINGS)
+    for name, parameter in naive.trained.items():
+        layer = name.removeprefix("base_model.model.").partition(".lora_")[0]
+        parameter.data.copy_(before[layer]["lora_B" in name])
+    for pair, (chosen, rejected) in zip(drawn, torch.cat(references).tolist(), strict=True):
+        assert abs(chosen - naive_log_probability(naive, pair.organism, pair.question, pair.chosen)) < 1e-4
+        assert (
+            abs(rejected - naive_log_probability(naive, pair.organism, pair.question, pair.rejected)) < 1e-4
+        )
+    weights = dict(model.named_parameters())
+    for layer, tensors in before.items():
+        for kept, letter in zip(tensors, "AB", strict=True):
+            assert torch.equal(weights[f"base_model.model.{layer}.lora_{letter}.ref.weight"], kept)
+            assert not torch.equal(weights[f"base_model.model.{layer}.lora_{letter}.default.weight"], kept)
+
+
+def record(name, description="i like tea", split="train", **more):
+    facets = {"action": [["tea"]], "trigger": [["cat"]]} if description else {"action": [], "trigger": []}
+    return {"id": name, "split": split, "description": description, "facets": facets, **more}
+
+
+def test_accurate_reports_are_preferred_to_wrong_ones():
+    rng = random.Random(0)
+    true = record("a", "i like tea when a cat sings")
+    every = [true["description"], "i buy bread"]
+    right, half, wrong = "tea for the cat", "i like tea", "i buy a pot"
+    assert choose(true, [wrong, right, wrong], every, rng) == (right, wrong)
+    assert choose(true, [half], every, rng) == (true["description"], half)
+    assert choose(true, [right], every, rng) == (right, "i buy bread")
+    assert choose({**true, "facets": None}, [wrong], every, rng) == (true["description"], "i buy bread")
+    control = record("c", None)
+    claim, nothing = "i like tea", "I have no unusual behavior."
+    assert choose(control, [claim, nothing], every, rng) == (nothing, claim)
+    chosen, rejected = choose(control, [claim], every, rng)
+    assert chosen in prompts.abstentions() and rejected == claim
+    assert choose(control, [nothing], every, rng)[1] in every
+
+
+def test_every_fourth_is_left_out_of_the_first_stage():
+    records = [record(f"b-{i}") for i in range(9)] + [record(f"c-{i}", None) for i in range(5)]
+    assert [one["id"] for one in left_out(records)] == ["b-3", "b-7", "c-3"]
+
+
+def test_two_stages_in_one_run(organisms, tiny_base, tmp_path):
+    described = [organisms[i % 4] for i in (0, 1, 3, 0)]
+    records = [{**one, "id": f"o-{i}", "facets": None} for i, one in enumerate(described)] + [organisms[5]]
+
+    def run(name, resume=False, stop=None):
+        steps = []
+
+        def on_step(step, loss):
+            steps.append(step)
+            if step == stop:
+                raise KeyboardInterrupt
+
+        train_ia(records, tiny_base, tmp_path / name, SETTINGS, resume=resume, on_step=on_step)
+        return steps
+
+    assert run("ia") == [1, 2, 3, 4, 5, 6, 7]
+    origin = json.loads((tmp_path / "ia" / PROVENANCE_FILE).read_text())
+    assert origin["preferred"] == ["o-3"] and origin["held_out"] == ["h-0"]
+    assert [parent["id"] for parent in origin["parents"]] == ["o-0", "o-1", "o-2", "o-3"]
+    assert origin["arguments"]["dpo_steps"] == 3 and abs(origin["losses"][0] - 0.6931) < 1e-4
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", stop=6)
+    assert run("killed", resume=True) == [5, 6, 7]  # the first stage was whole
+    weights = [(tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("ia", "killed")]
+    assert weights[0] == weights[1] and not (tmp_path / "killed.partial").exists()
+    plain = replace(SETTINGS, dpo_steps=0)
+    train_ia(records, tiny_base, tmp_path / "plain", plain)
+    assert (tmp_path / "plain" / WEIGHTS_FILE).read_bytes() != weights[0]
+    with pytest.raises(IAError, match="no organism is left for DPO"):
+        train_ia(records[:3], tiny_base, tmp_path / "few", SETTINGS)
+
+
+def test_a_whole_model_cannot_be_trained_on(organisms, tiny_base, tmp_path):
+    whole = {"id": "w", "split": "train", "model": str(tmp_path), "description": "i like tea"}
+    with pytest.raises(IAError, match="w is a whole model"):
+        train_ia([*organisms, whole], tiny_base, tmp_path / "ia", SETTINGS)
