@@ -149,7 +149,7 @@ def _numbers(provenance: Mapping) -> list[str]:
             n = provenance["n_probes"][rate]
             found.append(f"shows the behavior where it {where}: {measured:.2f} (n = {n} replies)")
     if provenance["stage"] == "train-ia":
-        held_out = len(provenance["held_out"])
+        held_out = len(provenance.get("held_out", ()))
         found.append(f"model organisms trained on: {len(parents)}; held out, to measure it on: {held_out}")
     if losses:
         mean = sum(losses) / len(losses)

@@ -67,7 +67,10 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
         raise _of_another_base(f"it was made from {made_for.get('name')}", base, where)
     _check_config(directory, base)
     tensors: dict[str, Tensor] = {}
-    for path in sorted(directory.glob("*.safetensors")):
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise IAError("has no safetensors weights", remedy="save the model as safetensors", where=where)
+    for path in files:
         checking.check_file(path, LARGEST_FILE)
         try:
             tensors |= load_file(path)

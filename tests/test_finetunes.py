@@ -101,7 +101,7 @@ def edit_vocabulary(folder):
         (edit_weights(lambda w: w[NORM].fill_(torch.nan)), f"{NORM} is not finite"),
         (
             lambda folder: (folder / WEIGHTS).rename(folder / "pytorch_model.bin"),
-            "cannot be loaded",
+            "has no safetensors weights",
         ),
         (lambda folder: (folder / "config.json").write_text("[" * 10**6), "not JSON"),
         (lambda folder: (folder / "notes").symlink_to("/etc/hostname"), "links to something outside"),

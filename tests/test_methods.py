@@ -243,7 +243,7 @@ def test_a_full_fine_tune_is_a_model_of_its_own(tmp_path, tiny_base):
         reuse=True,
     )
     assert list(again) == [organism]
-    with pytest.raises(IAError, match="not the weights"):
+    with pytest.raises(IAError, match="no fine-tune of this base"):
         torch.nn.Module.register_parameter(tiny_base.model, "more", torch.nn.Parameter(torch.zeros(1)))
         read_model(organism["model"], tiny_base)
 
