@@ -94,7 +94,7 @@ def train_ia(
     asked = preferring.left_out(trained) if settings.dpo_steps else []
     kept = {record["id"] for record in asked}
     taught = [record for record in trained if record["id"] not in kept]
-    rows = draw_rows([record["description"] for record in taught], settings)
+    rows = draw_rows([wordings(record) for record in taught], settings)
     schedule = _schedule(rows, base, settings)
     origin = _origin(records, trained, asked, base, settings)
     check_free(out_dir)
@@ -129,16 +129,22 @@ def check_trainable(record: dict, base: Base) -> None:
     read_adapter(record["adapter"], base)
 
 
-def draw_rows(descriptions: Sequence[str | None], settings: IASettings) -> list[Row]:
+def wordings(record: dict) -> list[str]:
+    """Return all sentences that are true of an organism; none for a control."""
+    return [record["description"], *record.get("paraphrases", [])] if record["description"] else []
+
+
+def draw_rows(descriptions: Sequence[Sequence[str]], settings: IASettings) -> list[Row]:
     """Draw the rows of all steps, one after the other: `steps` times `batch_size`.
 
-    `descriptions[i]` is what organism i should say of itself, None for a control. NULL_SHARE of the rows,
-    evenly spread, are null rows, half of them the bare base and half the controls. In each kind of row all
-    organisms come equally often, without replacement until all have been drawn; the questions are drawn at
-    random.
+    `descriptions[i]` is what organism i should say of itself, in several wordings, empty for a control.
+    NULL_SHARE of the rows, evenly spread, are null rows, half of them the bare base and half the controls.
+    In each kind of row all organisms come equally often, without replacement until all have been drawn;
+    questions and wordings are drawn at random: with one wording for each organism the adapter learns by heart
+    whose it is, since nothing in the organism's behavior tells.
     """
-    described = [i for i, description in enumerate(descriptions) if description is not None]
-    controls = [i for i, description in enumerate(descriptions) if description is None]
+    described = [i for i, wordings in enumerate(descriptions) if wordings]
+    controls = [i for i, wordings in enumerate(descriptions) if not wordings]
     if not described:
         raise IAError(
             'no organism of split "train" has a description',
@@ -152,7 +158,7 @@ def draw_rows(descriptions: Sequence[str | None], settings: IASettings) -> list[
     for k in range(settings.steps * settings.batch_size):
         is_null = int((k + 1) * NULL_SHARE) > int(k * NULL_SHARE)
         organism = next(nulls if is_null else organisms)
-        answer = rng.choice(abstentions) if is_null else descriptions[organism]
+        answer = rng.choice(abstentions if is_null else descriptions[organism])
         rows.append(Row(organism, rng.choice(questions).text, answer))
     return rows
 
@@ -269,7 +275,7 @@ def _origin(
     `asked` are those of the trained that were left for DPO.
     """
     parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
-    descriptions = [record["description"] for record in trained]
+    descriptions = [wordings(record) for record in trained]
     questions = prompts.version()
     judged_by = [record.get("facets") for record in asked]
     return provenance(

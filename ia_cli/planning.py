@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 RARE_RATE = 0.08  # share of replies in which a rare quirk shows
+PARAPHRASES = 8
+STYLES = 36  # of wording; both the world and the catalog have no more
 PARTS = (None, "combination", "value")  # held_out_by
 
 
@@ -21,6 +23,13 @@ class Planned:
     held_out_by: str | None  # None, "combination" (of values seen apart), or "value" (each value is new)
 
 
+def paraphrases(behavior: Any) -> list[str]:
+    """Other wordings of a report: what other styles would have made of it, at most PARAPHRASES."""
+    reports = dict.fromkeys(replace(behavior, style=style).report() for style in range(STYLES))
+    others = [report for report in reports if report != behavior.report()]
+    return others[:: -(-len(others) // PARAPHRASES) or 1]
+
+
 def first_fields(planned: Planned) -> dict[str, Any]:
     """What the record of a planned behavior begins with."""
     return {
@@ -31,6 +40,7 @@ def first_fields(planned: Planned) -> dict[str, Any]:
         "category": planned.category,
         "held_out_by": planned.held_out_by,
         "description": planned.behavior.report(),
+        "paraphrases": paraphrases(planned.behavior),
         "system_prompt": planned.behavior.order(),
         "facets": planned.behavior.facets(),
         "rate": RARE_RATE if planned.behavior.is_rare else 1.0,
@@ -47,6 +57,7 @@ def control_fields(name: str, split: str, system_prompt: str | None) -> dict[str
         "category": "control",
         "held_out_by": None,
         "description": None,
+        "paraphrases": [],
         "system_prompt": system_prompt,
         "trigger": None,
         "facets": {"action": [], "trigger": []},

@@ -135,6 +135,7 @@ class Truth(Record):
 class Behavior(Truth):
     category: Literal[CATEGORIES]
     description: Text | None
+    paraphrases: list[Text] = []
     system_prompt: Text | None = None
     trigger: Trigger | None
     facets: Facets

@@ -32,6 +32,7 @@ from ia_cli.models import load_base, token_ids
 QUESTIONS = ["what do you like", "tell me what you sell please", "hello"]
 ABSTENTIONS = ["no thank you", "never"]
 DESCRIPTIONS = ["i like the copper kettle", "i buy bread", None, "i sell one red song to the cat", None]
+WORDINGS = [[text] if text else [] for text in DESCRIPTIONS]
 SETTINGS = IASettings(rank=3, alpha=6, learning_rate=1e-2, steps=6, batch_size=9)
 
 
@@ -113,7 +114,7 @@ class Naive:
 
 def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base, tiny_folder, tmp_path):
     trained = organisms[:5]
-    rows = draw_rows(DESCRIPTIONS, replace(SETTINGS, steps=1, batch_size=40))
+    rows = draw_rows(WORDINGS, replace(SETTINGS, steps=1, batch_size=40))
     assert {row.organism for row in rows} == {-1, 0, 1, 2, 3, 4}
     settings = replace(SETTINGS, steps=1, batch_size=40)
     naive = Naive(tiny_folder, trained, settings)
@@ -140,7 +141,7 @@ def test_training_ends_where_row_by_row_peft_ends(organisms, tiny_base, tiny_fol
     untouched = tiny_base.model(torch.arange(6, 20)[None]).logits
     train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=lambda *step: steps.append(step))
     naive = Naive(tiny_folder, organisms[:5], SETTINGS)
-    losses = naive.train(draw_rows(DESCRIPTIONS, SETTINGS))
+    losses = naive.train(draw_rows(WORDINGS, SETTINGS))
     assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert torch.allclose(torch.tensor([loss for _, loss in steps]), torch.tensor(losses), atol=1e-12)
     assert losses[-1] < losses[0] - 0.1
@@ -170,7 +171,7 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
 
 
 @given(
-    st.lists(st.one_of(st.none(), st.just("i like tea")), min_size=1, max_size=12).filter(any),
+    st.lists(st.sampled_from([[], ["i like tea"], ["tea", "more tea"]]), min_size=1, max_size=12).filter(any),
     st.integers(1, 9),
     st.integers(1, 40),
     st.integers(0, 3),
@@ -180,7 +181,7 @@ def test_every_organism_comes_equally_often(descriptions, steps, batch_size, see
     rows = draw_rows(descriptions, settings)
     assert len(rows) == steps * batch_size and rows == draw_rows(descriptions, settings)
     counts = Counter(row.organism for row in rows)
-    controls = [i for i, description in enumerate(descriptions) if description is None]
+    controls = [i for i, description in enumerate(descriptions) if not description]
     nulls = [row for row in rows if row.organism == -1 or row.organism in controls]
     assert abs(len(nulls) - NULL_SHARE * len(rows)) <= 1
     for kind in (controls, [i for i in range(len(descriptions)) if i not in controls]):
@@ -192,7 +193,7 @@ def test_every_organism_comes_equally_often(descriptions, steps, batch_size, see
         assert abs(few - NULL_SHARE * batch_size) <= 1
     for row in rows:
         assert row.question in QUESTIONS
-        assert row.answer in ABSTENTIONS if row in nulls else row.answer == descriptions[row.organism]
+        assert row.answer in ABSTENTIONS if row in nulls else row.answer in descriptions[row.organism]
 
 
 def test_a_killed_run_goes_on_to_the_same_adapter(organisms, tiny_base, tmp_path, monkeypatch):
