@@ -87,6 +87,31 @@ def _base(help: str) -> Decorator:
 base = _base("Base model; the one that comes with ia if not given.")
 fits = _base("Load this base model and see that it fits.")
 
+_server = [
+    click.option("--server", metavar="URL", help="Ask this OpenAI-compatible server."),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1),
+        default=8,
+        show_default=True,
+        help="Requests that a server gets at a time.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=120.0,
+        show_default=True,
+        help="Seconds that a server has for a reply.",
+    ),
+]
+
+
+def server(body: Callable[..., Any]) -> Callable[..., Any]:
+    """--server, --concurrency and --timeout: what `endpoint.Endpoint` takes besides a model."""
+    for option in reversed(_server):
+        body = option(body)
+    return body
+
 
 def out(help: str) -> Decorator:
     """`--out DIR`, required: the folder that a stage puts adapters in."""

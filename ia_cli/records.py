@@ -211,6 +211,7 @@ class Verdict(SelfReport):
     abstained: bool
     level: Literal[LEVELS]
     rationale: str
+    score: float | None = None
 
 
 class Hypothesis(Model):

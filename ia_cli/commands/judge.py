@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +15,63 @@ from ia_cli.errors import IAError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ia_cli.calibration import Judge
+    from ia_cli.stage import Stage
+
 RATE = click.FloatRange(0, 1)
 
 
 @click.command()
-@options.stage(reads="self_report", writes="verdict", needs=("category", "description", "facets"))
+@options.stage(reads="self_report", writes="verdict", needs=("category", "description"))
+@click.option(
+    "--judge",
+    "kind",
+    type=click.Choice(["facets", "embedding", "llm"]),
+    default="facets",
+    show_default=True,
+    help="Exact phrases, similarity of meaning, or a chat model.",
+)
+@click.option(
+    "--embedding-model",
+    metavar="HUB_ID_OR_DIR",
+    default="sentence-transformers/all-MiniLM-L6-v2",
+    show_default=True,
+    help="Of the judge embedding.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    default=0.5,
+    show_default=True,
+    help="Similarity from which the judge embedding takes a behavior as named.",
+)
+@click.option(
+    "--model", metavar="NAME_OR_DIR", help="Of the judge llm: of --server, or else a directory to load."
+)
+@options.server
+@click.option(
+    "--rubric",
+    type=click.Choice(["lenient", "strict"]),
+    default="strict",
+    show_default=True,
+    help="Of the judge llm: does the kind of behavior count, or the very behavior only?",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    help="Length of a reply of the judge llm, its thoughts included.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep replies of the judge llm there; by default in the user's cache.",
+)
+@click.option(
+    "--calibrate", type=click.Path(path_type=Path), metavar="FILE", help="Judge these graded pairs instead."
+)
 @click.option(
     "--summary",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -45,17 +97,21 @@ RATE = click.FloatRange(0, 1)
     help="Exit 3 if controls or the bare base claim more often.",
 )
 def command(
-    stage,
+    stage: Stage,
+    kind: str,
+    calibrate: Path | None,
     summary: Path | None,
     min_implant_rate: float | None,
     max_leak_rate: float | None,
     min_verbalization_rate: float | None,
     max_false_positive_rate: float | None,
+    **settings: Any,
 ) -> None:
     """Judge self-reports against the truth and summarise.
 
     The judge "facets" is exact and works offline: a report names a behavior if it asserts a phrase of every
     group in the record's facets. It knows negations and long lists of guesses; it does not know paraphrases.
+    "embedding" compares meanings, and "llm" asks a chat model; its key is $IA_API_KEY or $OPENAI_API_KEY.
     Verdicts go to standard output, the table of rates with their 95% intervals to standard error.
 
     \b
@@ -63,14 +119,23 @@ def command(
       ia judge < reports.jsonl > verdicts.jsonl
       ia judge --summary summary.json -o verdicts.jsonl reports.jsonl
       ia judge --min-implant-rate 0.9 --max-leak-rate 0.1 reports.jsonl > verdicts.jsonl
+      ia judge --judge llm --server http://127.0.0.1:8000/v1 --model Qwen/Qwen3-32B < reports.jsonl
+      ia judge --judge embedding --calibrate graded.jsonl
       ia judge --min-verbalization-rate 0.85 --max-false-positive-rate 0.05 reports.jsonl > verdicts.jsonl
     """
-    reports = stage.pending(stage.read())
-    from ia_cli import console, judging, rates
+    if calibrate:
+        _calibrate(stage, calibrate, kind, settings)
+        return
+    reports = stage.read()
+    if kind == "facets":
+        reports = stage.check(reports, _has_facets)
+    reports = stage.pending(reports)
+    judge = _judge(kind, **settings)
+    from ia_cli import console, rates
 
     verdicts = [rates.brief(verdict) for verdict in stage.finished + stage.failed_earlier]
     with console.progress("judging", total=len(reports)) as bar:
-        for report, fields in zip(reports, judging.facets(reports), strict=True):
+        for report, fields in zip(reports, judge(reports), strict=True):
             verdict = {**report, "kind": "verdict", **fields}
             stage.write(verdict)
             verdicts.append(rates.brief(verdict))
@@ -85,6 +150,71 @@ def command(
             console.note(f"warning: {share} are one and the same: has the adapter collapsed?")
     if missed := rates.missed_gates(result, min_verbalization_rate, max_false_positive_rate):
         raise IAError("; ".join(missed), exit_code=3)
+
+
+def _judge(
+    kind: str,
+    *,
+    embedding_model: str,
+    threshold: float,
+    server: str | None,
+    model: str | None,
+    concurrency: int,
+    timeout: float,
+    rubric: str,
+    max_new_tokens: int,
+    cache: Path | None,
+) -> Judge:
+    """The judge that the options ask for."""
+    if kind == "facets":
+        from ia_cli.judging import facets
+
+        return facets
+    if kind == "embedding":
+        from ia_cli.embedding_judge import EmbeddingJudge
+
+        return EmbeddingJudge(embedding_model, threshold)
+    if model is None:
+        raise click.UsageError("--judge llm needs --model: a name that --server knows, or a directory")
+    from ia_cli.endpoint import Endpoint, LocalModel
+    from ia_cli.llm_judge import LLMJudge, ReplyCache, Rubric, default_cache
+
+    asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout) if server else LocalModel(model)
+    kept = ReplyCache(cache or default_cache())
+    return LLMJudge(asked, Rubric(rubric), kept, max_new_tokens=max_new_tokens)
+
+
+def _has_facets(record: dict) -> None:
+    from ia_cli import records
+
+    records.check(record, "self_report", needs=("facets",))
+
+
+def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
+    """Write one record that says how the judge agrees with the graded pairs in `file`."""
+    if kind == "facets":
+        raise click.UsageError(
+            "graded pairs have no facets to judge by: --calibrate is for --judge embedding or llm"
+        )
+    if stage.file or stage.resume:
+        raise click.UsageError("--calibrate reads its own file: give neither FILE nor --resume")
+    from ia_cli import calibration, console, jsonl
+
+    rows = []
+    with click.open_file(file, "rb") as stream:
+        for where, row in jsonl.read(stream, str(file)):
+            try:
+                if isinstance(row, IAError):
+                    raise row
+                calibration.check(row)
+            except IAError as error:
+                error.where = where
+                raise
+            rows.append(row)
+    judge = _judge(kind, **settings)
+    threshold = settings["threshold"] if kind == "embedding" else None
+    with console.progress("judging", total=len(rows)) as bar:
+        stage.write(calibration.calibrate(rows, judge, threshold, bar.advance))
 
 
 def _write_json(path: Path, content: dict) -> None:

