@@ -41,7 +41,7 @@ RATE = click.FloatRange(0, 1)
 @click.option(
     "--threshold",
     type=click.FloatRange(-1, 1),
-    default=0.5,
+    default=0.44,
     show_default=True,
     help="Similarity from which the judge embedding takes a behavior as named.",
 )
