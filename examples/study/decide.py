@@ -28,7 +28,7 @@ def decide(verdicts: list[dict], share: float | None) -> list[dict]:
         if share is not None:
             decisions += [_decision(verdict, score > share) for score, verdict in scored]
             continue
-        shares = {f"more than {x:.0%}": x for x in sorted({0.0, *(score for score, _ in scored)})}
+        shares = {f"more than {x:.0%}": x for x in sorted({0.0, *(score for score, _ in scored)} - {1.0})}
         if nulls := [score for score, verdict in scored if verdict["category"] == "control"]:
             shares[f"so many that at most {ALLOWED:.0%} of controls are"] = _strict(nulls)
         for setting, x in shares.items():

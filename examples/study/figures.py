@@ -1,6 +1,5 @@
 """Draw the figures of RESULTS.md beside the rows that they show: python figures.py"""
 
-import re
 from pathlib import Path
 
 import matplotlib
@@ -23,10 +22,10 @@ def draw(rows: list[dict], what: str) -> pyplot.Figure:
     figure, axes = pyplot.subplots(figsize=(4.5, 3), layout="constrained")
     for part in dict.fromkeys(row["part"] for row in rows):
         found = rates(rows, "action", part=part, arm="ia")
-        x = [float(re.search(r"[\d.]+", setting)[0]) for setting in found]
-        _points(axes, x, list(found.values()), part)
+        _points(axes, [int(setting) for setting in found], list(found.values()), part)
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}")
+    ticks = sorted({int(row["setting"]) for row in rows})
+    axes.set_xticks(ticks, map(str, ticks))
     axes.set(xlabel=what, ylabel="action named", ylim=(0, 1))
     axes.legend()
     return figure
@@ -44,7 +43,7 @@ def roc(rows: list[dict]) -> pyplot.Figure:
     return figure
 
 
-def _points(axes: pyplot.Axes, x: list[float], rows: list[dict], label: str) -> None:
+def _points(axes: pyplot.Axes, x: list[int], rows: list[dict], label: str) -> None:
     y = [row["rate"] for row in rows]
     errors = [[row["rate"] - row["ci95"][0] for row in rows], [row["ci95"][1] - row["rate"] for row in rows]]
     axes.errorbar(x, y, yerr=errors, marker="o", capsize=3, label=label)
