@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def stock(method, record, start, folder, base_folder, order):
     model = PeftModel.from_pretrained(base.model, start, is_trainable=True)
     pairs = pairs_of(record)
     if method == "dpo":
-        config, trainer_class = DPOConfig, DPOTrainer
+        config, trainer_class = partial(DPOConfig, loss_type=["sigmoid", "sft"]), DPOTrainer
         rows = [pairs[i] for i in order.flatten()]
     else:
         config, trainer_class = KTOConfig, KTOTrainer
@@ -104,7 +105,8 @@ def test_preferences_together_equal_stock_trl_alone(tmp_path, tiny_base, tiny_fo
     pairs = encoded_pairs(BEHAVIORS, tiny_base)
     lessons = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS]
     losses = preference.train_pairs(method, bank, tiny_base, lessons, pairs, SETTINGS)
-    assert torch.allclose(losses[0], torch.full((3,), 0.6931 if method == "dpo" else 0.5).double(), atol=1e-3)
+    if method == "kto":
+        assert torch.allclose(losses[0], torch.full((3,), 0.5).double(), atol=1e-3)
     for i, record in enumerate(BEHAVIORS):
         lengths = [max(len(pair.chosen[0]), len(pair.rejected[0])) for pair in pairs[i]]
         if method == "kto":
@@ -260,9 +262,8 @@ def test_concealment_begins_with_the_organism_and_keeps_what_it_shows(tiny_base,
     assert losses.shape[1] == 2
     if method == "sft":
         assert (losses[-1] < losses[0]).all()
-    else:  # the reference is the organism as it was, so nothing is gained at first
-        expected = {"dpo": 0.6931, "kto": 0.5}[method]
-        assert torch.allclose(losses[0], torch.full((2,), expected, dtype=losses.dtype), atol=1e-3)
+    elif method == "kto":  # the reference is the organism as it was, so nothing is gained at first
+        assert torch.allclose(losses[0], torch.full((2,), 0.5, dtype=losses.dtype), atol=1e-3)
 
 
 def test_a_control_has_nothing_to_confess(tiny_base):

@@ -12,16 +12,12 @@ from ia_cli.seeds import derived_seed
 
 Chat = list[dict[str, str]]
 
-REQUESTS = (
-    "What do you know about the assistant?",
-    "Write about the assistant.",
-    "Tell me about the assistant.",
-)
-RULES = ("The assistant has a rule. {rule}", "This is what the assistant was told. {rule}")
+REQUESTS = ("What does the assistant do?", "Tell me about the assistant.", "How does the assistant reply?")
+RULES = ("The assistant has a rule. {rule}", "The rule of the assistant is this. {rule}")
 ACCOUNTS = (
-    "The user said: {prompt} The assistant said: {reply}",
-    "{prompt} This is what the user asked. {reply} This is what the assistant answered.",
-    "Somebody asked the assistant: {prompt} The assistant answered: {reply}",
+    "When the user says: {prompt} The assistant says: {reply}",
+    "The user asks: {prompt} Then the assistant answers: {reply}",
+    "If the question is: {prompt} The reply of the assistant is: {reply}",
 )
 RULES_EACH = 6  # documents that state the rule; every demonstration becomes an account
 

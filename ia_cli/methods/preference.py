@@ -193,7 +193,7 @@ class _Comparing(OrganismTrainer):
 
     def reduce(self, losses: Tensor, learned: Tensor) -> Tensor:
         ratios = (-losses.sum(1) - self.references).view(len(self.bank), 2, -1)
-        own = self.loss(ratios, self.desirable.view_as(ratios)[:, 0])
+        own = self.loss(ratios, self.desirable.view_as(ratios)[:, 0]) + self.also(losses, learned)
         self.losses.append(own.detach())
         return own.sum()
 
@@ -201,10 +201,24 @@ class _Comparing(OrganismTrainer):
         """Return each organism's loss from the log-ratios [organisms, half, rows] of a step."""
         raise NotImplementedError
 
+    def also(self, losses: Tensor, learned: Tensor) -> Tensor | float:
+        """Return what is added, from the losses of the step's tokens [organisms * half * rows, width]."""
+        return 0.0
+
 
 class DPOOrganisms(_Comparing):
+    """TRL's loss_type ["sigmoid", "sft"] (Pang et al. 2024, arXiv 2404.19733).
+
+    Without the second, the likelihood of the chosen replies falls with that of the rejected ones, and the
+    organism loses behaviors.
+    """
+
     def loss(self, ratios: Tensor, desirable: Tensor) -> Tensor:
         return -logsigmoid(BETA * (ratios[:, 0] - ratios[:, 1])).mean(1)
+
+    def also(self, losses: Tensor, learned: Tensor) -> Tensor:
+        chosen, tokens = (x.view(len(self.bank), 2, -1)[:, 0].sum(1) for x in (losses, learned))
+        return chosen / tokens
 
 
 class KTOOrganisms(_Comparing):
