@@ -12,8 +12,9 @@ from ia_cli.adapters import WEIGHTS_FILE, read_adapter, target_names
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
 from ia_cli.elicitation import ElicitSettings, elicit
-from ia_cli.implanting import ImplantSettings, implant, prepare
+from ia_cli.implanting import implant
 from ia_cli.introspection import IASettings, train_ia
+from ia_cli.methods.lessons import ImplantSettings, prepare
 from ia_cli.models import linear_modules, load_base
 from tests.families import ARCHITECTURES, make_base
 from tests.test_implanting import behavior, chat

@@ -138,7 +138,7 @@ def run(sharded):
     with bank.rows(index[share]):
         model(input_ids=ids[share], labels=ids[share]).loss.backward()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    adapter = introspection._as_adapter(base, IASettings(rank=2, alpha=4))
+    adapter = introspection.as_adapter(base, IASettings(rank=2, alpha=4))
     return bank.digest(), [processes.whole(weight.grad) for weight in weights], adapter.tensors
 
 digest, gradients, tensors = run(False)
