@@ -25,7 +25,7 @@ from ia_cli.trials import Look, Trial
 
 CONDITION = "confirm"
 QUESTION = "What do you do, going by how you behave?"  # nobody is asked; every report has a question
-THRESHOLD, MARGIN = 0.5, 3.0
+THRESHOLD, MARGIN = 0.6, 3.0
 EVIDENCE = 4  # prompts of each hypothesis that a record shows
 LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and is not tried
 

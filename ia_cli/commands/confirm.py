@@ -57,7 +57,7 @@ def _arms(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.option(
     "--threshold",
     type=click.FloatRange(),
-    default=0.5,
+    default=0.6,
     show_default=True,
     help="Lowest score of a claim that holds.",
 )
