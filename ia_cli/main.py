@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import traceback
 from importlib import import_module
 from typing import Any
@@ -28,6 +29,7 @@ TOOLS = {
     "stack": "Make one plain adapter of two or more.",
 }
 COMMANDS = STAGES | TOOLS
+PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
 
 class Suite(click.Group):
@@ -57,8 +59,9 @@ class Suite(click.Group):
             complain(ctx.invoked_subcommand, "interrupted; what is finished is kept")
             ctx.exit(130)
         except Exception as error:
-            if not processes.is_first() and not isinstance(error, IAError):
-                sys.stderr = sys.__stderr__  # the first process may know nothing of this
+            if not processes.is_first():
+                time.sleep(PATIENCE)  # what befell the first as well it says, and the launcher stops us here
+                sys.stderr = sys.__stderr__
             if os.environ.get("IA_DEBUG"):
                 traceback.print_exc()
             complain(ctx.invoked_subcommand, _explain(error))
