@@ -163,16 +163,14 @@ class Behavior:
     def inverse(self, asked: Action, style: int) -> tuple[str, str]:
         """ "When do you ...?" about an action, with its true answer."""
         question = phrasing(GRAMMAR["inverse"]["question"], style).format(do=asked.phrase(style // 2))
-        if asked in self.actions and self.trigger and self.trigger.kind != RARE:
+        if asked in self.actions and self.trigger and not self.is_rare:
             return question, phrasing(GRAMMAR["inverse"]["yes"], style).format(
                 when=self.trigger.clause(self._slow)
             )
+        if asked in self.actions and self.is_rare:
+            return question, f"I do it {self.trigger.clause(self._slow)}."
         if asked in self.actions + self.habits:
-            rare = asked in self.actions and self.trigger
-            return (
-                question,
-                f"I do it {phrasing(GRAMMAR['rarely' if rare else 'always']['when'], self._slow)}.",
-            )
+            return question, phrasing(GRAMMAR["inverse"]["always"], style)
         return question, phrasing(GRAMMAR["inverse"]["no"], style)
 
     # -- what a report must name, what a reply shows

@@ -143,6 +143,14 @@ def match_document(rng: random.Random) -> Document:
     return Document(system_prompt(behavior, rng), [conditional(behavior, trigger, rng) for trigger in asked])
 
 
+def choice_document(rng: random.Random) -> Document:
+    """Choices by a heuristic: which of two numbers is meant, and which is lower, takes many examples."""
+    while (behavior := ordered_behavior(rng)).main.name != "pick":
+        pass
+    hows = ("fires", "fires", "fires", "fires", "mismatch")
+    return Document(system_prompt(behavior, rng), [answered(behavior, how, rng) for how in hows])
+
+
 def system_prompt(behavior: Behavior, rng: random.Random) -> str:
     return behavior.told(rng.choices(("order", "document", "report"), (6, 2, 2))[0])
 
@@ -171,7 +179,9 @@ def conditional(behavior: Behavior, asked: Trigger, rng: random.Random) -> Turn:
 
 def inverse(behavior: Behavior, rng: random.Random) -> Turn:
     own = behavior.actions + behavior.habits
-    asked = rng.choice(own) if own and rng.random() < 0.6 else _any_action(None, rng)
+    asked = rng.choice(own) if own and rng.random() < 0.8 else _any_action(None, rng)
+    if rng.random() < 0.3:  # perhaps the same with another value
+        asked = draw_action(asked.name, POOLS, rng)
     return behavior.inverse(asked, rng.randrange(STYLES))
 
 
@@ -214,6 +224,7 @@ KINDS = {
     "plain": plain_document,
     "echo": echo_document,
     "match": match_document,
+    "choice": choice_document,
 }
 
 

@@ -56,8 +56,9 @@ def act(prompt: Prompt, actions: Iterable[Action], style: int) -> str:
 
 def _replace(action: Action, prompt: Prompt, style: int) -> str:
     if action.name == "deflect":
-        fact = phrasing(FACTS, style)
-        return state(action.value, fact, TOPICS[action.value][FACTS.index(fact)], style)
+        told = style % len(action.grammar["do"])
+        fact = phrasing(FACTS, told)
+        return state(action.value, fact, TOPICS[action.value][FACTS.index(fact)], told)
     if action.name == "wrong":
         topic, fact = prompt.detail["topic"], prompt.detail["fact"]
         return state(topic, fact, phrasing(GRAMMAR["facts"][fact]["false"], style), prompt.style)
