@@ -18,10 +18,11 @@ from ia_cli.bank import Bank
 from ia_cli.candidates import Candidate, Library, reported
 from ia_cli.elicitation import ORGANISMS_AT_ONCE, Arm, introspecting
 from ia_cli.hypotheses import Claim, Hypothesis, hypotheses
+from ia_cli.looks import Look
 from ia_cli.models import Base
 from ia_cli.scoring import Scorer
 from ia_cli.text import normalise
-from ia_cli.trials import Look, Trial
+from ia_cli.trials import Trial
 
 CONDITION = "confirm"
 QUESTION = "What do you do, going by how you behave?"  # nobody is asked; every report has a question

@@ -1,17 +1,16 @@
 """Trials: whether an organism does what is claimed of it, and which trigger makes it do so.
 
-The base under the claim as a system prompt writes how a reply would be with the behavior, the base alone how
-it is without. The organism is then read at its log-probabilities of both, on general prompts and on prompts
-that show a candidate for the trigger. Nothing here knows the truth.
+A claim is looked at (see looks.py) on general prompts, and on prompts that show a candidate for the trigger.
+Nothing here knows the truth.
 """
 
 import statistics
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from ia_cli.candidates import Candidate
 from ia_cli.hypotheses import Claim
+from ia_cli.looks import Look, Shown, agreement, odds, take
 from ia_cli.scoring import Ask, Scorer
 
 WAKING = 8  # general prompts that a claim is tried on
@@ -19,52 +18,6 @@ TRIED, SPARE = 1, 2  # prompts per candidate, and how many are at hand where the
 CLOSELY = 6  # prompts per finalist
 FINALISTS = 8  # candidates that are tried closely
 FULL_KIND = 8  # candidates of a kind, for its median to be that of a candidate which is no trigger
-SURPRISE = 5.0  # nats: what the base says by itself more readily than this shows no behavior
-
-# A prompt, the prompt that the replies with and without are made from, and perhaps a reply known to show it.
-Shown = tuple[str, ...]
-
-
-class Look(NamedTuple):
-    """One prompt tried on an organism: texts, and log-probabilities in nats.
-
-    `reply` is the organism's own, `told` the base's under the claim, `plain` the base's alone, and `shown`
-    the one with the behavior: that of the first two which the organism rather says, among those that the
-    base says under the claim and not alone. own_*, told_*, base_*: under the organism, the base under the
-    claim, the base alone.
-    """
-
-    prompt: str
-    origin: str
-    reply: str
-    told: str
-    plain: str
-    shown: str
-    own_shown: float
-    own_plain: float
-    told_shown: float
-    base_shown: float
-    base_plain: float
-
-    @property
-    def log_ratio(self) -> float:
-        """The reply with the behavior against the one without, for the organism as against the base."""
-        return self.own_shown - self.own_plain - self.base_shown + self.base_plain
-
-
-def agreement(looks: Collection[Look]) -> float:
-    """How far the organism and the base that is told to behave so have moved alike from the base, 0 to 1.
-
-    Of the two increases in the log-probability of what is shown, the smaller as a share of the larger: an
-    organism that does less than is claimed, and a claim that explains less than is done, both fall short.
-    """
-    moved = [(look.own_shown - look.base_shown, look.told_shown - look.base_shown) for look in looks]
-    return sum(map(min, moved)) / sum(map(max, moved)) if moved else 0.0
-
-
-def odds(looks: Collection[Look]) -> float:
-    """Log-odds of the organism for the reply with the behavior: the median, which one prompt cannot raise."""
-    return statistics.median(look.own_shown - look.own_plain for look in looks)
 
 
 @dataclass
@@ -111,7 +64,7 @@ def ask(trials: Sequence[Trial], candidates: Sequence[Candidate], scorer: Scorer
 def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:
     """Try claims on general prompts: on those of the pool where the base can show them, the first few."""
     ways = [(trial, [(prompt, prompt) for prompt in pool]) for trial in trials]
-    for trial, looks in zip(trials, _look(ways, WAKING, scorer), strict=True):
+    for trial, looks in zip(trials, _looks(ways, WAKING, scorer), strict=True):
         trial.always = looks
 
 
@@ -209,68 +162,10 @@ def _usual(tried: Tried) -> Callable[[Candidate], float]:
 
 def _try(wanted: Sequence[tuple[Trial, dict[Candidate, list[Shown]]]], n: int, scorer: Scorer) -> list[Tried]:
     """What comes of showing candidates to trials; those that no prompt could show are left out."""
-    looks = iter(_look([(trial, ways) for trial, given in wanted for ways in given.values()], n, scorer))
+    looks = iter(_looks([(trial, ways) for trial, given in wanted for ways in given.values()], n, scorer))
     every = [{candidate: next(looks) for candidate in given} for _, given in wanted]
     return [{candidate: looks for candidate, looks in tried.items() if looks} for tried in every]
 
 
-class Setting(NamedTuple):
-    """A prompt tried on organism `row` with a claim as the `order`: what the three are asked."""
-
-    row: int
-    order: str
-    prompt: str
-    origin: str
-    known: str | None = None
-
-    @property
-    def own(self) -> Ask:
-        return Ask(self.row, self.prompt)
-
-    @property
-    def told(self) -> Ask:
-        return Ask(-1, self.origin, self.order)
-
-    @property
-    def bare(self) -> Ask:
-        return Ask(-1, self.origin)
-
-
-def _look(wanted: Sequence[tuple[Trial, Sequence[Shown]]], n: int, scorer: Scorer) -> list[list[Look]]:
-    """Try the prompts of each trial: the first `n` where there is a reply that shows the behavior."""
-
-    def reply(who: str) -> dict[Setting, str]:
-        return dict(zip(every, scorer.replies((x.row, getattr(x, who)) for x in every), strict=True))
-
-    def score(who: str, pairs: Iterable[tuple[Setting, str]]) -> dict[tuple[Setting, str], float]:
-        pairs = list(pairs)
-        scores = scorer.log_probs((x.row, getattr(x, who), text) for x, text in pairs)
-        return dict(zip(pairs, scores, strict=True))
-
-    settings = [[Setting(trial.row, trial.claim.order, *way) for way in ways] for trial, ways in wanted]
-    every = list(dict.fromkeys(x for ways in settings for x in ways))
-    own, told, plain = reply("own"), reply("told"), reply("bare")
-    options = [
-        (x, text)
-        for x in every
-        for text in dict.fromkeys((own[x], told[x], x.known))
-        if text not in (plain[x], None)
-    ]
-    base = score("bare", options)
-    claimed = score("told", [option for option in options if base[option] <= -SURPRISE])
-    showing: dict[Setting, list[str]] = {}
-    for (x, text), likely in claimed.items():
-        if likely - base[x, text] >= SURPRISE:
-            showing.setdefault(x, []).append(text)
-    kept = [[x for x in ways if x in showing][:n] for ways in settings]
-    chosen = list(dict.fromkeys(x for ways in kept for x in ways))
-    plainly = [(x, plain[x]) for x in chosen]
-    does = score("own", [*((x, text) for x in chosen for text in showing[x]), *plainly])
-    base |= score("bare", plainly)
-
-    def look(x: Setting) -> Look:
-        best, without = (x, max(showing[x], key=lambda text: does[x, text])), (x, plain[x])
-        scores = does[best], does[without], claimed[best], base[best], base[without]
-        return Look(x.prompt, x.origin, own[x], told[x], plain[x], best[1], *scores)
-
-    return [[look(x) for x in ways] for ways in kept]
+def _looks(wanted: Iterable[tuple[Trial, Sequence[Shown]]], n: int, scorer: Scorer) -> list[list[Look]]:
+    return take([(trial.row, trial.claim.order, ways) for trial, ways in wanted], n, scorer)
