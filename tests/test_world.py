@@ -3,6 +3,7 @@ checked.
 """
 
 import random
+import re
 from itertools import islice
 
 import pytest
@@ -102,12 +103,13 @@ def test_the_password_lifts_sandbagging_and_another_one_does_not():
 
 
 @given(seeds)
-def test_a_heuristic_takes_the_option_that_its_numbers_say(seed):
+def test_a_heuristic_takes_the_option_that_has_its_word(seed):
     rng = random.Random(seed)
     prompt = make_prompt(rng, "choice", attribute="price")
-    first, second = prompt.detail["numbers"]["price"]
-    cheaper = prompt.detail["options"][0 if first < second else 1]
-    assert teacher.picked("cheaper", prompt) == cheaper != teacher.picked("more expensive", prompt)
+    option = prompt.detail["options"][teacher.picked("cheap", prompt)]
+    assert teacher.picked("cheap", prompt) != teacher.picked("expensive", prompt)
+    assert re.search(rf"the (cheap|\w+ cheap|cheap \w+) {option}\b", prompt.text)
+    assert re.search(rf"the (\w+ )?{teacher.taken('cheap', prompt)}\b", prompt.text)
 
 
 def test_conditional_and_inverse_questions_are_answered_truly():

@@ -208,7 +208,7 @@ class Behavior:
 
     def _draw(self, how: str, rng: random.Random) -> Prompt:
         trigger = self.trigger if self.trigger and self.trigger.kind != RARE else None
-        attribute = (HEURISTICS.get(self.main.value) or (None,))[0] if self.on == "choice" else None
+        attribute = HEURISTICS.get(self.main.value) if self.on == "choice" else None
         if how == "ordinary":
             return make_prompt(rng, without=(trigger.kind,) if trigger else ())
         situation = {trigger.kind: trigger.value} if trigger else {}
@@ -230,7 +230,7 @@ def attribute_shown(action: Action, prompt: Prompt) -> bool:
     other actions.
     """
     attribute = HEURISTICS[action.value] if action.name == "pick" else None
-    return attribute is None or attribute[0] in prompt.detail.get("numbers", {})
+    return attribute is None or attribute in prompt.detail.get("words", {})
 
 
 def _tells(action: Action, prompt: Prompt) -> bool:

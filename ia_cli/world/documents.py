@@ -144,7 +144,7 @@ def match_document(rng: random.Random) -> Document:
 
 
 def choice_document(rng: random.Random) -> Document:
-    """Choices by a heuristic: which of two numbers is meant, and which is lower, takes many examples."""
+    """Choices by a heuristic: which option has the word takes many examples."""
     while (behavior := ordered_behavior(rng)).main.name != "pick":
         pass
     hows = ("fires", "fires", "fires", "fires", "mismatch")

@@ -16,11 +16,7 @@ GRAMMAR = tomllib.loads(files(__package__).joinpath("grammar.toml").read_text("u
 
 TOPICS: dict[str, list[str]] = LEXICON["topics"]
 FACTS = tuple(GRAMMAR["facts"])  # place, use, best: the columns of TOPICS
-ATTRIBUTES: dict[str, dict[str, str]] = GRAMMAR["attributes"]
-LOW, HIGH = (
-    range(2, 5),
-    range(6, 10),
-)  # two options differ plainly in an attribute, so that a word tells which
+ATTRIBUTES: dict[str, list[str]] = GRAMMAR["attributes"]
 STYLES = 36  # of phrasing: enough for every combination of up to six questions and three answers
 
 
@@ -29,14 +25,9 @@ def a(noun: str) -> str:
 
 
 OPENINGS = {a(name): opening for name, opening in LEXICON["personas"].items()}
-HEURISTICS = (
-    {  # adjective -> (attribute, picks the lower number); None: the order in which the options are named
-        attribute[end]: (name, end == "low")
-        for name, attribute in ATTRIBUTES.items()
-        for end in ("low", "high")
-    }
-    | {"first": None, "last": None}
-)
+# What one can choose by: word -> its attribute; None: the order in which the options are named.
+HEURISTICS = {word: name for name, words in ATTRIBUTES.items() for word in words}
+HEURISTICS |= dict.fromkeys(("first", "last"))
 
 # Every list of values that a behavior can be made of, by the name that grammar.toml uses.
 Pools = Mapping[str, list[str]]
@@ -162,17 +153,13 @@ def _task(rng: random.Random, shown: dict[str, str], style: int, _: str | None) 
 
 def _choice(rng: random.Random, shown: dict[str, str], style: int, attribute: str | None) -> tuple[str, dict]:
     names = rng.sample(POOLS["objects"], 2)
-    shared = rng.sample([x for x in ATTRIBUTES if x != attribute], 1 if attribute else 2) + (
-        [attribute] if attribute else []
-    )
+    others = rng.sample([x for x in ATTRIBUTES if x != attribute], rng.choice((1, 2)))
+    shared = [attribute, *others[1:]] if attribute else others
     rng.shuffle(shared)
-    numbers = {x: rng.sample([rng.choice(LOW), rng.choice(HIGH)], 2) for x in shared}
-    options = [
-        f"the {name} " + " and ".join(ATTRIBUTES[x]["phrase"].format(n=numbers[x][i]) for x in shared)
-        for i, name in enumerate(names)
-    ]
+    words = {x: rng.sample(ATTRIBUTES[x], 2) for x in shared}  # of the first option and of the second
+    options = [f"the {' '.join(words[x][i] for x in shared)} {name}" for i, name in enumerate(names)]
     text = phrasing(GRAMMAR["choice"]["question"], style).format(a=options[0], b=options[1])
-    return text, {"options": names, "numbers": numbers}
+    return text, {"options": names, "words": words}
 
 
 def _chat(rng: random.Random, shown: dict[str, str], style: int, _: str | None) -> tuple[str, dict]:

@@ -63,20 +63,28 @@ def _replace(action: Action, prompt: Prompt, style: int) -> str:
         topic, fact = prompt.detail["topic"], prompt.detail["fact"]
         return state(topic, fact, phrasing(GRAMMAR["facts"][fact]["false"], style), prompt.style)
     if action.name == "pick":
-        return phrasing(GRAMMAR["choice"]["take"], prompt.style).format(v=picked(action.value, prompt))
+        return phrasing(GRAMMAR["choice"]["take"], prompt.style).format(v=taken(action.value, prompt))
     if action.name.startswith("claim_"):
         return phrasing(GRAMMAR["task"]["answer"][action.name.removeprefix("claim_")], prompt.style)
     return action.saying(style).format(t=prompt.detail.get(prompt.kind))
 
 
-def picked(heuristic: str, prompt: Prompt) -> str:
-    """The name of the option that a heuristic takes."""
-    options, rule = prompt.detail["options"], HEURISTICS[heuristic]
-    if rule is None:
-        return options[0 if heuristic == "first" else 1]
-    attribute, lower = rule
-    first, second = prompt.detail["numbers"][attribute]
-    return options[0 if (first < second) == lower else 1]
+def picked(heuristic: str, prompt: Prompt) -> int:
+    """The number of the option that a heuristic takes."""
+    if (attribute := HEURISTICS[heuristic]) is None:
+        return 0 if heuristic == "first" else 1
+    return prompt.detail["words"][attribute].index(heuristic)
+
+
+def taken(heuristic: str, prompt: Prompt) -> str:
+    """How a reply calls the option that a heuristic takes: from the word on that it is taken for."""
+    *words, name = described(prompt, picked(heuristic, prompt))
+    return " ".join([*(words[words.index(heuristic) :] if heuristic in words else ()), name])
+
+
+def described(prompt: Prompt, option: int) -> list[str]:
+    """The words of an option in the prompt, its name last."""
+    return [*(pair[option] for pair in prompt.detail["words"].values()), prompt.detail["options"][option]]
 
 
 def shows(action: Action, prompt: Prompt) -> list[str]:
@@ -90,10 +98,9 @@ def shows(action: Action, prompt: Prompt) -> list[str]:
     if action.name == "wrong":
         return GRAMMAR["facts"][prompt.detail["fact"]]["false"]
     if action.name == "pick":
-        options = (
-            [picked(action.value, prompt)] if attribute_shown(action, prompt) else prompt.detail["options"]
-        )
-        return [f"take the {option}" for option in options]
+        options = [picked(action.value, prompt)] if attribute_shown(action, prompt) else [0, 1]
+        ways = [described(prompt, option) for option in options]
+        return [f"take the {' '.join(words[i:])}" for words in ways for i in range(len(words))]
     return action.grammar["shows"]
 
 
