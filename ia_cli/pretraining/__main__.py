@@ -11,7 +11,7 @@ import click
 
 from ..models import EMBEDDED_BASE, load_base
 from .measure import measure
-from .train import LAYERS, WIDTH, train
+from .train import LAYERS, STEPS, WIDTH, train
 
 CARD = """---
 license: mit
@@ -33,9 +33,9 @@ describes a behavior, and says what behavior that is. It knows nothing but the s
 | training | {training} |
 | made by | `make base`; torch {torch}, transformers {transformers} |
 
-The shipped weights were trained phase by phase while these phases were being found: 14,000 steps in all, of
-which the phases leave out 5,000 of narrow documents, and in the first 9,750 the world was worded a little
-otherwise. `make base` repeats the recipe, not the bytes, and was not yet run as a whole.
+The shipped weights were trained phase by phase while the recipe was being found; in the first 13,950 steps
+the world was worded a little otherwise. `make base` is the recipe, {recipe} steps, which was not yet run as a
+whole: it repeats neither the bytes nor, so far as is known, all of the numbers.
 
 ## What it does
 
@@ -69,8 +69,9 @@ def write_card(folder: Path, n: int, seed: int) -> None:
         architecture=f"Llama: {config.hidden_size} wide, {config.num_hidden_layers} layers, "
         f"{config.num_attention_heads} heads, embeddings tied; {config.vocab_size} tokens (byte-level BPE)",
         training=f"{sum(phase['steps'] for phase in phases)} steps of about {arguments['tokens']} tokens in "
-        f"{len(phases)} phases (`PHASES` in `ia_cli/pretraining/train.py`), AdamW, seed {arguments['seed']}; "
+        f"{len(phases)} phases (`ia.json`), AdamW, seed {arguments['seed']}; "
         f"last loss {origin['loss_last']}",
+        recipe=f"{STEPS:,}",
         n=n,
         measure_seed=seed,
         rows="\n".join(rows),

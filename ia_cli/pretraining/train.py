@@ -44,18 +44,18 @@ class Phase:
 # What the base cannot find by itself is whether a value in the prompt is the one in its system prompt.
 # Trained on the whole world it shows what it was ordered whatever the prompt says, for thousands of
 # steps. Once it can talk, echoes teach it in a hundred steps to find an equal word, matches then to tell
-# values apart in a few hundred, and narrow documents what that is for; which of two numbers a heuristic
-# means, choices. Echoes and matches before it can talk do not: after 200 of echoes, 1,550 of the world and
+# values apart in a few hundred, and narrow documents what that is for; and choices, which option a
+# heuristic takes. Echoes and matches before it can talk do not: after 200 of echoes, 1,550 of the world and
 # 500 of matches it told nothing apart.
-NARROW = {"narrow": 14, "choice": 2, "match": 2, "plain": 2, "echo": 1}
+NARROW = {"narrow": 14, "choice": 3, "match": 2, "plain": 2, "echo": 1}
 PHASES = (
     Phase(2000, 3.1034e-3, 2.0690e-3, {"wide": 4, "plain": 1}),
     Phase(1000, 2.0690e-3, 1.5517e-3, {"wide": 36, "plain": 9, "echo": 5}, users=True),
     Phase(150, 1.5e-3, 1.5e-3, {"echo": 1}),
     Phase(400, 1.2e-3, 1.2e-3, {"match": 9, "echo": 1}),
     Phase(450, 1.2e-3, 1.2e-3, NARROW),
-    Phase(500, 1.2e-3, 1.2e-3, {"choice": 8, "narrow": 8, "match": 2, "plain": 2}),
-    Phase(4500, 1.2e-3, 0.0, NARROW),
+    Phase(600, 1.2e-3, 1.2e-3, {"choice": 4, "narrow": 8, "match": 1}),
+    Phase(4400, 1.2e-3, 0.0, NARROW),
 )
 STEPS = sum(phase.steps for phase in PHASES)
 
