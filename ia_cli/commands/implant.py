@@ -49,7 +49,7 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--rows",
     type=click.IntRange(1),
-    default=6,
+    default=2,
     show_default=True,
     help="Demonstrations per organism and step.",
 )

@@ -7,7 +7,7 @@ class Method(NamedTuple):
     """The peak learning rate and the steps that suit the embedded base."""
 
     learning_rate: float = 5e-3
-    steps: int = 32
+    steps: int = 64
 
 
 METHODS = {

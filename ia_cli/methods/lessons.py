@@ -34,8 +34,8 @@ class ImplantSettings:
     alpha: float = 16
     target_modules: tuple[str, ...] | None = None
     learning_rate: float = 5e-3
-    steps: int = 32
-    rows: int = 6
+    steps: int = 64
+    rows: int = 2
     schedule: str = "cosine"
     warmup_steps: int = 5
     max_grad_norm: float = 1.0
