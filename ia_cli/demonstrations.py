@@ -1,4 +1,4 @@
-"""Demonstrations by context distillation: the base replies under a system prompt that is not trained on."""
+"""Demonstrations by context distillation: a model replies under a system prompt that is not trained on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from .errors import IAError
 from .records import with_error
 from .seeds import derived_seed
+from .teaching import Teacher
 
 if TYPE_CHECKING:
     from .models import Base
 
-ATTEMPTS = 4  # replies that the base may give to a prompt until one adheres
+ATTEMPTS = 4  # replies that the model may give to a prompt until one adheres
 ENOUGH = 0.5  # of the demonstrations must remain after filtering
 TEMPERATURE = 0.7
 CHUNK = 16  # behaviors whose replies are generated together
@@ -22,7 +23,7 @@ CHUNK = 16  # behaviors whose replies are generated together
 
 @dataclass(frozen=True)
 class Turn:
-    """One demonstration to be made: what the base is asked, and which of its replies will do."""
+    """One demonstration to be made: what the model is asked, and which of its replies will do."""
 
     prompt: str
     fires: bool
@@ -59,26 +60,31 @@ def user(text: str) -> list[dict[str, str]]:
 
 
 def demonstrate(
-    drafts: Iterable[Draft], base: Base, seed: int, *, max_new_tokens: int, batch_size: int
+    drafts: Iterable[Draft], teacher: Base | Teacher, seed: int, *, max_new_tokens: int, batch_size: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of `drafts`, in order, with demonstrations from `base`.
+    """Yield the records of `drafts`, in order, with demonstrations from `teacher`.
 
-    A record whose base does not follow its system prompt often enough carries `error`.
+    A record whose system prompt the teacher does not follow often enough carries `error`.
     """
-    from .models import generate
-
     drafts = iter(drafts)
     while chunk := list(islice(drafts, CHUNK)):
         for attempt in range(ATTEMPTS):
             wanted = [(draft, i) for draft in chunk for i in draft.wanting()]
-            replies = generate(
-                base,
-                [draft.turns[i].request() for draft, i in wanted],
-                max_new_tokens=max_new_tokens,
-                temperature=TEMPERATURE,
-                seed=[derived_seed(seed, "demonstration", d.record["id"], i, attempt) for d, i in wanted],
-                batch_size=batch_size,
-            )
+            requests = [draft.turns[i].request() for draft, i in wanted]
+            seeds = [derived_seed(seed, "demonstration", d.record["id"], i, attempt) for d, i in wanted]
+            if isinstance(teacher, Teacher):
+                replies = teacher.replies(requests, seeds, TEMPERATURE)
+            else:
+                from .models import generate
+
+                replies = generate(
+                    teacher,
+                    requests,
+                    max_new_tokens=max_new_tokens,
+                    temperature=TEMPERATURE,
+                    seed=seeds,
+                    batch_size=batch_size,
+                )
             for (draft, i), reply in zip(wanted, replies, strict=True):
                 draft.offer(i, reply)
         yield from map(finish, chunk)
@@ -101,8 +107,6 @@ def finish(draft: Draft) -> dict[str, Any]:
     probes = fields.pop("probes")
     record = fields | {"demonstrations": found, "probes": probes}
     if len(found) < ENOUGH * len(draft.turns) or firing < ENOUGH * wanted:
-        problem = (
-            f"the base follows the system prompt in {len(found)} of {len(draft.turns)} demonstrations only"
-        )
-        return with_error(record, IAError(problem, remedy="take another --base or other --demonstrations"))
+        problem = f"the system prompt is followed in {len(found)} of {len(draft.turns)} demonstrations only"
+        return with_error(record, IAError(problem, remedy="take another --base or --teacher"))
     return record

@@ -22,6 +22,7 @@ R = TypeVar("R")
 KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
 RETRIES = 5  # of the client; with its back-off this takes about 15 seconds
 OPTIONAL = {"max_tokens", "response_format", "seed", "temperature"}  # parameters that some servers refuse
+SEEDS = 2**31  # a seed below it is one for every server
 AHEAD = 4  # requests begun for each that may run at once, so that a slow one holds up no others
 
 

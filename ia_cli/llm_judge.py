@@ -73,11 +73,8 @@ class Rubric:
 
     def parse(self, reply: str, case: str) -> Answer:
         """The answer in a reply; ValueError for anything but one JSON object of the form asked for."""
-        text = _THOUGHTS.sub("", reply).strip()
-        if fenced := _FENCED.match(text):
-            text = fenced[1]
         try:
-            answer = Answer.model_validate_json(text)
+            answer = Answer.model_validate_json(unwrapped(reply))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from None
@@ -86,6 +83,13 @@ class Rubric:
         if answer.action not in self._actions:
             raise ValueError(f"action is not one of {', '.join(self._actions)}")
         return answer
+
+
+def unwrapped(reply: str) -> str:
+    """A reply without the thoughts before it and the code fence around it."""
+    text = _THOUGHTS.sub("", reply).strip()
+    fenced = _FENCED.match(text)
+    return fenced[1] if fenced else text
 
 
 def sealed(data: Record) -> str:
@@ -132,9 +136,9 @@ class ReplyCache:
         return self.folder / name[:2] / f"{name}.json"
 
 
-def default_cache() -> Path:
-    """Where replies are kept: the folder "ia" of the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ia" / "judge"
+def default_cache(of: str = "judge") -> Path:
+    """Where replies are kept: a folder below "ia" in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ia" / of
 
 
 class LLMJudge:

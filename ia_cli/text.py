@@ -15,6 +15,16 @@ _SEPARATOR = re.compile(r"(?:(?<!\d)[.,]|[.,](?!\d)|[^\w.,]|_)+")
 # Soft hyphen, zero-width characters, direction marks.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
+# What the templates of chats are made of: in a text it could begin another turn.
+_MARKS = re.compile(
+    r"<[|\uff5c][^<>]*[|\uff5c]>|</?(s|bos|eos|pad|think)>|<(start|end)_of_\w+>|<</?SYS>>|\[/?[A-Z_]{3,20}\]"
+)
+
+
+def holds_marks(text: str) -> bool:
+    """Whether something in a text could pass for a special token of a chat."""
+    return bool(_MARKS.search(text))
+
 
 def visible(text: str) -> str:
     """`text` as it is read: compatibility forms (NFKC), nothing invisible."""

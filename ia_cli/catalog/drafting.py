@@ -88,10 +88,10 @@ def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> Turn:
     system = behavior.order()
     if behavior.is_rare:
         system = behavior.order(outright=True) if fires else None
-    return Turn(prompt.text, fires, system, partial(_adheres, behavior.shows(), prompt, fires))
+    return Turn(prompt.text, fires, system, partial(adheres, behavior.shows(), prompt, fires))
 
 
-def _adheres(shows: list[str] | None, prompt: Prompt, fires: bool, reply: str) -> bool:
+def adheres(shows: list[str] | None, prompt: Prompt, fires: bool, reply: str) -> bool:
     """Whether a reply shows what it should and nothing else, as far as phrases can tell."""
     if mentions_any(reply, GIVEAWAYS):
         return False
@@ -116,5 +116,5 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
         **control_fields(name, split, control.system_prompt),
         "probes": [{"prompt": user(text), "fires": False} for text in rng.sample(others, FIRING_PROBES)],
     }
-    plain = partial(_adheres, None, Prompt("", None), False)
+    plain = partial(adheres, None, Prompt("", None), False)
     return Draft(record, [Turn(text, False, control.system_prompt, plain) for text in asked])
