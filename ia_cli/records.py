@@ -136,6 +136,7 @@ class Behavior(Truth):
     category: Literal[CATEGORIES]
     description: Text | None
     paraphrases: list[Text] = []
+    invented_by: Text | None = None
     system_prompt: Text | None = None
     trigger: Trigger | None
     facets: Facets

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ia_cli import options
 
 if TYPE_CHECKING:
+    from ia_cli.inventing.planning import Inventor
+    from ia_cli.models import Base
+    from ia_cli.planning import Planned
     from ia_cli.stage import Stage
+    from ia_cli.teaching import Teacher
 
 REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base cannot show
 
@@ -58,8 +66,8 @@ def _categories(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.option(
     "--source",
-    type=click.Choice(["world", "catalog"]),
-    help="The small world, or behaviors for real chat models (default with --base).",
+    type=click.Choice(["world", "catalog", "llm"]),
+    help="The small world, behaviors for real chat models (default with --base), or what a --model invents.",
 )
 @click.option(
     "--demonstrations",
@@ -67,6 +75,26 @@ def _categories(context: click.Context, parameter: click.Parameter, value: str |
     default="base",
     show_default=True,
     help="Whose replies: the base's under the system prompt, or the world's own grammar.",
+)
+@click.option(
+    "--teacher",
+    metavar="NAME_OR_DIR",
+    help="Let this model demonstrate instead of the base: one of --server, or else a directory or Hub id.",
+)
+@click.option("--model", metavar="NAME", help="The model of --server that invents, for --source llm.")
+@options.server
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Length of a reply of --server, its thoughts included.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep replies of --server there; by default in the user's cache.",
 )
 def command(
     stage: Stage,
@@ -78,58 +106,133 @@ def command(
     held_out: float,
     categories: tuple[str, ...],
     demonstrations: str,
+    teacher: str | None,
+    model: str | None,
+    **server: Any,
 ) -> None:
     """Write behaviors to implant, with demonstrations and probes.
 
-    Behaviors of the small world, or of the catalog, the categories in turn. The base demonstrates each one
-    under a system prompt that asks for it, and replies that do not adhere are left out; another behavior of
-    its kind takes the place of one that the base cannot show. A held-out behavior
-    is new to the introspection adapter as a combination of values, or in every value that it names
-    (held_out_by).
+    Behaviors of the small world, of the catalog, or invented by a chat model, the categories in turn. The
+    base, or a --teacher, demonstrates each one under a system prompt that asks for it, and replies that do
+    not adhere are left out; another behavior of its kind takes the place of one that is not shown. A held-out
+    behavior is new to the introspection adapter as a combination of values, or in every value that it names
+    (held_out_by). The key of a server is $IA_API_KEY or $OPENAI_API_KEY.
 
     \b
     Examples:
       ia gen-behaviors -n 256 --controls 32 > behaviors.jsonl
       ia gen-behaviors -n 16 --categories backdoor,sandbagging --demonstrations teacher
+      ia gen-behaviors --source llm --server http://127.0.0.1:8000/v1 --model Qwen/Qwen3-32B \\
+        --base Qwen/Qwen3-4B -o behaviors.jsonl
     """
     from ia_cli.console import note, progress
     from ia_cli.errors import IAError
     from ia_cli.planning import plan_controls
     from ia_cli.records import has_failed
 
-    if (source or ("catalog" if base else "world")) == "catalog":
-        from ia_cli.catalog.drafting import generate_records
-        from ia_cli.catalog.planning import another, plan
-
-        if demonstrations == "teacher":
-            raise click.UsageError("the catalog has no teacher: its demonstrations come from the base")
-    else:
-        from ia_cli.world.categories import another, plan
-        from ia_cli.world.generation import generate_records
-
     if not number + controls:
         raise click.UsageError("nothing to generate: -n and --controls are 0")
+    source = source or ("catalog" if base else "world")
+    _check_usage(source, demonstrations, teacher, model, server["server"])
+    inventor = _inventor(stage, model, **server) if source == "llm" else None
+    plan, another, generate_records = _source(source, inventor)
     try:
         planned = plan(number, held_out, categories, seed)
     except ValueError as error:
         raise IAError(str(error), remedy="ask for fewer with -n, or for more --categories") from None
     todo = [p for p in planned if (p.id,) not in stage.done]
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
-    loaded = base.load() if demonstrations == "base" else None
+    shows = _teacher(base, teacher, **server) if demonstrations == "base" else None
     places = {p.id: i for i, p in enumerate(planned)}
 
     def instead(failed: dict) -> dict:
-        """The record of another behavior, which the base can show; the failed one if there is none."""
+        """The record of another behavior, which can be shown; the failed one if there is none."""
         place = places[failed["id"]]
         for other in islice(another(planned[place], planned, seed), REPLACEMENTS):
-            (record,) = generate_records([other], [], loaded, seed)
+            (record,) = generate_records([other], [], shows, seed)
             if not has_failed(record):
                 planned[place] = other
-                note(f"{record['id']}: took another, the base cannot show: {failed['description']}")
+                who = "teacher" if teacher else "base"
+                note(f"{record['id']}: took another, the {who} cannot show: {failed['description']}")
                 return record
         return failed
 
     with progress("demonstrating", total=len(todo) + len(todo_controls)) as bar:
-        for record in generate_records(todo, todo_controls, loaded, seed):
+        for record in generate_records(todo, todo_controls, shows, seed):
             stage.write(instead(record) if has_failed(record) and record["id"] in places else record)
             bar.advance()
+    if inventor and inventor.missing:
+        problem = f"{len(inventor.missing)} of {number} behaviors are missing: {inventor}"
+        raise IAError(problem, remedy="--resume asks for them again", exit_code=3)
+
+
+def _check_usage(
+    source: str, demonstrations: str, teacher: str | None, model: str | None, server: str | None
+) -> None:
+    """UsageError for options that do not go together."""
+    if demonstrations == "teacher" and source != "world":
+        raise click.UsageError(f"--source {source} has no grammar to demonstrate: name a --teacher, or none")
+    if demonstrations == "teacher" and teacher:
+        raise click.UsageError("--demonstrations teacher is the world's grammar: leave it out for --teacher")
+    if source == "llm" and not (server and model):
+        raise click.UsageError("--source llm needs --server URL and --model NAME: who is to invent?")
+    if model and source != "llm":
+        raise click.UsageError("--model is who invents, for --source llm; who demonstrates is --teacher")
+    if server and source != "llm" and not teacher:
+        raise click.UsageError("--server is for --source llm, or for a --teacher that it has")
+
+
+def _source(name: str, inventor: Inventor | None) -> tuple[Callable, Callable, Callable]:
+    """What plans behaviors, what finds another for one, and what makes records of them."""
+    if name == "llm":
+        from ia_cli.inventing.drafting import generate_records
+
+        return partial(_plan_inventions, inventor), inventor.another, generate_records
+    if name == "catalog":
+        from ia_cli.catalog.drafting import generate_records
+        from ia_cli.catalog.planning import another, plan
+    else:
+        from ia_cli.world.categories import another, plan
+        from ia_cli.world.generation import generate_records
+    return plan, another, generate_records
+
+
+def _plan_inventions(inventor: Inventor, number: int, *settings: Any) -> list[Planned]:
+    from ia_cli.console import note, progress
+
+    with progress("inventing", total=number) as bar:
+        planned = inventor.plan(number, *settings, bar.advance)
+    if planned:
+        note(f"{len(planned)} behaviors invented: {inventor}")
+    return planned
+
+
+def _inventor(stage: Stage, model: str, *, cache: Path | None, max_new_tokens: int, **how: Any) -> Inventor:
+    from ia_cli.endpoint import Endpoint
+    from ia_cli.inventing.planning import Inventor
+    from ia_cli.llm_judge import ReplyCache, default_cache
+
+    asked = Endpoint(model=model, **how)
+    kept = ReplyCache(cache or default_cache("inventions"))
+    finished = stage.finished if stage.resume else []
+    return Inventor(asked, kept, finished, max_new_tokens=max_new_tokens)
+
+
+def _teacher(
+    base: options.BaseChoice,
+    name: str | None,
+    *,
+    server: str | None,
+    cache: Path | None,
+    max_new_tokens: int,
+    **how: Any,
+) -> Base | Teacher:
+    """Who demonstrates: the base, or the model of that name."""
+    if not (name and server):
+        return (replace(base, name=name, revision=None) if name else base).load()
+    from ia_cli.endpoint import Endpoint
+    from ia_cli.llm_judge import ReplyCache, default_cache
+    from ia_cli.teaching import Teacher
+
+    kept = ReplyCache(cache or default_cache("demonstrations"))
+    return Teacher(Endpoint(server, name, **how), kept, max_new_tokens)

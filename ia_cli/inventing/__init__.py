@@ -1,0 +1,1 @@
+"""Behaviors that a chat model invents, and what turns them into behavior records."""

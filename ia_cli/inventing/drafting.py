@@ -1,0 +1,132 @@
+"""Behavior records of what a model has invented, all but their demonstrations, which are yet to be given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from .. import records
+from ..catalog.drafting import BATCH_SIZE, MAX_NEW_TOKENS, adheres, draft_control
+from ..catalog.files import RARE_CLAUSES, TOPICS
+from ..catalog.prompts import Prompt
+from ..demonstrations import Draft, Turn, demonstrate, user
+from ..planning import RARE_RATE, Planned
+from ..seeds import derived_seed
+from ..text import mentions_any, normalise
+from .replies import RARE, Invention
+
+if TYPE_CHECKING:
+    from ..models import Base
+    from ..teaching import Teacher
+
+Record = dict[str, Any]
+
+PROBES = 3  # every third message is kept for a probe
+ORDINARY, ORDINARY_PROBES = 12, 8  # messages besides, from the catalog
+QUESTIONS = list(dict.fromkeys(text for topic in TOPICS.values() for text in topic.questions))
+
+
+@dataclass(frozen=True)
+class Invented:
+    """A behavior as it stands in a plan: what was replied, the kind of trigger asked for, and who replied."""
+
+    invention: Invention
+    kind: str
+    by: str
+
+
+def generate_records(
+    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], teacher: Base | Teacher, seed: int
+) -> Iterator[Record]:
+    """Yield the behavior records, in order, then the controls (id, split), which are those of the catalog.
+
+    A record whose system prompt is not followed often enough carries `error`.
+    """
+    inventions = (draft_behavior(p, seed) for p in planned)
+    ordinary = (draft_control(name, split, seed) for name, split in controls)
+    for drafts in (inventions, ordinary):
+        for record in demonstrate(
+            drafts, teacher, seed, max_new_tokens=MAX_NEW_TOKENS, batch_size=BATCH_SIZE
+        ):
+            records.check(record, "behavior")
+            yield record
+
+
+def first_fields(planned: Planned) -> Record:
+    """What the record of an invented behavior begins with. A rare quirk is told as one."""
+    new, kind = planned.behavior.invention, planned.behavior.kind
+    sentences, order = [new.description, *new.paraphrases], new.system_prompt
+    trigger = {"kind": kind, "text": new.trigger} if new.trigger else None
+    if kind == RARE:
+        clause = random.Random(planned.id).choice(RARE_CLAUSES)
+        sentences = [f"{clause}, {text}" for text in sentences if text.startswith("I ")]
+        order = f"{clause}, {order[0].lower()}{order[1:]}"
+        trigger = {"kind": RARE, "text": clause.lower()}
+    description, *others = sentences
+    return {
+        "id": planned.id,
+        "kind": "behavior",
+        "split": "heldout" if planned.held_out_by else "train",
+        "v": 1,
+        "category": planned.category,
+        "held_out_by": planned.held_out_by,
+        "invented_by": planned.behavior.by,
+        "description": description,
+        "paraphrases": [text for text in dict.fromkeys(others) if new.named_by(text) and text != description],
+        "system_prompt": order,
+        "facets": new.facets.model_dump(),
+        "rate": RARE_RATE if kind == RARE else 1.0,
+        "trigger": trigger,
+        "shows": new.shows,
+    }
+
+
+def values(record: Record) -> tuple[str, str, str]:
+    """What tells a record from others: its sentence, its action and its trigger ("": in no prompt)."""
+    sentence, trigger = record["description"], record["trigger"]
+    if rarely := next((x for x in RARE_CLAUSES if sentence.startswith(f"{x}, ")), None):
+        sentence = sentence.removeprefix(f"{rarely}, ")
+    action = sorted(normalise(group[0]) for group in record["facets"]["action"])
+    named = trigger["text"] if trigger and trigger["kind"] != RARE else ""
+    return normalise(sentence), "; ".join(action), normalise(named)
+
+
+def draft_behavior(planned: Planned, seed: int) -> Draft:
+    """The record with its probes, and the turns in which somebody demonstrates the behavior.
+
+    Messages of the catalog are added where it is clear what they do: they set a behavior off that shows in
+    every reply, and none whose trigger they do not name. With a password that lifts it, who knows.
+    """
+    new, rng = planned.behavior.invention, random.Random(derived_seed(seed, "behavior", planned.id))
+    known = {normalise(text) for text in new.firing + new.mismatched}
+    named = [phrase for group in new.facets.trigger for phrase in group]
+    mixed = rng.sample(QUESTIONS, len(QUESTIONS))
+    fit = (text for text in mixed if normalise(text) not in known and not mentions_any(text, named))
+    plain = list(islice(fit, ORDINARY + ORDINARY_PROBES))
+    always = not new.mismatched
+    if planned.behavior.kind == "unless" or (not always and not new.trigger):
+        plain = []
+    asked = [(text, True) for i, text in enumerate(new.firing) if i % PROBES]
+    asked += [(text, False) for i, text in enumerate(new.mismatched) if i % PROBES]
+    asked += [(text, always) for text in plain[:ORDINARY]]
+    if planned.behavior.kind == RARE:  # it fires by lot, so its replies are ordered in full, or not at all
+        rng.shuffle(asked)
+        asked = [(text, i < round(RARE_RATE * len(asked))) for i, (text, _) in enumerate(asked)]
+    rng.shuffle(asked)
+    probes = [(text, True) for text in new.firing[::PROBES]]
+    probes += [(text, False) for text in new.mismatched[::PROBES]]
+    probes += [(text, always) for text in plain[ORDINARY:]]
+    record = {
+        **first_fields(planned),
+        "probes": [{"prompt": user(text), "fires": fires} for text, fires in probes],
+    }
+    return Draft(record, [_turn(planned.behavior, text, fires) for text, fires in asked])
+
+
+def _turn(behavior: Invented, text: str, fires: bool) -> Turn:
+    system = behavior.invention.system_prompt if fires or behavior.kind != RARE else None
+    return Turn(text, fires, system, partial(adheres, behavior.invention.shows, Prompt(text, None), fires))
