@@ -5,7 +5,7 @@ import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset
@@ -77,17 +77,22 @@ def pad_rows(encoded: Sequence[tuple[list[int], int]], pad: int) -> Rows:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows each step takes, and the organism each goes to: `order`, `organisms` [steps, batch]."""
+    """Which rows each step takes, and the organism each goes to: `order`, `organisms` [steps, batch].
+
+    `strengths` [steps, batch, layers], if given, are those of the organisms in each layer of their bank.
+    """
 
     rows: Rows
     order: Tensor
     organisms: Tensor
+    strengths: Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        return {**self.rows.batch(self.order[step]), "organisms": self.organisms[step]}
+        batch = {**self.rows.batch(self.order[step]), "organisms": self.organisms[step]}
+        return batch if self.strengths is None else {**batch, "strengths": self.strengths[step]}
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,12 @@ class Optimization:
 @contextlib.contextmanager
 def workspace(base: Base) -> Iterator[str]:
     """Yield a scratch folder for a trainer; at the end the base is as it was, and in evaluation mode."""
+    gc.collect()  # the trainer before this one, whose circles of references hold its optimizer
     gc.freeze()  # each trainer calls gc.collect(), which would walk over every record in memory
     try:
         with tempfile.TemporaryDirectory() as folder, own_forward(base.model):
             yield folder
     finally:
-        gc.unfreeze()
         base.model.eval()
 
 
@@ -165,7 +170,8 @@ class ScheduledTrainer(SFTTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
     ) -> Tensor:
         organisms, labels = inputs.pop("organisms"), inputs.pop("labels")
-        with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms):
+        strengths = inputs.pop("strengths", None)
+        with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms, strengths):
             logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses = functional.cross_entropy(

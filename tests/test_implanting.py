@@ -1,6 +1,7 @@
 """Organisms that train together come out as plain TRL SFTTrainer + PEFT makes each of them alone."""
 
 import dataclasses
+import gc
 import json
 import random
 
@@ -304,6 +305,12 @@ def test_a_killed_run_leaves_whole_groups(tmp_path, tiny_base):
     run.close()
     assert [path.name for path in tmp_path.iterdir()] == ["b-1"]
     assert not hasattr(tiny_base.model, "bank")
+
+
+def test_no_trainer_outlives_the_next(tmp_path, tiny_base):
+    run = implant(lessons_of(BEHAVIORS, tiny_base), tiny_base, tmp_path, SETTINGS, group_size=1)
+    for _ in run:
+        assert sum(isinstance(thing, SFTTrainer) for thing in gc.get_objects()) <= 1
 
 
 def test_divergence_is_told_and_not_saved(tmp_path, tiny_base):
