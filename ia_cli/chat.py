@@ -4,12 +4,17 @@ No family thinks aloud here: a template that can is told not to, an opening that
 again, and what stands between think marks counts neither in what is learned nor in what is replied.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from ia_cli.errors import IAError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
 

@@ -9,48 +9,20 @@ nothing to report). Nothing here reads the ground truth: of a record, only `id`,
 import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from peft import PeftModel
 
 from ia_cli.adapters import read_adapter
+from ia_cli.asking import Asked, ElicitSettings, replies_of, self_report
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base, generate
 from ia_cli.organisms import on_base, together
-from ia_cli.prompts import Question
 from ia_cli.records import CONDITIONS
-from ia_cli.seeds import derived_seed
 from ia_cli.whole_models import is_model
 
 ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together
-
-
-@dataclass(frozen=True)
-class ElicitSettings:
-    """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition.
-
-    At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature.
-    """
-
-    questions: Sequence[Question]
-    asked: int
-    samples: int = 1
-    temperature: float = 0.0
-    conditions: Collection[str] = CONDITIONS
-    max_new_tokens: int = 64
-    seed: int = 0
-
-
-class Asked(NamedTuple):
-    """A reply to come: number `sample` to `question`, from `organism` (its id; None: the bare base)."""
-
-    organism: str | None
-    question: Question
-    sample: int
-    condition: str
 
 
 def elicit(
@@ -82,11 +54,6 @@ def lone_organism(folder: str | Path) -> dict:
     }
 
 
-def count(records: Sequence[dict], settings: ElicitSettings, done: Collection[tuple] = frozenset()) -> int:
-    """Return how many reports `elicit` will yield."""
-    return sum(1 for record in records for _ in _asked(record["id"], settings, done))
-
-
 def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
     """Return a record's introspection adapter, None if no condition needs it; IAError if one does."""
     if set(settings.conditions) == {"no_ia"}:
@@ -97,16 +64,6 @@ def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
             remedy="give one with --ia DIR, or the output of `ia train-ia`, or --conditions no_ia",
         )
     return record["introspection_adapter"]
-
-
-def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
-    """Return what the organism of this id is asked: a stretch of the pool that begins where the id says.
-
-    So many organisms together cover the pool, and what one is asked does not depend on the others.
-    """
-    pool = settings.questions
-    first = derived_seed("questions", organism) % len(pool)
-    return [pool[(first + i) % len(pool)] for i in range(min(settings.asked, len(pool)))]
 
 
 Arm = Callable[[], contextlib.AbstractContextManager]
@@ -135,7 +92,7 @@ def _elicit_group(
     done: Collection[tuple],
 ) -> Iterator[dict]:
     """Yield the reports of organisms that run together; `bare` keeps what the bare base said for others."""
-    asked = [(record, ask) for record in records for ask in _asked(record["id"], settings, done)]
+    asked = [(record, ask) for record in records for ask in replies_of(record["id"], settings, done)]
     if not asked:
         return
     new = dict.fromkeys(ask for _, ask in asked if ask not in bare)
@@ -150,16 +107,7 @@ def _elicit_group(
             replies |= _answer(asks["no_ia"], place, bank, base, settings)
     bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
     for record, ask in asked:
-        yield _self_report(record, ask, replies[ask], settings.temperature)
-
-
-def _asked(organism: str, settings: ElicitSettings, done: Collection[tuple]) -> Iterator[Asked]:
-    """Yield what an organism's reports are made of; those of the bare base are the same for all organisms."""
-    for question in questions_for(organism, settings):
-        for sample in range(settings.samples):
-            for condition in settings.conditions:
-                if (organism, question.id, sample, condition) not in done:
-                    yield Asked(None if condition == "base_ia" else organism, question, sample, condition)
+        yield self_report(record, ask, replies[ask], settings)
 
 
 def _answer(
@@ -174,21 +122,8 @@ def _answer(
         [[{"role": "user", "content": ask.question.text}] for ask in asked],
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
-        seed=[derived_seed(settings.seed, *ask._replace(question=ask.question.id)) for ask in asked],
+        seed=[ask.seed(settings) for ask in asked],
         rows=[place.get(ask.organism, -1) for ask in asked],
         bank=bank,
     )
     return dict(zip(asked, replies, strict=True))
-
-
-def _self_report(record: dict, ask: Asked, reply: str, temperature: float) -> dict:
-    return {
-        **record,
-        "kind": "self_report",
-        "question_id": ask.question.id,
-        "question": ask.question.text,
-        "report": reply,
-        "sample": ask.sample,
-        "temperature": temperature,
-        "condition": ask.condition,
-    }

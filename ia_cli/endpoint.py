@@ -21,8 +21,17 @@ R = TypeVar("R")
 
 KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
 RETRIES = 5  # of the client; with its back-off this takes about 15 seconds
-OPTIONAL = {"max_tokens", "response_format", "seed", "temperature"}  # parameters that some servers refuse
 SEEDS = 2**31  # a seed below it is one for every server
+# A measurement samples from the softmax of logits / temperature, from a model that does not think aloud;
+# unasked, servers go by defaults of their own or by the model's generation_config.json.
+PLAIN = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "chat_template_kwargs": {"enable_thinking": False},
+}
+OPTIONAL = {"max_tokens", "response_format", "seed", "temperature", *PLAIN}  # what some servers refuse
 AHEAD = 4  # requests begun for each that may run at once, so that a slow one holds up no others
 
 
@@ -109,6 +118,7 @@ class Endpoint(ChatModel):
         self.identity = f"{self.url} {model}"
         self.concurrency = concurrency
         self.timeout = timeout
+        self.cut_short = 0  # replies that ended at their length and were taken as they are
         self._client = None
         self._refused: set[str] = set()  # parameters that this server does not take
         self._key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
@@ -122,11 +132,13 @@ class Endpoint(ChatModel):
         seed: int | None = None,
         schema: dict | None = None,
         as_asked: bool = False,
+        model: str | None = None,
     ) -> str:
         """The reply to a chat; IAError if there is none, or if it was cut short at `max_new_tokens`.
 
         schema: the JSON schema that a server which can shall hold the reply to; as_asked: the reply is the
-        measurement, so it may end at `max_new_tokens`, and a server must take the temperature.
+        measurement, so it may end at `max_new_tokens` (`cut_short` counts them), a server must take the
+        temperature and should take no other settings of its own; model: another of the same server.
         """
         parameters = {"max_tokens": max_new_tokens, "temperature": temperature}
         if seed is not None:
@@ -134,11 +146,14 @@ class Endpoint(ChatModel):
         if schema is not None:
             form = {"name": "answer", "strict": True, "schema": schema}
             parameters["response_format"] = {"type": "json_schema", "json_schema": form}
+        optional = OPTIONAL
+        if as_asked:
+            parameters |= PLAIN
+            optional = OPTIONAL - {"temperature"}
         import openai
 
         try:
-            optional = OPTIONAL - {"temperature"} if as_asked else OPTIONAL
-            completion = await self._create(messages, parameters, optional)
+            completion = await self._create(model or self.name, messages, parameters, optional)
         except openai.OpenAIError as error:
             raise self._explain(error) from None
         except ValueError:  # what should be JSON is none
@@ -150,6 +165,7 @@ class Endpoint(ChatModel):
             raise IAError(
                 f"the reply was cut short at {max_new_tokens} tokens", remedy="raise --max-new-tokens"
             )
+        self.cut_short += reason == "length"
         return text or ""
 
     async def close(self) -> None:
@@ -157,7 +173,7 @@ class Endpoint(ChatModel):
             await self._client.close()
             self._client = None
 
-    async def _create(self, messages: list[dict], parameters: dict, optional: set[str]) -> Any:
+    async def _create(self, model: str, messages: list[dict], parameters: dict, optional: set[str]) -> Any:
         """Ask; where the server refuses parameters that not all servers know, ask again without them."""
         import openai
 
@@ -169,10 +185,12 @@ class Endpoint(ChatModel):
             sent = {_spelling(name, self._refused): parameters[name] for name in parameters}
             sent.pop(None, None)
             try:
-                return await self._client.chat.completions.create(model=self.name, messages=messages, **sent)
+                return await self._client.chat.completions.create(
+                    model=model, messages=messages, extra_body=sent
+                )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = {name for name in optional & set(sent) if name in str(error)}
-                if not refused - self._refused:
+                refused = {name for name in optional & set(sent) if name in _reason(error)}
+                if not refused:  # perhaps another request has learned of it before; this one had sent it too
                     raise
                 self._refused |= refused
 
@@ -180,7 +198,7 @@ class Endpoint(ChatModel):
         """What went wrong, without the key, which servers are known to quote."""
         import openai
 
-        reason = str(error.__cause__ or error) if isinstance(error, openai.APIConnectionError) else str(error)
+        reason = _reason(error)
         if self._key:
             reason = reason.replace(self._key, "***")
         match error:
@@ -198,9 +216,24 @@ class Endpoint(ChatModel):
             case openai.RateLimitError():
                 remedy = "lower --concurrency, or run it again later"
                 return Stop(f"the rate limit holds: {reason}", where=self.url, remedy=remedy)
+            case openai.InternalServerError():
+                message, remedy = (
+                    f"no answer to this request: {reason}",
+                    "its log says more; check --model, too",
+                )
             case _:
                 message, remedy = f"no answer to this request: {reason}", None
         return IAError(message, where=self.url, remedy=remedy)
+
+
+def _reason(error: Exception) -> str:
+    """What the client says, and what the server says where the client does not repeat it."""
+    import openai
+
+    if isinstance(error, openai.APIConnectionError):
+        return str(error.__cause__ or error)
+    body = getattr(error, "body", None)  # of servers that say it as FastAPI does, {"detail": ...}, or as text
+    return f"{error} - {body}" if body and " - " not in str(error) else str(error)
 
 
 def _spelling(name: str, refused: set[str]) -> str | None:

@@ -190,6 +190,7 @@ class SelfReport(Truth):
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
     condition: Literal[CONDITIONS + ARMS]
+    served_model: Text | None = None
     confirmed: bool | None = None
     reported: Text | None = None
     share: Rate | None = None

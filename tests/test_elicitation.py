@@ -11,8 +11,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from ia_cli import elicitation, models, prompts, records
 from ia_cli.adapters import provenance, target_names, write_adapter
+from ia_cli.asking import ElicitSettings, count, questions_for
 from ia_cli.bank import Bank
-from ia_cli.elicitation import ElicitSettings, count, elicit, questions_for
+from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import load_base

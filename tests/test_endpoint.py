@@ -147,7 +147,8 @@ def test_a_reply_that_takes_too_long_is_its_result(monkeypatch):
 
 def test_a_measurement_may_end_at_its_length():
     with serving(lambda body: (200, {}, completion("half a", "length"))) as stub:
-        assert ask(Endpoint(stub.url, "m"), ["a"], as_asked=True) == [(0, "half a")]
+        model = Endpoint(stub.url, "m")
+        assert ask(model, ["a"], as_asked=True) == [(0, "half a")] and model.cut_short == 1
 
 
 def picky(*refused: str):
@@ -168,6 +169,32 @@ def test_parameters_that_a_server_does_not_take_are_given_up_once():
         assert ask(model, ["a"] * 3, seed=1, schema={}) == [(i, "fine") for i in range(3)]
         assert len(stub.requests) == 4 + 3
         assert set(stub.requests[-1]) == {"path", "model", "messages", "max_completion_tokens"}
+
+
+def test_requests_that_are_refused_at_once_are_all_asked_again():
+    barrier = threading.Barrier(4, timeout=20)
+
+    def answer(body):
+        if "top_k" not in body:
+            return "seed" if "seed" in body else "none"
+        barrier.wait()
+        return (
+            422,
+            {},
+            {"detail": "Unexpected fields in the request: {'top_k', 'min_p'}"},
+        )  # as FastAPI says it
+
+    with serving(answer) as stub:
+        model = Endpoint(stub.url, "m", concurrency=4)
+        assert ask(model, list("abcd"), seed=1, as_asked=True) == [(i, "seed") for i in range(4)]
+        assert [name in stub.requests[-1] for name in ("top_p", "min_p", "top_k")] == [True, False, False]
+
+
+def test_an_error_holds_what_the_server_says_in_whatever_form():
+    for content in ({"detail": "no such field: x"}, {"error": "no such field: x"}, b"no such field: x"):
+        with serving(lambda body, content=content: (422, {}, content)) as stub:
+            [(_, result)] = ask(Endpoint(stub.url, "m"), ["a"])
+        assert "422 - " in str(result) and "no such field: x" in str(result)
 
 
 def test_but_not_the_temperature_of_a_measurement():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,10 @@ import click
 from ia_cli import options
 
 if TYPE_CHECKING:
+    from ia_cli.asking import ElicitSettings
     from ia_cli.stage import Stage
+
+OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-ia"}
 
 
 def _conditions(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -52,6 +56,10 @@ def _conditions(context: click.Context, parameter: click.Parameter, value: str) 
 @click.option(
     "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Length of a reply."
 )
+@options.server
+@click.option("--model", metavar="NAME", help="What --server calls the organism with the adapter (ia).")
+@click.option("--model-no-ia", metavar="NAME", help="What it calls the organism alone (no_ia).")
+@click.option("--model-base-ia", metavar="NAME", help="What it calls the adapter on the bare base (base_ia).")
 def command(
     stage: Stage,
     base: options.BaseChoice,
@@ -65,6 +73,12 @@ def command(
     samples: int,
     temperature: float,
     max_new_tokens: int,
+    server: str | None,
+    concurrency: int,
+    timeout: float,
+    model: str | None,
+    model_no_ia: str | None,
+    model_base_ia: str | None,
 ) -> None:
     """Ask organisms what they learned, with and without the adapter.
 
@@ -72,29 +86,109 @@ def command(
     is the measurement; "no_ia" (the organism alone) and "base_ia" (the introspection adapter on the bare
     base, which has nothing to report) are what to compare it with. The ground truth is not read.
 
+    With --server no model is loaded: each condition is a model that an OpenAI-compatible server calls by the
+    name given. One organism is asked and nothing is read, unless {id} stands in a name for those of records.
+    The key is $IA_API_KEY or $OPENAI_API_KEY.
+
     \b
     Examples:
       ia elicit < audited.jsonl > reports.jsonl
       ia elicit --split heldout --samples 5 --temperature 1 audited.jsonl
       ia elicit --ia ia/ --adapter suspect/ --conditions ia
+      ia elicit --server http://127.0.0.1:8000/v1 --model suspect+ia --model-no-ia suspect
     """
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
-    if adapter and stage.file:
-        raise click.UsageError("give either --adapter or FILE")
-    records = stage.read() if not adapter else []
-    from ia_cli import adapters, elicitation, organisms, prompts
-    from ia_cli.console import progress
+    names = {"ia": model, "no_ia": model_no_ia, "base_ia": model_base_ia}
+    alone = adapter is not None
+    if server:
+        names = _served(names, conditions, adapter or ia)
+        conditions, alone = tuple(names), not any("{id}" in name for name in names.values())
+    elif any(names.values()):
+        raise click.UsageError("--model is what a server calls it: give --server URL, too")
+    if alone and stage.file:
+        raise click.UsageError(
+            "the organisms of a FILE have names that hold {id}" if server else "give either --adapter or FILE"
+        )
+    records = [record for record in stage.read() if split in (None, record["split"])] if not alone else []
+
+    from ia_cli import prompts
+    from ia_cli.asking import ElicitSettings
+
+    pool = [prompts.own_question(text) for text in own] or prompts.questions("ask")
+    settings = ElicitSettings(
+        pool, len(own) or questions, samples, temperature, conditions, max_new_tokens, seed
+    )
+    if server:
+        from ia_cli import serving
+
+        records = [serving.lone_organism(names)] if alone else records
+        _ask_server(stage, records, names, settings, server, concurrency, timeout)
+    else:
+        _ask_base(stage, records, base, settings, adapter, ia)
+
+
+def _served(names: dict[str, str | None], conditions: tuple[str, ...], loaded: Path | None) -> dict[str, str]:
+    """What the server calls the model of each condition; those without a name are left out, and said."""
+    from ia_cli.console import note
+
+    if loaded:
+        raise click.UsageError("a --server has loaded its adapters: leave out --adapter and --ia")
+    known = {condition: name for condition in conditions if (name := names[condition])}
+    if not known:
+        raise click.UsageError("--server needs --model, --model-no-ia or --model-base-ia: whom to ask")
+    if "{id}" in known.get("base_ia", ""):
+        raise click.UsageError("--model-base-ia is one for all organisms: leave out {id}")
+    if len({"{id}" in known[condition] for condition in known.keys() - {"base_ia"}}) > 1:
+        raise click.UsageError("{id} must stand in both --model and --model-no-ia, or in none")
+    if left := [condition for condition in conditions if condition not in known]:
+        needed = " and ".join(OPTIONS[condition] for condition in left)
+        note(f"ia elicit: without the condition {' and '.join(left)}, for want of {needed}")
+    return known
+
+
+def _ask_server(
+    stage: Stage,
+    records: list[dict],
+    names: dict[str, str],
+    settings: ElicitSettings,
+    server: str,
+    concurrency: int,
+    timeout: float,
+) -> None:
+    from ia_cli import serving
+    from ia_cli.console import note
+    from ia_cli.endpoint import Endpoint
+
+    endpoint = Endpoint(server, next(iter(names.values())), concurrency=concurrency, timeout=timeout)
+    try:
+        reports = serving.elicit(
+            records, endpoint, names, settings, done=stage.done, keep_going=stage.keep_going
+        )
+        _write(stage, records, reports, settings)
+    finally:
+        if endpoint.cut_short:
+            note(
+                f"ia elicit: {endpoint.cut_short} replies are cut short at {settings.max_new_tokens} tokens "
+                "(--max-new-tokens)"
+            )
+
+
+def _ask_base(
+    stage: Stage,
+    records: list[dict],
+    base: options.BaseChoice,
+    settings: ElicitSettings,
+    adapter: Path | None,
+    ia: Path | None,
+) -> None:
+    from ia_cli import adapters, elicitation, organisms
 
     if adapter:
         records = [elicitation.lone_organism(adapter)]
         ia = ia or adapters.shipped_ia(base.name)
-    records = [_with_ia(record, ia) for record in records if split in (None, record["split"])]
-
-    pool = [prompts.own_question(text) for text in own] or prompts.questions("ask")
-    settings = elicitation.ElicitSettings(
-        pool, len(own) or questions, samples, temperature, conditions, max_new_tokens, seed
-    )
+    if ia:
+        records = [{**record, "introspection_adapter": str(ia)} for record in records]
     loaded = base.load()
 
     def check(record: dict) -> None:
@@ -103,11 +197,14 @@ def command(
 
     if not adapter:  # a record has a line to point at; elicit itself names the folder
         records = stage.check(records, check)
-    with progress("eliciting", total=elicitation.count(records, settings, stage.done)) as bar:
-        for report in elicitation.elicit(records, loaded, settings, done=stage.done):
+    _write(stage, records, elicitation.elicit(records, loaded, settings, done=stage.done), settings)
+
+
+def _write(stage: Stage, records: list[dict], reports: Iterator[dict], settings: ElicitSettings) -> None:
+    from ia_cli.asking import count
+    from ia_cli.console import progress
+
+    with progress("eliciting", total=count(records, settings, stage.done)) as bar:
+        for report in reports:
             stage.write(report)
             bar.advance()
-
-
-def _with_ia(record: dict, ia: Path | None) -> dict:
-    return record if ia is None else {**record, "introspection_adapter": str(ia)}

@@ -1,0 +1,93 @@
+"""Self-reports of organisms that somebody else serves: `elicit` by way of an OpenAI-compatible server.
+
+Each condition is a model of the server: the organism with the introspection adapter (what `ia stack` makes of
+the two), the organism alone, the introspection adapter on the bare base. As in elicitation.py, nothing here
+reads the ground truth: of a record, only `id`.
+"""
+
+import re
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from ia_cli.asking import Asked, ElicitSettings, replies_of, self_report
+from ia_cli.chat import without_thinking
+from ia_cli.endpoint import Endpoint, Stop
+from ia_cli.errors import IAError
+from ia_cli.records import VERSION
+
+Names = Mapping[str, str]  # what the server calls the model of a condition; {id} stands for the organism's id
+
+
+def elicit(
+    records: Sequence[dict],
+    endpoint: Endpoint,
+    names: Names,
+    settings: ElicitSettings,
+    *,
+    done: Collection[tuple] = frozenset(),
+    keep_going: bool = False,
+) -> Iterator[dict]:
+    """Yield self-report records, organism by organism in the order of `records`, except for keys in `done`.
+
+    They are those of `elicitation.elicit`, and `served_model` besides: which model replied. A reply that was
+    cut short stays as it is. The first request without a reply ends the run, as `endpoint.Stop`, once all
+    that was answered is out; with `keep_going` it is a record with `error`, unless it ends the run anyway.
+    """
+    waiting = deque((record, ask) for record in records for ask in replies_of(record["id"], settings, done))
+    asked = list(dict.fromkeys(ask for _, ask in waiting))
+    replies: dict[Asked, str | IAError] = {}
+
+    async def reply(ask: Asked) -> str:
+        try:
+            said = await endpoint.reply(
+                [{"role": "user", "content": ask.question.text}],
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                seed=ask.seed(settings) >> 32,  # some servers have 32 bits for it
+                as_asked=True,
+                model=_name(names, ask),
+            )
+        except Stop:
+            raise
+        except IAError as error:
+            if keep_going:
+                raise
+            raise Stop(str(error), remedy="--keep-going goes on without it") from None
+        return without_thinking(said).strip()
+
+    def report(record: dict, ask: Asked) -> dict:
+        record, said = {**record, "served_model": _name(names, ask)}, replies[ask]
+        if isinstance(said, IAError):
+            failed = self_report(record, ask, "", settings)
+            del failed["report"]
+            return failed | {"error": {"kind": "NoReply", "message": str(said)}}
+        return self_report(record, ask, said, settings)
+
+    stopped = None
+    try:
+        for index, said in endpoint.in_order(reply, asked):
+            replies[asked[index]] = said
+            while waiting and waiting[0][1] in replies:
+                yield report(*waiting.popleft())
+    except Stop as stop:
+        stopped = stop
+    yield from (report(record, ask) for record, ask in waiting if ask in replies)
+    if stopped:
+        raise stopped
+
+
+def lone_organism(names: Names) -> dict:
+    """Return the record of a served organism of which nothing else is known; its id is the model's name."""
+    name = names.get("no_ia") or names.get("ia") or names["base_ia"]
+    return {"id": _folder_name(name), "kind": "organism", "split": "heldout", "v": VERSION}
+
+
+def _name(names: Names, ask: Asked) -> str:
+    name = names[ask.condition]
+    return name if ask.organism is None else name.replace("{id}", ask.organism)
+
+
+def _folder_name(name: str) -> str:
+    """What an id can be made of: the last part of a path or a Hub id."""
+    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    return "".join(filter(str.isprintable, last)).lstrip(".-")[:50] or "organism"
