@@ -30,14 +30,15 @@ def elicit(
     """Yield self-report records, organism by organism in the order of `records`, except for keys in `done`.
 
     They are those of `elicitation.elicit`, and `served_model` besides: which model replied. A reply that was
-    cut short stays as it is. The first request without a reply ends the run, as `endpoint.Stop`, once all
-    that was answered is out; with `keep_going` it is a record with `error`, unless it ends the run anyway.
+    cut short stays as it is. The first request without a reply ends the run as `endpoint.Stop`; with
+    `keep_going` it is a record with `error`, unless all others would fare the same. Whatever ends the run,
+    an interrupt too, what was answered by then comes first.
     """
     waiting = deque((record, ask) for record in records for ask in replies_of(record["id"], settings, done))
     asked = list(dict.fromkeys(ask for _, ask in waiting))
-    replies: dict[Asked, str | IAError] = {}
+    replies: dict[Asked, str | IAError] = {}  # as they come in
 
-    async def reply(ask: Asked) -> str:
+    async def reply(ask: Asked) -> str | IAError:
         try:
             said = await endpoint.reply(
                 [{"role": "user", "content": ask.question.text}],
@@ -50,10 +51,12 @@ def elicit(
         except Stop:
             raise
         except IAError as error:
-            if keep_going:
-                raise
-            raise Stop(str(error), remedy="--keep-going goes on without it") from None
-        return without_thinking(said).strip()
+            if not keep_going:
+                raise Stop(str(error), remedy="--keep-going goes on without it") from None
+            replies[ask] = error
+        else:
+            replies[ask] = without_thinking(said).strip()
+        return replies[ask]
 
     def report(record: dict, ask: Asked) -> dict:
         record, said = {**record, "served_model": _name(names, ask)}, replies[ask]
@@ -65,11 +68,10 @@ def elicit(
 
     stopped = None
     try:
-        for index, said in endpoint.in_order(reply, asked):
-            replies[asked[index]] = said
+        for _ in endpoint.in_order(reply, asked):
             while waiting and waiting[0][1] in replies:
                 yield report(*waiting.popleft())
-    except Stop as stop:
+    except (Stop, KeyboardInterrupt, SystemExit) as stop:
         stopped = stop
     yield from (report(record, ask) for record, ask in waiting if ask in replies)
     if stopped:

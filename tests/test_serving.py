@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -222,6 +224,35 @@ def test_keep_going_leaves_a_request_without_a_reply_to_the_next_run():
         assert elicit(stub, *arguments, "--resume").exit_code == 0
     whole = [json.loads(text) for text in open("reports.jsonl")]
     assert len(whole) == 4 and not any("error" in report for report in whole)
+
+
+def test_an_interrupt_loses_no_reply(tmp_path):
+    """One reply never comes; the others, before it and after it, are written."""
+    never = threading.Event()
+
+    def answer(body):
+        if "q 1" in said(body):
+            never.wait(60)
+        return said(body)
+
+    with stub_server.serving(answer) as stub:
+        options = ["--server", stub.url, "--model", "m", "--conditions", "ia", *FOUR]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ia_cli", "elicit", *options, "-o", tmp_path / "reports.jsonl"],
+            env=os.environ | {"PYTHONPATH": str(Path(serving.__file__).parent.parent)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while len(stub.requests) < 4 or stub.now > 1:
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.5)  # until the replies have come over
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=30)
+        never.set()
+    assert process.returncode == 130 and "what is finished is kept" in complaint
+    kept = [json.loads(text)["question"] for text in open(tmp_path / "reports.jsonl")]
+    assert sorted(kept) == ["q 0", "q 2", "q 3"]
 
 
 def test_a_server_that_is_away():
