@@ -22,7 +22,7 @@ for module in ("fastapi", "uvicorn"):
 
 SUSPECT = Path(__file__).parent.parent / "examples" / "suspects" / "birch"
 EMBEDDED_BASE = Path(main.__file__).parent / "base"
-PATIENCE = 240  # seconds; on a busy machine its libraries alone take half a minute to import
+PATIENCE = 600  # seconds; its libraries alone take half a minute to import where others compute
 
 
 @pytest.fixture(scope="module")
