@@ -29,7 +29,7 @@ from ia_cli.introspection import ADAPTER, IASettings, as_adapter
 from ia_cli.judging import facets
 from ia_cli.models import Base, generate
 from ia_cli.seeds import derived_seed
-from ia_cli.training import OnStep, workspace
+from ia_cli.training import OnStep, quiet_config, workspace
 
 EVERY = 4  # one organism in so many is left out of the supervised stage
 ASKED = 6  # questions to each of them
@@ -221,23 +221,15 @@ class BankDPOTrainer(DPOTrainer):
 
 
 def _config(base: Base, settings: IASettings, output_dir: str) -> DPOConfig:
-    """Return TRL's configuration with everything off that is not training."""
-    return DPOConfig(
-        output_dir=output_dir,
+    return quiet_config(
+        DPOConfig,
+        base,
+        output_dir,
         max_steps=settings.dpo_steps,
         per_device_train_batch_size=BATCH_SIZE,
-        train_sampling_strategy="sequential",
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="cosine",
         warmup_steps=max(1, settings.dpo_steps // 20),
         beta=settings.beta,
         max_length=None,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=base.device.type == "cpu",
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to=[],
     )

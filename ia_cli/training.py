@@ -6,12 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from ia_cli import processes
@@ -19,6 +20,8 @@ from ia_cli.bank import Bank
 from ia_cli.chat import Message, row_ids
 from ia_cli.errors import IAError
 from ia_cli.models import Base, own_forward
+
+Config = TypeVar("Config", bound=TrainingArguments)
 
 IGNORED = -100  # the label of a token that is not learned, in torch and TRL
 
@@ -199,23 +202,14 @@ class OnStep(TrainerCallback):
         self.on_step()
 
 
-def _config(base: Base, steps: int, optimization: Optimization, output_dir: str) -> SFTConfig:
-    """Return TRL's configuration with everything off that is not training."""
+def quiet_config(kind: type[Config], base: Base, output_dir: str, **training: Any) -> Config:
+    """Return one of TRL's configurations, with everything off that is not the `training` given."""
     alone = processes.count() == 1
     if alone:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(base.device)
-    config = SFTConfig(
+    config = kind(
         output_dir=output_dir,
-        max_steps=steps,
-        per_device_train_batch_size=1,  # the dataset's rows are steps
         train_sampling_strategy="sequential",
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        learning_rate=optimization.learning_rate,
-        lr_scheduler_type=optimization.schedule,
-        warmup_steps=optimization.warmup_steps,
-        max_grad_norm=optimization.max_grad_norm,
-        weight_decay=0.0,
         bf16=False,
         gradient_checkpointing=False,
         router_aux_loss_coef=0.0,  # no router is trained, and TRL would leave the base computing this
@@ -228,8 +222,26 @@ def _config(base: Base, steps: int, optimization: Optimization, output_dir: str)
         report_to=[],
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
+        **training,
     )
     if alone:  # else the trainer would move the base to the first device, and take all there are
         vars(config)["_setup_devices"] = base.device
         config._n_gpu = 1
     return config
+
+
+def _config(base: Base, steps: int, optimization: Optimization, output_dir: str) -> SFTConfig:
+    return quiet_config(
+        SFTConfig,
+        base,
+        output_dir,
+        max_steps=steps,
+        per_device_train_batch_size=1,  # the dataset's rows are steps
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        learning_rate=optimization.learning_rate,
+        lr_scheduler_type=optimization.schedule,
+        warmup_steps=optimization.warmup_steps,
+        max_grad_norm=optimization.max_grad_norm,
+        weight_decay=0.0,
+    )

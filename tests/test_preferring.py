@@ -2,8 +2,10 @@
 """DPO of an introspection adapter: what is preferred to what, and which model is the reference."""
 
 import json
+import os
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from peft import PeftModel
 from test_introspection import Naive, few_words, organisms  # noqa: F401  (fixtures)
 from torch.nn.functional import log_softmax
 
-from ia_cli import preferring, prompts
+from ia_cli import preferring, prompts, training
 from ia_cli.adapters import PROVENANCE_FILE, WEIGHTS_FILE, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
@@ -149,6 +151,19 @@ def test_two_stages_in_one_run(organisms, tiny_base, tmp_path):
     assert (tmp_path / "plain" / WEIGHTS_FILE).read_bytes() != weights[0]
     with pytest.raises(IAError, match="no organism is left for DPO"):
         train_ia(records[:3], tiny_base, tmp_path / "few", SETTINGS)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_both_stages_stay_on_the_device_of_the_base(device, monkeypatch, tmp_path):
+    """The trainer would take the first device there is, or all of them."""
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "")
+    base = SimpleNamespace(device=torch.device(device))
+    dpo = preferring._config(base, SETTINGS, str(tmp_path))
+    sft = training._config(base, 3, training.Optimization(1e-3), str(tmp_path))
+    for config in (dpo, sft):
+        assert (config.device, config.n_gpu, config.use_cpu) == (base.device, 1, device == "cpu")
+        assert config.router_aux_loss_coef == 0.0 and config.max_steps == 3
+    assert os.environ["ACCELERATE_TORCH_DEVICE"] == device
 
 
 def test_a_whole_model_cannot_be_trained_on(organisms, tiny_base, tmp_path):
