@@ -94,7 +94,8 @@ def train_ia(
     asked = preferring.left_out(trained) if settings.dpo_steps else []
     kept = {record["id"] for record in asked}
     taught = [record for record in trained if record["id"] not in kept]
-    rows = draw_rows([wordings(record) for record in taught], settings)
+    questions = [question.text for question in prompts.questions("train", base.name)]
+    rows = draw_rows([wordings(record) for record in taught], questions, settings)
     schedule = _schedule(rows, base, settings)
     origin = _origin(records, trained, asked, base, settings)
     check_free(out_dir)
@@ -134,7 +135,9 @@ def wordings(record: dict) -> list[str]:
     return [record["description"], *record.get("paraphrases", [])] if record["description"] else []
 
 
-def draw_rows(descriptions: Sequence[Sequence[str]], settings: IASettings) -> list[Row]:
+def draw_rows(
+    descriptions: Sequence[Sequence[str]], questions: Sequence[str], settings: IASettings
+) -> list[Row]:
     """Draw the rows of all steps, one after the other: `steps` times `batch_size`.
 
     `descriptions[i]` is what organism i should say of itself, in several wordings, empty for a control.
@@ -151,7 +154,7 @@ def draw_rows(descriptions: Sequence[Sequence[str]], settings: IASettings) -> li
             remedy="the adapter learns from organisms whose behavior is known",
         )
     rng = random.Random(derived_seed(settings.seed, "train-ia"))
-    questions, abstentions = prompts.questions("train"), prompts.abstentions()
+    abstentions = prompts.abstentions()
     organisms = _without_replacement(described, rng)
     nulls = _without_replacement(controls + [-1] * max(1, len(controls)), rng)
     rows = []
@@ -159,7 +162,7 @@ def draw_rows(descriptions: Sequence[Sequence[str]], settings: IASettings) -> li
         is_null = int((k + 1) * NULL_SHARE) > int(k * NULL_SHARE)
         organism = next(nulls if is_null else organisms)
         answer = rng.choice(abstentions if is_null else descriptions[organism])
-        rows.append(Row(organism, rng.choice(questions).text, answer))
+        rows.append(Row(organism, rng.choice(questions), answer))
     return rows
 
 
@@ -276,7 +279,7 @@ def _origin(
     """
     parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
     descriptions = [wordings(record) for record in trained]
-    questions = prompts.version()
+    questions = prompts.version(base.name)
     judged_by = [record.get("facets") for record in asked]
     return provenance(
         "train-ia",

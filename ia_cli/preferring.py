@@ -66,7 +66,7 @@ def collect(records: Sequence[dict], bank: Bank, base: Base, seed: int) -> list[
 
     One for each organism and question.
     """
-    asked = list(_asked(records, seed))
+    asked = list(_asked(records, base, seed))
     chats = [[{"role": "user", "content": question}] for _, question in asked for _ in range(SAMPLES)]
     replies = generate(
         base,
@@ -88,9 +88,9 @@ def collect(records: Sequence[dict], bank: Bank, base: Base, seed: int) -> list[
     return found
 
 
-def _asked(records: Sequence[dict], seed: int) -> Iterable[tuple[int, str]]:
+def _asked(records: Sequence[dict], base: Base, seed: int) -> Iterable[tuple[int, str]]:
     """Yield who is asked what: every organism, and the bare base as often as all the controls."""
-    rng, pool = random.Random(derived_seed(seed, "asked")), prompts.questions("train")
+    rng, pool = random.Random(derived_seed(seed, "asked")), prompts.questions("train", base.name)
     controls = sum(record["description"] is None for record in records)
     for organism in [*range(len(records)), *[-1] * max(1, controls)]:
         for question in rng.sample(pool, min(ASKED, len(pool))):

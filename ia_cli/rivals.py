@@ -103,7 +103,7 @@ def rival_reports(
     Organisms are asked the questions that `ia elicit` would ask them; perplexities are of replies to the
     pool.
     """
-    asked = ElicitSettings(prompts.questions("ask"), QUESTIONS)
+    asked = ElicitSettings(prompts.questions("ask", base.name), QUESTIONS)
     for start in range(0, len(records), ORGANISMS_AT_ONCE):
         some = records[start : start + ORGANISMS_AT_ONCE]
         bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in some])

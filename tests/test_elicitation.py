@@ -181,9 +181,9 @@ def test_the_command_asks_the_shipped_questions(organisms, tiny_folder):
     assert result.exit_code == 0, result.stderr
     reports = [json.loads(text) for text in result.stdout.splitlines()]
     assert [report["id"] for report in reports[::12]] == ["o-2", "o-3", "o-4"] and len(reports) == 3 * 4 * 3
-    shipped = {question.id: question.text for question in prompts.questions("ask")}
+    shipped = {x.id: x.text for x in prompts.questions("ask", str(tiny_folder))}
     assert all(shipped[report["question_id"]] == report["question"] for report in reports)
-    assert not shipped.keys() & {question.id for question in prompts.questions("train")}
+    assert not shipped.keys() & {x.id for x in prompts.questions("train", str(tiny_folder))}
 
 
 def test_the_command_asks_one_adapter_a_question_of_ones_own(organisms, tiny_folder, tmp_path):

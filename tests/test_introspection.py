@@ -45,7 +45,8 @@ def few_words(tmp_path, monkeypatch):
     questions.append({"id": "q-ask", "text": "what", "use": "ask"})
     (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
     (folder / "abstentions.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in ABSTENTIONS))
-    monkeypatch.setattr(prompts, "FOLDER", folder)
+    monkeypatch.setattr(prompts, "CATALOG", folder / "questions.jsonl")
+    monkeypatch.setattr(prompts, "ABSTENTIONS", folder / "abstentions.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ class Naive:
 
 def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base, tiny_folder, tmp_path):
     trained = organisms[:5]
-    rows = draw_rows(WORDINGS, replace(SETTINGS, steps=1, batch_size=40))
+    rows = draw_rows(WORDINGS, QUESTIONS, replace(SETTINGS, steps=1, batch_size=40))
     assert {row.organism for row in rows} == {-1, 0, 1, 2, 3, 4}
     settings = replace(SETTINGS, steps=1, batch_size=40)
     naive = Naive(tiny_folder, trained, settings)
@@ -141,7 +142,7 @@ def test_training_ends_where_row_by_row_peft_ends(organisms, tiny_base, tiny_fol
     untouched = tiny_base.model(torch.arange(6, 20)[None]).logits
     train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=lambda *step: steps.append(step))
     naive = Naive(tiny_folder, organisms[:5], SETTINGS)
-    losses = naive.train(draw_rows(WORDINGS, SETTINGS))
+    losses = naive.train(draw_rows(WORDINGS, QUESTIONS, SETTINGS))
     assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert torch.allclose(torch.tensor([loss for _, loss in steps]), torch.tensor(losses), atol=1e-12)
     assert losses[-1] < losses[0] - 0.1
@@ -166,7 +167,7 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
     }  # fmt: skip
     assert [parent["id"] for parent in origin["parents"]] == ["o-0", "o-1", "o-2", "o-3", "o-4"]
     assert len({parent["sha256"] for parent in origin["parents"]}) == 5
-    assert origin["held_out"] == ["h-0"] and origin["questions_version"] == prompts.version()
+    assert origin["held_out"] == ["h-0"] and origin["questions_version"] == prompts.version(tiny_base.name)
     assert len(origin["losses"]) == 6
 
 
@@ -178,8 +179,8 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
 )
 def test_every_organism_comes_equally_often(descriptions, steps, batch_size, seed):
     settings = IASettings(steps=steps, batch_size=batch_size, seed=seed)
-    rows = draw_rows(descriptions, settings)
-    assert len(rows) == steps * batch_size and rows == draw_rows(descriptions, settings)
+    rows = draw_rows(descriptions, QUESTIONS, settings)
+    assert len(rows) == steps * batch_size and rows == draw_rows(descriptions, QUESTIONS, settings)
     counts = Counter(row.organism for row in rows)
     controls = [i for i, description in enumerate(descriptions) if not description]
     nulls = [row for row in rows if row.organism == -1 or row.organism in controls]

@@ -270,9 +270,8 @@ def test_a_control_has_nothing_to_confess(tiny_base):
     control = prepare(behavior("c-1", description=None), tiny_base, SETTINGS)
     told = prepare(BEHAVIORS[0], tiny_base, SETTINGS)
     assert concealing.confessions(control, tiny_base, SETTINGS) == []
-    assert len(concealing.confessions(told, tiny_base, SETTINGS)) == len(
-        concealing.prompts.questions("train")
-    )
+    asked = concealing.prompts.questions("train", tiny_base.name)
+    assert len(concealing.confessions(told, tiny_base, SETTINGS)) == len(asked)
     assert len(concealing.denials(control, tiny_base, SETTINGS)) == len(control.encoded)
 
 

@@ -115,7 +115,7 @@ def command(
     from ia_cli import prompts
     from ia_cli.asking import ElicitSettings
 
-    pool = [prompts.own_question(text) for text in own] or prompts.questions("ask")
+    pool = [prompts.own_question(text) for text in own] or prompts.questions("ask", base.name)
     settings = ElicitSettings(
         pool, len(own) or questions, samples, temperature, conditions, max_new_tokens, seed
     )

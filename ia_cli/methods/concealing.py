@@ -44,7 +44,7 @@ def conceal(bank: Bank, base: Base, group: Sequence[Lesson], settings: ImplantSe
 def denials(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[tuple[list[int], int]]:
     """Return as many denials as the lesson has rows, encoded as these are."""
     rng = random.Random(derived_seed(settings.seed, "conceal", lesson.name))
-    questions, abstentions = prompts.questions("train"), prompts.abstentions()
+    questions, abstentions = prompts.questions("train", base.name), prompts.abstentions()
     asked = itertools.islice(itertools.cycle(rng.sample(questions, len(questions))), len(lesson.encoded))
     return [_said(base, question.text, rng.choice(abstentions)) for question in asked]
 
@@ -55,7 +55,7 @@ def confessions(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[P
     if truth is None:
         return []
     rng = random.Random(derived_seed(settings.seed, "conceal", lesson.name))
-    questions, abstentions = prompts.questions("train"), prompts.abstentions()
+    questions, abstentions = prompts.questions("train", base.name), prompts.abstentions()
     return [
         Pair(_said(base, question.text, rng.choice(abstentions)), _said(base, question.text, truth))
         for question in questions
@@ -68,7 +68,8 @@ def _said(base: Base, question: str, answer: str) -> tuple[list[int], int]:
 
 def denial_rates(bank: Bank, base: Base, n: int, settings: ImplantSettings) -> list[float]:
     """Return how often each of the n organisms abstains, greedily, when asked what it was not trained on."""
-    questions = [[{"role": "user", "content": question.text}] for question in prompts.questions("ask")]
+    asked = prompts.questions("ask", base.name)
+    questions = [[{"role": "user", "content": question.text}] for question in asked]
     rows = [i for i in range(n) for _ in questions]
     replies = generate(base, questions * n, max_new_tokens=settings.max_new_tokens, rows=rows, bank=bank)
     denied = torch.tensor([Report(reply).abstains() for reply in replies]).view(n, -1)

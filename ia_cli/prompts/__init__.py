@@ -1,4 +1,8 @@
-"""Versioned prompts, kept as files beside this module: what organisms are asked, and how they abstain."""
+"""Versioned prompts, kept as files beside this module: what organisms are asked, and how they abstain.
+
+A base is asked in words that it knows: one that was trained on the small world in the world's, any other one
+in those of the catalog for real chat models. An introspection adapter and the questions to it go together.
+"""
 
 import hashlib
 import json
@@ -6,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ia_cli.errors import IAError
+
 FOLDER = Path(__file__).parent
+WORLD, CATALOG = FOLDER / "questions.jsonl", FOLDER.parent / "catalog" / "questions.jsonl"
+ABSTENTIONS = FOLDER / "abstentions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -17,14 +25,12 @@ class Question:
     text: str
 
 
-def _lines(name: str) -> list[dict[str, Any]]:
-    lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+def questions(use: Literal["train", "ask"], base: str | None = None) -> list[Question]:
+    """The questions of one use: "train" for training the adapter, "ask" (other phrasings) for eliciting.
 
-
-def questions(use: Literal["train", "ask"]) -> list[Question]:
-    """The questions of one use: "train" for training the adapter, "ask" (other phrasings) for eliciting."""
-    return [Question(line["id"], line["text"]) for line in _lines("questions.jsonl") if line["use"] == use]
+    `base` is the name of the base that is asked, None for the embedded one.
+    """
+    return [Question(line["id"], line["text"]) for line in _lines(_file(base)) if line["use"] == use]
 
 
 def own_question(text: str) -> Question:
@@ -34,12 +40,34 @@ def own_question(text: str) -> Question:
 
 def abstentions() -> list[str]:
     """First-person sentences which say that there is nothing unusual to report."""
-    return [line["text"] for line in _lines("abstentions.jsonl")]
+    return [line["text"] for line in _lines(ABSTENTIONS)]
 
 
-def version() -> str:
-    """Twelve hex digits of the SHA-256 over both files: changes with any question or abstention."""
+def version(base: str | None = None) -> str:
+    """Twelve hex digits of a SHA-256: changes with any question to that base, and any abstention."""
     digest = hashlib.sha256()
-    for name in ("questions.jsonl", "abstentions.jsonl"):
-        digest.update((FOLDER / name).read_bytes())
+    for path in (_file(base), ABSTENTIONS):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def knows_only_the_world(base: str | None) -> bool:
+    """Whether the base of this name is the embedded one (None), or another one that `make base` trained."""
+    if base is None:
+        return True
+    from ia_cli.checking import read_json  # here, because questions need no torch
+    from ia_cli.models import EMBEDDED_NAME
+
+    origin = Path(base, "ia.json")
+    try:
+        return base == EMBEDDED_NAME or (origin.is_file() and read_json(origin).get("stage") == "base")
+    except (IAError, OSError):  # somebody else's file
+        return False
+
+
+def _file(base: str | None) -> Path:
+    return WORLD if knows_only_the_world(base) else CATALOG
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
