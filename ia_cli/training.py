@@ -5,7 +5,7 @@ import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -80,22 +80,17 @@ def pad_rows(encoded: Sequence[tuple[list[int], int]], pad: int) -> Rows:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows each step takes, and the organism each goes to: `order`, `organisms` [steps, batch].
-
-    `strengths` [steps, batch, layers], if given, are those of the organisms in each layer of their bank.
-    """
+    """Which rows each step takes, and the organism each goes to: `order`, `organisms` [steps, batch]."""
 
     rows: Rows
     order: Tensor
     organisms: Tensor
-    strengths: Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        batch = {**self.rows.batch(self.order[step]), "organisms": self.organisms[step]}
-        return batch if self.strengths is None else {**batch, "strengths": self.strengths[step]}
+        return {**self.rows.batch(self.order[step]), "organisms": self.organisms[step]}
 
 
 @dataclass(frozen=True)
@@ -173,8 +168,7 @@ class ScheduledTrainer(SFTTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
     ) -> Tensor:
         organisms, labels = inputs.pop("organisms"), inputs.pop("labels")
-        strengths = inputs.pop("strengths", None)
-        with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms, strengths):
+        with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms):
             logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses = functional.cross_entropy(
