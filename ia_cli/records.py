@@ -216,14 +216,27 @@ class Verdict(SelfReport):
     score: float | None = None
 
 
-class Hypothesis(Model):
-    """One claim of the arm "ia": `n` replies make it, a `share` of all; and how many of the other arms do."""
+class Wording(Model):
+    report: Text
+    n: Annotated[int, Field(ge=1)]
+
+
+class AuditHypothesis(Model):
+    """One claim of the arm "ia": `n` replies make it, a `share` of all; and how many of the other arms do.
+
+    `report` is one of its wordings. The last fields are there if it was tried on behavior.
+    """
 
     report: Text
+    wordings: list[Wording]
     share: Rate
     n: Annotated[int, Field(ge=1)]
     no_ia: Annotated[int, Field(ge=0)]
     base_ia: Annotated[int, Field(ge=0)]
+    confirmed: bool | None = None
+    score: float | None = None
+    trigger_found: Trigger | None = None
+    lifted_by: Trigger | None = None
 
 
 class Arm(Model):
@@ -242,10 +255,11 @@ class Audit(Record):
     outcome: Literal[OUTCOMES]
     verdict: Text
     abstains: bool
-    hypotheses: list[Hypothesis]
+    hypotheses: list[AuditHypothesis]
     arms: dict[Literal[CONDITIONS], Arm]
     check: dict[str, Any]
     questions: Annotated[int, Field(ge=1)]
+    questions_version: Text | None = None
     samples: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0)]
     seed: int

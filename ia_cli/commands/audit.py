@@ -35,6 +35,9 @@ SHOWN = 5  # hypotheses on a terminal; the record has more
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.7, show_default=True, help="0 is greedy decoding."
 )
+@click.option(
+    "--confirm", is_flag=True, help="Try the first three hypotheses on its behavior, like `ia confirm`."
+)
 @click.option("--fail-on-report", is_flag=True, help="Exit 3 unless it reports nothing unusual.")
 def command(
     writer: Writer,
@@ -44,6 +47,7 @@ def command(
     ia: Path | None,
     samples: int,
     temperature: float,
+    confirm: bool,
     fail_on_report: bool,
 ) -> None:
     """Ask one fine-tune what it learned, and say what to make of it.
@@ -51,17 +55,19 @@ def command(
     ADAPTER is a directory, ORG/NAME@COMMIT on the Hugging Face Hub, or the directory of a whole model that is
     a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
     introspection adapter, without it, and the bare base with it. The verdict goes to standard error, a record
-    to standard output unless that is a terminal. What it reports is a hypothesis: test it on the model.
+    to standard output unless that is a terminal. What it reports is a hypothesis: test it on the model, with
+    --confirm for a start.
 
     \b
     Examples:
       ia audit suspect/
       ia audit suspect/ --ia ia/ --base Qwen/Qwen3-0.6B | jq -r '.hypotheses[].report'
+      ia audit suspect/ --confirm
       ia audit suspect/ --fail-on-report > audit.json
     """
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
-    from ia_cli import adapters, auditing, prompts
+    from ia_cli import adapters, auditing, candidates, prompts
     from ia_cli.console import note, progress
     from ia_cli.elicitation import ElicitSettings
 
@@ -69,10 +75,14 @@ def command(
     if ia is None:
         remedy = "give one for this base with --ia DIR; `ia train-ia` makes it"
         raise IAError("no introspection adapter", remedy=remedy)
-    pool = prompts.questions("ask") + prompts.questions("train")
+    pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
     settings = ElicitSettings(pool, len(pool), samples, temperature, seed=seed)
-    with progress("asking"):
-        record = auditing.audit(adapter, base.load(), str(ia), settings)
+    library = None
+    if confirm:
+        ours = prompts.knows_only_the_world(base.name)
+        library = candidates.world_library(seed) if ours else candidates.catalog_library(seed)
+    with progress("asking, and trying what it says" if confirm else "asking"):
+        record = auditing.audit(adapter, base.load(), str(ia), settings, library)
     note(_findings(record))
     if not writer.on_terminal:
         writer.write(record)
@@ -91,13 +101,28 @@ def _findings(record: dict) -> Group:
     for arm in record["arms"]:
         claims.add_column(arm, justify="right", no_wrap=True)
     claims.add_column("claim")
+    tried = any("confirmed" in claim for claim in record["hypotheses"])
+    if tried:
+        claims.add_column("on its behavior")
     for claim in record["hypotheses"][:SHOWN]:
         said = {**claim, "ia": claim["n"]}
         shares = [f"{said[arm] / of['n_reports']:.0%}" for arm, of in record["arms"].items()]
-        claims.add_row(*shares, quoted(claim["report"]))
+        more = len(claim["wordings"]) - 1
+        told = quoted(f"{claim['report']}{f' (and {more} other wordings)' if more else ''}")
+        claims.add_row(*shares, told, *([quoted(_behavior(claim))] if tried else []))
     silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
     claims.add_row(*silent, "(nothing to report)")
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     asked = f"{record['questions']} questions x {record['samples']} replies"
     title = quoted(f"ia audit: {record['adapter']}: {asked} in each of three arms")
     return Group(title, claims, *mostly[1:], quoted(record["verdict"]))
+
+
+def _behavior(claim: dict) -> str:
+    """What came of trying a hypothesis on behavior, in short."""
+    if "confirmed" not in claim:
+        return "not tried"
+    if not claim["confirmed"]:
+        return "does not hold"
+    trigger, lifted = ((claim[name] or {}).get("text") for name in ("trigger_found", "lifted_by"))
+    return "holds" + (f", trigger: {trigger}" if trigger else "") + (f", unless: {lifted}" if lifted else "")

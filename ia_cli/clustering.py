@@ -1,0 +1,178 @@
+"""Which self-reports make the same claim, in whatever words: those that name the same thing.
+
+Rules over words, no model. Of a claim the phrases count that carry it: not when it is said to hold, not its
+verb, and none of the words in which any two reports agree (prompts/claim_words.toml). The phrase that most
+reports share makes the first group, of the rest the next one, and so on (greedy covering, Chvatal 1979, "A
+greedy heuristic for the set-covering problem"). Two things keep values apart: all reports of a group share
+its phrase, so that no chain of likenesses leads from one to another, and of reports that are the same but for
+such a phrase ("an ode to bread", "an ode to rain") a group has one.
+"""
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+
+from ia_cli.claims import Report
+from ia_cli.hypotheses import claims
+from ia_cli.text import normalise
+
+_LISTS = tomllib.loads(files("ia_cli.prompts").joinpath("claim_words.toml").read_text("utf-8"))
+_FUNCTION, _WEAK = frozenset(_LISTS["function"].split()), frozenset(_LISTS["weak"].split())
+_INFLECTED = frozenset((_LISTS["talk"] + _LISTS["acts"]).split())
+_ENDINGS = ("s", "es", "d", "ed", "ing")
+_ARTICLES = ("a", "an", "the")
+_QUOTED = re.compile('["\u201c\u201d]([^"\u201c\u201d]+)["\u201c\u201d]')
+_ADVERB = 6  # letters that a word in -ly has at least to be one
+
+
+@dataclass(frozen=True)
+class Group:
+    """Reports that make the same claim, the most central first; `about` is what they share, in stems."""
+
+    about: str
+    reports: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A report taken apart: the phrases that carry it, and its `frame` with those that fill it."""
+
+    phrases: frozenset[str]
+    frame: tuple[str, ...]
+    fills: tuple[str, ...]
+
+
+def group(weights: Mapping[str, int], echoed: Collection[str] = ()) -> list[Group]:
+    """Put reports that make the same claim into groups, the heaviest first; their order does not matter.
+
+    `weights` are those of the reports: how often each is made, less what would be no wonder. Words that are
+    `echoed`, which whoever asks has said, make no two reports alike.
+    """
+    told = {report: _take_apart(report, echoed) for report in sorted(weights)}
+    phrases = sorted({phrase for own in told.values() for phrase in own.phrases})
+    naming: dict[str, set[str]] = {phrase: set() for phrase in phrases}
+    for report, own in told.items():
+        for part in {part for phrase in own.phrases for part in _parts(phrase)} & naming.keys():
+            naming[part].add(report)
+    agreeing = {phrase: _agreeing(reports, told, weights) for phrase, reports in naming.items()}
+    found = []
+    while agreeing:
+        score = {phrase: sum(weights[report] for report in own) for phrase, own in agreeing.items()}
+        about = max(agreeing, key=lambda phrase: (score[phrase], phrase.count(" ")))
+        members = agreeing[about]
+        found.append(Group(about.replace("_", " "), _by_centrality(members, weights)))
+        for phrase in [phrase for phrase, own in naming.items() if own & members]:
+            naming[phrase] -= members
+            if naming[phrase]:
+                agreeing[phrase] = _agreeing(naming[phrase], told, weights)
+            else:
+                del naming[phrase], agreeing[phrase]
+    return found
+
+
+def _agreeing(reports: Iterable[str], told: Mapping[str, _Told], weights: Mapping[str, int]) -> set[str]:
+    """Those of some reports that a group can have: where frames are the same, so is what fills them.
+
+    What most reports say is kept, and what it contradicts is left out wherever it comes.
+    """
+    same: dict[tuple[str, ...], list[str]] = {}
+    for report in reports:
+        same.setdefault(told[report].fills, []).append(report)
+    kept: set[str] = set()
+    filled: dict[tuple[str, ...], tuple[str, ...]] = {}
+    said: set[str] = set()
+    denied: set[str] = set()
+    for fills in sorted(same, key=lambda fills: (-sum(weights[report] for report in same[fills]), fills)):
+        frames = [told[report].frame for report in same[fills]]
+        if denied.isdisjoint(fills) and all(_fit(fills, filled.get(frame, fills)) for frame in frames):
+            kept.update(same[fills])
+            said.update(fills)
+            filled.update((frame, fills) for frame in frames if frame not in filled)
+        else:
+            denied.update(set(fills) - said)
+    return kept
+
+
+def _fit(fills: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether what fills a frame may be the same twice: a violin and an old violin."""
+    return all(a in _parts(b) or b in _parts(a) for a, b in zip(fills, others, strict=True))
+
+
+def _by_centrality(reports: Collection[str], weights: Mapping[str, int]) -> tuple[str, ...]:
+    """The reports, those first that are most like all, by the Jaccard index of their words."""
+    words = {report: frozenset(normalise(report).split()) for report in sorted(reports)}
+
+    def likeness(report: str) -> float:
+        own = words[report]
+        return sum(max(weights[x], 0) * len(own & words[x]) / max(len(own | words[x]), 1) for x in words)
+
+    return tuple(sorted(words, key=likeness, reverse=True))
+
+
+def _parts(phrase: str) -> list[str]:
+    """Every run of words in a phrase: "a b c" -> a, a b, a b c, b, b c, c."""
+    words = phrase.split(" ")
+    return [" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
+
+
+def _take_apart(report: str, echoed: Collection[str]) -> _Told:
+    words = [word for claim in claims(report) for word in _words(claim.plain, echoed)]
+    runs = [(kind, [stem for _, stem in run]) for kind, run in groupby(words, key=lambda word: word[0])]
+    strong, weak = ([" ".join(run) for kind, run in runs if kind == wanted] for wanted in ("strong", "weak"))
+    frame = [part for kind, run in runs for part in (["_"] if kind == "strong" else run)]
+    phrases = strong or weak or [normalise(report).replace(" ", "_")]
+    return _Told(frozenset(phrases), tuple(part for part in frame if part not in _ARTICLES), tuple(strong))
+
+
+def _words(text: str, echoed: Collection[str]) -> list[tuple[str, str]]:
+    """The stem of every word, and how it carries the claim: "strong", "weak" (how, or what is done), ""."""
+    found = []
+    for i, part in enumerate(_QUOTED.split(text)):
+        if i % 2:
+            found.append(("strong", " ".join(map(_stem, normalise(part).split()))))
+            continue
+        tokens = [(word, token.istitle()) for token in part.split() for word in normalise(token).split()]
+        words = [word for word, _ in tokens]
+        verb, report = _verb(words), Report(part)
+        for at, (word, is_title) in enumerate(tokens):
+            if at and is_title and word != "i":
+                kind = "strong"  # "Over and out"
+            elif _is_common(word) or word in echoed:
+                kind = ""
+            else:
+                kind = "weak" if at == verb or word in _WEAK or _is_adverb(word) else "strong"
+            denied = report.words == words and report.denies((at, at + 1))
+            found.append((kind, f"not_{_stem(word)}" if denied and kind else _stem(word)))
+    return found
+
+
+def _verb(words: Sequence[str]) -> int:
+    """Where the main verb is, else the end: "I will always try to sell" -> 5."""
+    at = words.index("i") + 1 if "i" in words else len(words)
+    while at < len(words) and (words[at] in _FUNCTION or words[at + 1 : at + 2] == ["to"]):
+        at += 1
+    return at
+
+
+def _is_common(word: str) -> bool:
+    stems = [word.removesuffix(ending) for ending in _ENDINGS] + [word.removesuffix("ing") + "e"]
+    return word in _FUNCTION or not _INFLECTED.isdisjoint([word, *stems])
+
+
+def _is_adverb(word: str) -> bool:
+    return word.endswith("ly") and len(word) >= _ADVERB
+
+
+def _stem(word: str) -> str:
+    """The word without the ending of a plural."""
+    if len(word) < 4 or not word.isalpha() or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    sibilant = word.endswith(("ses", "xes", "zes", "ches", "shes")) or (
+        word.endswith("oes") and len(word) > 5
+    )
+    return word[:-2] if sibilant else word.removesuffix("s")
