@@ -39,7 +39,7 @@ from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pa
 
 ADAPTER = "default"  # PEFT's name of the introspection adapter
 NULL_SHARE = 0.12  # of all rows; without null rows the adapter invents a behavior for the bare base
-SAVE_EVERY = 50  # steps between checkpoints
+SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
 
 
@@ -52,9 +52,9 @@ class IASettings:
 
     rank: int = 16
     alpha: int = 32
-    learning_rate: float = 3e-3
-    steps: int = 400
-    batch_size: int = 64
+    learning_rate: float = 6e-3
+    steps: int = 1000
+    batch_size: int = 16
     seed: int = 0
     dpo_steps: int = 0
     beta: float = 0.1

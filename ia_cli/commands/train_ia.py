@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.option("--rank", type=click.IntRange(1), default=16, show_default=True, help="LoRA rank.")
 @click.option("--alpha", type=click.IntRange(1), default=32, show_default=True, help="LoRA alpha.")
 @click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True, help="Learning rate."
+    "--lr", type=click.FloatRange(0, min_open=True), default=6e-3, show_default=True, help="Learning rate."
 )
-@click.option("--steps", type=click.IntRange(1), default=400, show_default=True, help="Optimizer steps.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Rows per step.")
+@click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="Optimizer steps.")
+@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Rows per step.")
 @click.option(
     "--dpo",
     is_flag=True,
