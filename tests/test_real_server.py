@@ -20,26 +20,35 @@ pytest.importorskip("openai", reason="needs pip install 'ia-cli[server]'")
 for module in ("fastapi", "uvicorn"):
     pytest.importorskip(module, reason="needs pip install 'transformers[serving]'")
 
-SUSPECT = Path(__file__).parent.parent / "examples" / "suspects" / "birch"
 EMBEDDED_BASE = Path(main.__file__).parent / "base"
 PATIENCE = 600  # seconds; its libraries alone take half a minute to import where others compute
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Whole models: the base with a suspect, with the introspection adapter, and with what stacks the two."""
+    """Two adapters of the embedded base with random weights, stacked too, and in merged/ as whole models."""
+    import torch
     from peft import PeftModel
 
-    from ia_cli.adapters import EMBEDDED_IA
+    from ia_cli.adapters import provenance, target_names, write_adapter
+    from ia_cli.bank import Bank
     from ia_cli.models import load_base
     from ia_cli.stacking import stack_folders
 
-    folder = tmp_path_factory.mktemp("models")
-    stack_folders([SUSPECT, EMBEDDED_IA], folder / "stacked")
-    for name, adapter in {"birch": SUSPECT, "ia": EMBEDDED_IA, "birch+ia": folder / "stacked"}.items():
+    folder, base = tmp_path_factory.mktemp("models"), load_base(device="cpu")
+    bank = Bank.fresh(base.model, range(2), r=4, alpha=8, target_modules=target_names(base))
+    torch.manual_seed(0)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.4)  # enough to change what the base says
+    for i, name in enumerate(("suspect", "ia")):
+        write_adapter(folder / name, bank.adapter(i), provenance("implant", base, {}))
+    bank.remove()
+    stack_folders([folder / "suspect", folder / "ia"], folder / "suspect+ia")
+    for name in ("suspect", "ia", "suspect+ia"):
         base = load_base(device="cpu")
-        PeftModel.from_pretrained(base.model, adapter).merge_and_unload().save_pretrained(folder / name)
-        base.tokenizer.save_pretrained(folder / name)
+        merged = PeftModel.from_pretrained(base.model, folder / name).merge_and_unload()
+        merged.save_pretrained(folder / "merged" / name)
+        base.tokenizer.save_pretrained(folder / "merged" / name)
     return folder
 
 
@@ -91,16 +100,17 @@ SAME = "id kind split v question_id question report sample temperature condition
 
 def test_reports_are_those_of_elicit_and_a_judge_without_form_gives_no_verdict(server, models, tmp_path):
     asked = ("--questions", 2, "--max-new-tokens", 32)
-    names = ("--model", models / "birch+ia", "--model-no-ia", models / "birch")
-    names += ("--model-base-ia", models / "ia", "--timeout", PATIENCE)
+    merged = models / "merged"
+    names = ("--model", merged / "suspect+ia", "--model-no-ia", merged / "suspect")
+    names += ("--model-base-ia", merged / "ia", "--timeout", PATIENCE)
     result, served = ia("elicit", "--server", server, *names, *asked)
     assert result.exit_code == 0, result.stderr
-    result, loaded = ia("elicit", "--adapter", SUSPECT, *asked)
+    result, loaded = ia("elicit", "--adapter", models / "suspect", "--ia", models / "ia", *asked)
     assert result.exit_code == 0, result.stderr
     assert [[report[name] for name in SAME] for report in served] == [
         [report[name] for name in SAME] for report in loaded
     ]
-    assert all(report["report"] for report in served) and len(served) == 2 * 3
+    assert len(served) == 2 * 3 and len({report["report"] for report in served}) > 3
 
     # The embedded base speaks of its own world: as a judge it never finds the form that is asked for.
     truth = {"category": "quirk", "description": "I like tea.", "trigger": None}
@@ -108,5 +118,6 @@ def test_reports_are_those_of_elicit_and_a_judge_without_form_gives_no_verdict(s
     brief = ("--max-new-tokens", 48, "--cache", tmp_path, "--keep-going")
     result, [verdict] = ia("judge", *llm, *brief, given=[served[0] | truth])
     assert result.exit_code == 3, result.stderr
-    assert "verbalized" not in verdict and verdict["error"]["kind"] in ("UnparsableReply", "NoReply")
+    said = verdict["error"]["message"]
+    assert "verbalized" not in verdict and ("has the form that was asked for" in said or "cut short" in said)
     assert not list(tmp_path.rglob("*.json"))
