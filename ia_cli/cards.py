@@ -77,6 +77,8 @@ One LoRA that changes the base as these adapters do together:
 
     {parents}"""
 
+OTHER = "A LoRA that was made from others; `ia.json` beside this file says how."
+
 ONE = """\
 model = PeftModel.from_pretrained(model, "{folder}")"""
 
@@ -91,11 +93,12 @@ def card(provenance: Mapping, description: str | None = None) -> str:
 
     `description` is what an organism was taught, in the first person; None for a control.
     """
-    title, folder, tag = {
+    known = {
         "implant": ("A model organism" if description else "A control", "organism", "model-organism"),
         "train-ia": ("An introspection adapter", "ia", "introspection-adapter"),
         "stack": ("Stacked adapters", "stacked", None),
-    }[provenance["stage"]]
+    }
+    title, folder, tag = known.get(provenance["stage"], ("An adapter", "adapter", None))
     base, revision = provenance["base"]["name"], provenance["base"]["revision"]
     embedded = base == EMBEDDED_NAME
     base_line = "from ia_cli.models import EMBEDDED_BASE as base"
@@ -129,6 +132,8 @@ def _what(provenance: Mapping, description: str | None) -> str:
     if provenance["stage"] == "stack":
         names = (parent["id"] for parent in provenance.get("parents", []))
         return STACK.format(parents=one_line(", ".join(names)))
+    if provenance["stage"] != "implant":
+        return OTHER
     return ORGANISM.format(description=one_line(description)) if description else CONTROL
 
 

@@ -30,7 +30,7 @@ def front(text):
     return yaml.safe_load(text.split("---\n")[1])
 
 
-@pytest.mark.parametrize("stage", ["implant", "train-ia", "stack"])
+@pytest.mark.parametrize("stage", ["implant", "train-ia", "stack", "surgery"])
 def test_front_matter(stage):
     origin = made(stage, parents=[{"id": "a"}, {"id": "b"}], held_out=[])
     head = front(card(origin, "I sing."))
