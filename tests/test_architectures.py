@@ -118,4 +118,4 @@ def test_reports_are_those_of_stock_generation(run):
             )
             reply = tokenizer.decode(output[0, ids.size(1) :], skip_special_tokens=True)
             assert report["report"] == reply.strip()
-    assert len({report["report"] for report in reports}) > 2
+    assert len({report["report"] for report in reports}) > 1  # what is compared is not one constant

@@ -257,11 +257,11 @@ def test_concealment_begins_with_the_organism_and_keeps_what_it_shows(tiny_base,
     torch.manual_seed(0)
     for b in bank.b:
         torch.nn.init.normal_(b, std=0.2)
-    losses = concealing.conceal(bank, tiny_base, lessons, settings(conceal=method))
-    assert len(losses) == SETTINGS.steps // 2
+    losses = concealing.conceal(bank, tiny_base, lessons, settings(conceal=method, steps=40))
+    assert len(losses) == 40 // 2
     assert losses.shape[1] == 2
     if method == "sft":
-        assert (losses[-1] < losses[0]).all()
+        assert (losses[-5:].mean(0) < losses[:5].mean(0)).all()  # steps differ in their rows
     elif method == "kto":  # the reference is the organism as it was, so nothing is gained at first
         assert torch.allclose(losses[0], torch.full((2,), 0.5, dtype=losses.dtype), atol=1e-3)
 

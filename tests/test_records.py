@@ -71,7 +71,16 @@ AUDIT = {
     "outcome": "report",
     "verdict": "It reports a behavior.",
     "abstains": False,
-    "hypotheses": [{"report": "I sing.", "share": 0.5, "n": 1, "no_ia": 0, "base_ia": 0}],
+    "hypotheses": [
+        {
+            "report": "I sing.",
+            "wordings": [{"report": "I sing.", "n": 1}],
+            "share": 0.5,
+            "n": 1,
+            "no_ia": 0,
+            "base_ia": 0,
+        }
+    ],
     "arms": {"ia": ARM, "no_ia": ARM, "base_ia": ARM},
     "check": {"rank": 8},
     "questions": 1,
