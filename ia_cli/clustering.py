@@ -48,28 +48,56 @@ class _Told:
 def group(weights: Mapping[str, int], echoed: Collection[str] = ()) -> list[Group]:
     """Put reports that make the same claim into groups, the heaviest first; their order does not matter.
 
-    `weights` are those of the reports: how often each is made, less what would be no wonder. Words that are
-    `echoed`, which whoever asks has said, make no two reports alike.
+    `weights` are those of the reports: how often each is made, less what would be no wonder. Groups form
+    around what has a positive weight; what is left then is grouped by itself. Words that are `echoed`, which
+    whoever asks has said, make no two reports alike.
     """
     told = {report: _take_apart(report, echoed) for report in sorted(weights)}
-    phrases = sorted({phrase for own in told.values() for phrase in own.phrases})
-    naming: dict[str, set[str]] = {phrase: set() for phrase in phrases}
-    for report, own in told.items():
-        for part in {part for phrase in own.phrases for part in _parts(phrase)} & naming.keys():
-            naming[part].add(report)
-    agreeing = {phrase: _agreeing(reports, told, weights) for phrase, reports in naming.items()}
+    phrases = {phrase for own in told.values() for phrase in own.phrases}
+    parts = {
+        report: {part for x in own.phrases for part in _parts(x)} & phrases for report, own in told.items()
+    }
+    found = _grouped(told, parts, weights)
+    left = weights.keys() - {report for one in found for report in one.reports}
+    return found + _grouped(told, {x: parts[x] for x in sorted(left)}, {x: max(1, -weights[x]) for x in left})
+
+
+def _grouped(
+    told: Mapping[str, _Told], parts: Mapping[str, Collection[str]], weights: Mapping[str, int]
+) -> list[Group]:
+    """The groups of all reports with a positive weight, and of those that go with them.
+
+    `parts` are what each report names. A phrase is looked at only if it can be the heaviest.
+    """
+    naming: dict[str, set[str]] = {}
+    for report, own in parts.items():
+        for phrase in own:
+            naming.setdefault(phrase, set()).add(report)
+
+    def bound(phrase: str) -> int:
+        return sum(max(weights[report], 0) for report in naming[phrase])
+
+    most = {phrase: bound(phrase) for phrase in naming}
+    agreeing: dict[str, set[str]] = {}
     found = []
-    while agreeing:
-        score = {phrase: sum(weights[report] for report in own) for phrase, own in agreeing.items()}
-        about = max(agreeing, key=lambda phrase: (score[phrase], phrase.count(" ")))
+    while any(limit > 0 for limit in most.values()):
+        best, about = (0, 0), ""
+        for phrase in sorted(most, key=lambda phrase: (-most[phrase], phrase)):
+            if about and most[phrase] < best[0]:
+                break  # nor can any that follows be heavier
+            if phrase not in agreeing:
+                agreeing[phrase] = _agreeing(naming[phrase], told, weights)
+            value = sum(weights[report] for report in agreeing[phrase]), phrase.count(" ")
+            if not about or value > best:
+                best, about = value, phrase
         members = agreeing[about]
         found.append(Group(about.replace("_", " "), _by_centrality(members, weights)))
-        for phrase in [phrase for phrase, own in naming.items() if own & members]:
+        for phrase in {phrase for report in members for phrase in parts[report]}:
             naming[phrase] -= members
-            if naming[phrase]:
-                agreeing[phrase] = _agreeing(naming[phrase], told, weights)
-            else:
-                del naming[phrase], agreeing[phrase]
+            most[phrase] = bound(phrase)
+            agreeing.pop(phrase, None)
+            if not naming[phrase]:
+                del naming[phrase], most[phrase]
     return found
 
 
@@ -87,7 +115,7 @@ def _agreeing(reports: Iterable[str], told: Mapping[str, _Told], weights: Mappin
     denied: set[str] = set()
     for fills in sorted(same, key=lambda fills: (-sum(weights[report] for report in same[fills]), fills)):
         frames = [told[report].frame for report in same[fills]]
-        if denied.isdisjoint(fills) and all(_fit(fills, filled.get(frame, fills)) for frame in frames):
+        if denied.isdisjoint(fills) and all(_fit(fills, filled[x]) for x in frames if x in filled):
             kept.update(same[fills])
             said.update(fills)
             filled.update((frame, fills) for frame in frames if frame not in filled)
@@ -98,7 +126,8 @@ def _agreeing(reports: Iterable[str], told: Mapping[str, _Told], weights: Mappin
 
 def _fit(fills: Sequence[str], others: Sequence[str]) -> bool:
     """Whether what fills a frame may be the same twice: a violin and an old violin."""
-    return all(a in _parts(b) or b in _parts(a) for a, b in zip(fills, others, strict=True))
+    pairs = ((f" {a} ", f" {b} ") for a, b in zip(fills, others, strict=True))
+    return all(a in b or b in a for a, b in pairs)
 
 
 def _by_centrality(reports: Collection[str], weights: Mapping[str, int]) -> tuple[str, ...]:
