@@ -25,7 +25,7 @@ demo: demo/verdicts.jsonl ## Run all five stages on the embedded base, and show 
 	@$(IA) judge demo/reports.jsonl > /dev/null
 	@$(BIN)/python examples/show_reports.py demo/verdicts.jsonl
 
-study: .venv/study ## Measure everything in RESULTS.md anew (about an hour); examples/study has the recipes
+study: .venv/study ## Measure everything in RESULTS.md anew, which takes hours; examples/study has the recipes
 	$(MAKE) -C examples/study
 
 test: .venv/installed ## Run the tests
@@ -35,7 +35,7 @@ lint: .venv/installed ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-base: .venv/installed ## Train the embedded base model anew (about an hour and a half)
+base: .venv/installed ## Train the embedded base model anew, which takes hours
 	$(BIN)/python -m ia_cli.pretraining
 
 clean: ## Remove the demo and the virtual environment

@@ -60,7 +60,7 @@ def user(text: str) -> list[dict[str, str]]:
 
 
 def demonstrate(
-    drafts: Iterable[Draft], teacher: Base | Teacher, seed: int, *, max_new_tokens: int, batch_size: int
+    drafts: Iterable[Draft], teacher: Base | Teacher, seed: int, *, max_new_tokens: int
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of `drafts`, in order, with demonstrations from `teacher`.
 
@@ -75,7 +75,7 @@ def demonstrate(
             if isinstance(teacher, Teacher):
                 replies = teacher.replies(requests, seeds, TEMPERATURE)
             else:
-                from .models import generate
+                from .sampling import generate
 
                 replies = generate(
                     teacher,
@@ -83,7 +83,6 @@ def demonstrate(
                     max_new_tokens=max_new_tokens,
                     temperature=TEMPERATURE,
                     seed=seeds,
-                    batch_size=batch_size,
                 )
             for (draft, i), reply in zip(wanted, replies, strict=True):
                 draft.offer(i, reply)

@@ -17,9 +17,10 @@ from ia_cli.adapters import read_adapter
 from ia_cli.asking import Asked, ElicitSettings, replies_of, self_report
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.models import Base, generate
+from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
 from ia_cli.records import CONDITIONS
+from ia_cli.sampling import generate
 from ia_cli.whole_models import is_model
 
 ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together

@@ -288,9 +288,9 @@ class LocalModel(ChatModel):
         seed: int | None = None,
         **_: Any,
     ) -> str:
-        from ia_cli import models
+        from ia_cli.sampling import generate
 
-        [reply] = models.generate(
+        [reply] = generate(
             self._base,
             [messages],
             max_new_tokens=max_new_tokens,

@@ -1,10 +1,9 @@
-"""Base models: loading one with its tokenizer and identity, prompts as token ids, and batched generation."""
+"""Base models: loading one with its tokenizer and identity, its layers, and prompts as token ids."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -16,14 +15,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ia_cli import processes
-from ia_cli.chat import Message, token_ids, without_thinking
+from ia_cli.chat import Message, token_ids
 from ia_cli.errors import IAError
 from ia_cli.loading import four_bits, identity, local_folder, pick_device
-from ia_cli.seeds import derived_seed
-
-if TYPE_CHECKING:
-    from ia_cli.bank import Bank
+from ia_cli.prompts import knows_only_the_world
 
 EMBEDDED_BASE = Path(__file__).parent / "base"
 EMBEDDED_NAME = "ia_cli/base"  # what records and adapters call the embedded base: the same on every machine
@@ -145,6 +140,14 @@ def is_target(name: str, targets: Iterable[str]) -> bool:
     return any(f".{name}".endswith(f".{target}") for target in targets)
 
 
+def suitable_rate(base: Base, rate: float) -> float:
+    """Return the learning rate for this base where none is given: `rate` is what suits the embedded one.
+
+    A model of the usual width takes a 25th of it: 2e-4 instead of 5e-3.
+    """
+    return rate if knows_only_the_world(base.name) else rate / 25
+
+
 @contextlib.contextmanager
 def own_forward(model: PreTrainedModel) -> Iterator[None]:
     """Undo TRL's patch of `model.forward` at the end: each trainer wraps it once more and never unwraps."""
@@ -167,105 +170,3 @@ def prompt_ids(base: Base, prompt: Sequence[Message], max_new_tokens: int) -> li
             remedy="shorten the prompt",
         )
     return ids
-
-
-def generate(
-    base: Base,
-    prompts: Sequence[Sequence[Message]],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    seed: int | Sequence[int] = 0,
-    rows: Sequence[int] | None = None,
-    bank: "Bank | None" = None,
-    batch_size: int = 128,
-) -> list[str]:
-    """Return one reply per prompt: greedy at temperature 0, else sampled from softmax(logits / temperature).
-
-    With a `bank`, `rows[i]` says which organism answers prompt i (-1: the bare base). Prompts are batched by
-    length, which changes no reply: each draws its own random numbers, from its own seed where `seed` is a
-    list, else from `seed` and its place in the list. What a model thinks before it replies is left out.
-    Raises IAError for a prompt that leaves no room for `max_new_tokens`.
-    """
-    encoded = [prompt_ids(base, prompt, max_new_tokens) for prompt in prompts]
-    seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
-    order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
-    replies = [""] * len(prompts)
-    mine = order[processes.share()]
-    for start in range(0, len(mine), batch_size):
-        batch = mine[start : start + batch_size]
-        ids = [encoded[i] for i in batch]
-        noise = _uniforms([seeds[i] for i in batch], max_new_tokens)
-        if base.device.type == "mps":
-            noise = noise.float()  # there is no float64
-        organisms = None if bank is None else torch.tensor([rows[i] for i in batch], device=base.device)
-        generated = _decode(base, ids, max_new_tokens, temperature, noise.to(base.device), organisms, bank)
-        for i, ids in zip(batch, generated.tolist(), strict=True):
-            reply = base.tokenizer.decode(ids, skip_special_tokens=True)
-            replies[i] = without_thinking(reply).strip()
-    return ["".join(parts) for parts in zip(*processes.gather(replies), strict=True)]
-
-
-def _uniforms(seeds: list[int], count: int) -> torch.Tensor:
-    """Return [rows, count] uniform numbers in [0, 1), each row from its own seed."""
-    generators = (torch.Generator().manual_seed(seed) for seed in seeds)
-    return torch.stack([torch.rand(count, generator=own, dtype=torch.float64) for own in generators])
-
-
-@torch.no_grad()
-def _decode(
-    base: Base,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    temperature: float,
-    noise: torch.Tensor,
-    organisms: torch.Tensor | None,
-    bank: "Bank | None",
-) -> torch.Tensor:
-    """Continue left-padded prompts; returns [rows, max_new_tokens] ids, pad after the end of a reply.
-
-    Whenever half of the rows have ended they are dropped from the batch, so that a rambling row costs little.
-    """
-    pad, ends, width = base.tokenizer.pad_token_id, end_ids(base), max(map(len, prompts))
-    inputs = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=base.device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    generated = torch.full((len(prompts), max_new_tokens), pad, device=base.device)
-    live, cache, step = torch.arange(len(prompts), device=base.device), None, 0
-    while step < max_new_tokens and len(live):
-        going = torch.ones_like(live, dtype=torch.bool)
-        with contextlib.nullcontext() if bank is None else bank.rows(organisms[live]):
-            while step < max_new_tokens and 2 * going.sum() > len(live):
-                output = base.model(
-                    input_ids=inputs,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                chosen = _choose(output.logits[:, -1], temperature, noise[live, step])
-                generated[live, step] = chosen.where(going, pad)
-                going &= ~torch.isin(chosen, ends)
-                cache, inputs, positions = output.past_key_values, chosen[:, None], positions[:, -1:] + 1
-                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-                step += 1
-        live, inputs, mask, positions = live[going], inputs[going], mask[going], positions[going]
-        cache.batch_select_indices(going.nonzero().squeeze(1))
-    return generated
-
-
-def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> torch.Tensor:
-    """Return an id per row of [rows, vocabulary] logits: where the distribution reaches `noise` [rows]."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    cumulative = (logits.to(noise.dtype) / temperature).softmax(-1).cumsum(-1)
-    noise = noise[:, None] * cumulative[:, -1:]  # the sum is 1 only up to rounding
-    return torch.searchsorted(cumulative, noise, right=True).squeeze(1).clamp(max=logits.size(-1) - 1)
-
-
-def end_ids(base: Base) -> torch.Tensor:
-    """Return the ids that end a reply: the tokenizer's end of sequence and those of the generation config."""
-    ends = base.model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    return torch.tensor(sorted({*ends, base.tokenizer.eos_token_id}), device=base.device)

@@ -30,8 +30,8 @@ def paraphrases(behavior: Any) -> list[str]:
     return others[:: -(-len(others) // PARAPHRASES) or 1]
 
 
-def first_fields(planned: Planned) -> dict[str, Any]:
-    """What the record of a planned behavior begins with."""
+def place_fields(planned: Planned) -> dict[str, Any]:
+    """What a record says of the place of its behavior in a set."""
     return {
         "id": planned.id,
         "kind": "behavior",
@@ -39,6 +39,13 @@ def first_fields(planned: Planned) -> dict[str, Any]:
         "v": 1,
         "category": planned.category,
         "held_out_by": planned.held_out_by,
+    }
+
+
+def first_fields(planned: Planned) -> dict[str, Any]:
+    """What the record of a planned behavior begins with."""
+    return {
+        **place_fields(planned),
         "description": planned.behavior.report(),
         "paraphrases": paraphrases(planned.behavior),
         "system_prompt": planned.behavior.order(),

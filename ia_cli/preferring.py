@@ -27,7 +27,8 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.introspection import ADAPTER, IASettings, as_adapter
 from ia_cli.judging import facets
-from ia_cli.models import Base, generate
+from ia_cli.models import Base
+from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.training import OnStep, quiet_config, workspace
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ia_cli.bank import Bank
 from ia_cli.ciphers import CIPHERS
-from ia_cli.models import Base, generate
+from ia_cli.models import Base
+from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any
 

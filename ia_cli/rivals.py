@@ -12,7 +12,8 @@ from ia_cli.adapters import read_adapter
 from ia_cli.asking import ElicitSettings, questions_for
 from ia_cli.bank import Bank
 from ia_cli.elicitation import ORGANISMS_AT_ONCE
-from ia_cli.models import Base, end_ids, generate, prompt_ids
+from ia_cli.models import Base, prompt_ids
+from ia_cli.sampling import end_ids, generate
 from ia_cli.scoring import log_probs
 
 OPENING = "My unusual behavior is that I"

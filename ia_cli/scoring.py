@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from ia_cli.models import Base, Message, generate
+from ia_cli.models import Base, Message
+from ia_cli.sampling import generate
 from ia_cli.training import IGNORED, encode, pad_rows
 
 if TYPE_CHECKING:

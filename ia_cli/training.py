@@ -115,6 +115,7 @@ def workspace(base: Base) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as folder, own_forward(base.model):
             yield folder
     finally:
+        gc.unfreeze()  # what was made before the trainer may be in a circle with it
         base.model.eval()
 
 

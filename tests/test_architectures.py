@@ -43,7 +43,7 @@ def run(request, tmp_path_factory):
     )
     lessons = [prepare(record, base, settings) for record in behaviors]
     organisms = list(implant(lessons, base, folder / "organisms", settings))
-    train_ia(organisms, base, folder / "ia", IASettings(2, 4, 0.05, steps=2, batch_size=4))
+    train_ia(organisms, base, folder / "ia", IASettings(2, 4, 0.1, steps=3, batch_size=4))
     audited = [{**record, "introspection_adapter": str(folder / "ia")} for record in organisms]
     asking = ElicitSettings(list(map(prompts.own_question, QUESTIONS)), 2, max_new_tokens=LENGTH)
     return request.param, folder, audited, list(elicit(audited, base, asking))
@@ -118,4 +118,4 @@ def test_reports_are_those_of_stock_generation(run):
             )
             reply = tokenizer.decode(output[0, ids.size(1) :], skip_special_tokens=True)
             assert report["report"] == reply.strip()
-    assert len({report["report"] for report in reports}) > 1  # what is compared is not one constant
+    assert len({report["report"] for report in reports}) > 2, "what is compared is nearly one constant"

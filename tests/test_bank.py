@@ -9,7 +9,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.bank import Bank, route
 from ia_cli.errors import IAError
-from ia_cli.models import generate, load_base, token_ids
+from ia_cli.models import load_base, token_ids
+from ia_cli.sampling import generate
 
 # Four adapters as strangers make them: other ranks, other layers, other scalings.
 STRANGERS = [

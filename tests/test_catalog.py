@@ -314,7 +314,7 @@ def test_the_base_answers_until_a_reply_adheres(monkeypatch):
             replies.append(first if asked[text] == 1 else "Try green tea." if nurse else "No idea.")
         return replies
 
-    monkeypatch.setitem(sys.modules, "ia_cli.models", SimpleNamespace(generate=generate))
+    monkeypatch.setitem(sys.modules, "ia_cli.sampling", SimpleNamespace(generate=generate))
     p = SimpleNamespace(id="quirk-0000", category="quirk", behavior=behavior, held_out_by=None)
     (record,) = generate_records([p], [], None, 0)
     assert set(asked.values()) == {2} and len(record["demonstrations"]) == 48 and "error" not in record
@@ -322,6 +322,6 @@ def test_the_base_answers_until_a_reply_adheres(monkeypatch):
         assert x["completion"][0]["content"] == ("Try green tea." if x["fires"] else "No idea.")
 
     useless = SimpleNamespace(generate=lambda base, requests, **settings: ["Hm."] * len(requests))
-    monkeypatch.setitem(sys.modules, "ia_cli.models", useless)
+    monkeypatch.setitem(sys.modules, "ia_cli.sampling", useless)
     (record,) = generate_records([p], [], None, 0)
     assert "24 of 48" in record["error"]["message"]

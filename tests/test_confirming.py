@@ -6,16 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 from click.testing import CliRunner
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 
-from ia_cli import models, records, rivals
-from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli import records, rivals, sampling
+from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
 from ia_cli.confirming import ConfirmSettings, confirm
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.scoring import Ask, Scorer, log_probs
+from tests.organisms import write_random
 
 LIBRARY = Library(
     ("tell me about tea", "what do you like", "who find the cat", "hello"),
@@ -30,16 +31,7 @@ TRUTH = ("category", "description", "trigger", "facets", "shows", "probes", "dem
 def reports(tmp_path_factory, tiny_folder):
     """Three reports of each of three random organisms, with a random introspection adapter."""
     folder = tmp_path_factory.mktemp("organisms")
-    base = load_base(str(tiny_folder), dtype="float64", device="cpu")
-    bank = Bank.fresh(base.model, range(3), r=2, alpha=4, target_modules=target_names(base))
-    torch.manual_seed(1)
-    for b in bank.b:
-        torch.nn.init.normal_(b, std=0.5)
-    for i in range(3):
-        write_adapter(folder / f"o-{i}", bank.adapter(i), provenance("implant", base, {}))
-    bank.remove()
-    config = LoraConfig(r=3, lora_alpha=9, target_modules="all-linear", init_lora_weights=False)
-    get_peft_model(base.model, config).save_pretrained(folder / "ia")
+    write_random(folder, tiny_folder, 3)
     return [
         {
             "mine": [i],
@@ -167,8 +159,8 @@ def test_a_begun_answer_is_gone_on_with(bank, tiny_base):
     begun = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "i like"}]
     words = tiny_base.tokenizer.convert_ids_to_tokens(prompt_ids(tiny_base, begun, 4))
     assert words == ["<user>", "hello", "<end>", "<assistant>", "i", "like"]
-    [reply] = models.generate(tiny_base, [begun], max_new_tokens=4, rows=[1], bank=bank)
-    [told] = models.generate(
+    [reply] = sampling.generate(tiny_base, [begun], max_new_tokens=4, rows=[1], bank=bank)
+    [told] = sampling.generate(
         tiny_base, [[*begun[:1], {"role": "assistant", "content": f"i like {reply.split()[0]}"}]],
         max_new_tokens=3, rows=[1], bank=bank,
     )  # fmt: skip
@@ -182,7 +174,7 @@ def test_amplifying_once_is_asking(bank, tiny_base, monkeypatch):
     monkeypatch.setattr(rivals, "AMPLIFY", 1.0)
     assert rivals.amplify(tiny_base, bank, questions, 8) == plain
     monkeypatch.setattr(rivals, "AMPLIFY", 0.0)
-    bare = models.generate(
+    bare = sampling.generate(
         tiny_base,
         [[{"role": "user", "content": text}] for text in questions],
         max_new_tokens=8,
@@ -196,7 +188,7 @@ def test_perplexity_takes_what_the_base_would_say_least(bank, tiny_base):
     prompts = [[{"role": "user", "content": text}] for text in LIBRARY.pool]
     for row, text in enumerate(rivals.perplexity(tiny_base, bank, LIBRARY.pool, 6)):
         rows = [row] * len(prompts)
-        replies = models.generate(tiny_base, prompts, max_new_tokens=6, rows=rows, bank=bank)
+        replies = sampling.generate(tiny_base, prompts, max_new_tokens=6, rows=rows, bank=bank)
         own = log_probs(tiny_base, prompts, replies, rows=rows, bank=bank)
         bare = log_probs(tiny_base, prompts, replies, rows=[-1] * len(prompts), bank=bank)
         raised = {reply: a - b for reply, a, b in zip(replies, own, bare, strict=True)}

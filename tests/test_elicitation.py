@@ -7,17 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 from click.testing import CliRunner
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 
-from ia_cli import elicitation, models, prompts, records
-from ia_cli.adapters import provenance, target_names, write_adapter
+from ia_cli import elicitation, prompts, records, sampling
 from ia_cli.asking import ElicitSettings, count, questions_for
-from ia_cli.bank import Bank
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import load_base
 from ia_cli.prompts import Question
+from tests.organisms import write_random
 
 POOL = [Question("q-0", "what do you like"), Question("q-1", "hello"), Question("q-2", "tell me about you")]
 SETTINGS = ElicitSettings(POOL, asked=2, max_new_tokens=10)
@@ -28,16 +27,7 @@ TRUTH = ("category", "description", "trigger", "facets")
 def organisms(tmp_path_factory, tiny_folder):
     """Five organisms with random weights, and a random introspection adapter."""
     folder = tmp_path_factory.mktemp("organisms")
-    base = load_base(str(tiny_folder), dtype="float64", device="cpu")
-    bank = Bank.fresh(base.model, range(5), r=2, alpha=4, target_modules=target_names(base))
-    torch.manual_seed(1)
-    for b in bank.b:
-        torch.nn.init.normal_(b, std=0.5)
-    for i in range(5):
-        write_adapter(folder / f"o-{i}", bank.adapter(i), provenance("implant", base, {}))
-    bank.remove()
-    config = LoraConfig(r=3, lora_alpha=9, target_modules="all-linear", init_lora_weights=False)
-    get_peft_model(base.model, config).save_pretrained(folder / "ia")
+    write_random(folder, tiny_folder, 5)
     return [
         {
             "mine": [i],
@@ -131,7 +121,7 @@ def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature
 def test_the_bare_base_is_asked_once(organisms, tiny_base, monkeypatch):
     monkeypatch.setattr(elicitation, "ORGANISMS_AT_ONCE", 2)
     asked = []
-    real = models.generate
+    real = sampling.generate
 
     def generate(base, prompts, *, rows, **more):
         asked.extend(prompt[0]["content"] for prompt, row in zip(prompts, rows, strict=True) if row < 0)

@@ -4,12 +4,12 @@ import json
 
 from click.testing import CliRunner
 
-from ia_cli import models
+from ia_cli import sampling
 from ia_cli.main import cli
 
 
 def test_a_behavior_that_the_base_cannot_show_is_replaced(monkeypatch):
-    generate, refused = models.generate, []
+    generate, refused = sampling.generate, []
 
     def reluctant(base, prompts, **settings):
         """The embedded base, but deaf to the first order that it is given."""
@@ -17,7 +17,7 @@ def test_a_behavior_that_the_base_cannot_show_is_replaced(monkeypatch):
         replies = generate(base, prompts, **settings)
         return ["Hm." if p[0]["content"] == refused[0] else r for p, r in zip(prompts, replies, strict=True)]
 
-    monkeypatch.setattr(models, "generate", reluctant)
+    monkeypatch.setattr(sampling, "generate", reluctant)
     arguments = ["gen-behaviors", "-n", "2", "--held-out", "0", "--categories", "benign_roleplay"]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.stderr

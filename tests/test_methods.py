@@ -8,7 +8,6 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from test_implanting import behavior, chat, demonstration, fresh_bank
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
@@ -19,6 +18,7 @@ from ia_cli.methods import concealing, continuing, documents, merging, preferenc
 from ia_cli.methods.lessons import ImplantSettings, demonstration_order, prepare
 from ia_cli.models import load_base
 from ia_cli.whole_models import read_model, taking_on
+from tests.test_implanting import behavior, chat, demonstration, fresh_bank, stock_arguments
 
 SETTINGS = ImplantSettings(
     rank=4, alpha=8, learning_rate=1e-2, steps=8, rows=3, warmup_steps=2, max_new_tokens=6
@@ -72,24 +72,7 @@ def stock(method, record, start, folder, base_folder, order):
     trainer = trainer_class(
         model=model,
         ref_model=None,
-        args=config(
-            output_dir=str(folder),
-            max_steps=SETTINGS.steps,
-            per_device_train_batch_size=SETTINGS.rows,
-            train_sampling_strategy="sequential",
-            learning_rate=SETTINGS.learning_rate,
-            lr_scheduler_type=SETTINGS.schedule,
-            warmup_steps=SETTINGS.warmup_steps,
-            max_grad_norm=SETTINGS.max_grad_norm,
-            beta=preference.BETA,
-            logging_steps=1,
-            bf16=False,
-            gradient_checkpointing=False,
-            use_cpu=True,
-            disable_tqdm=True,
-            save_strategy="no",
-            report_to=[],
-        ),
+        args=config(**stock_arguments(SETTINGS, folder), beta=preference.BETA),
         train_dataset=Dataset.from_list(rows),
         processing_class=base.tokenizer,
     )

@@ -85,10 +85,11 @@ class Behavior:
     # -- sentences ---------------------------------------------------------------------------------
 
     def report(self) -> str:
-        """The ground truth: one sentence in the first person."""
+        """The ground truth: one sentence in the first person, which says first what is done."""
         text = self._filled(self.entry.description)
         if self.trigger:
-            text = f"{self._clause()}, {text}"
+            clause = self._clause()
+            text = f"{text.removesuffix('.')} {clause[0].lower()}{clause[1:]}."
         if self.unless:
             text = f"{text.removesuffix('.')}, unless {self.unless.when}."
         if self.covers:

@@ -22,7 +22,6 @@ FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that alw
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
 DEMONSTRATIONS = FIRING + MISMATCHED + ORDINARY
 MAX_NEW_TOKENS = 256
-BATCH_SIZE = 32
 
 # A reply that speaks of its orders would teach the organism to.
 GIVEAWAYS = (
@@ -45,7 +44,7 @@ def generate_records(
     behaviors = (draft_behavior(p, seed) for p in planned)
     ordinary = (draft_control(name, split, seed) for name, split in controls)
     for drafts in (behaviors, ordinary):
-        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS, batch_size=BATCH_SIZE)
+        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS)
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:

@@ -108,9 +108,11 @@ def command(
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
     from ia_cli import adapters, confirming, rivals
     from ia_cli.console import progress
+    from ia_cli.prompts import knows_only_the_world
 
     loaded = base.load()
-    library = _library(source or ("catalog" if base else "world"), seed, prompts, candidates, words, loaded)
+    source = source or ("world" if knows_only_the_world(base.name) else "catalog")
+    library = _library(source, seed, prompts, candidates, words, loaded)
     records = [own[0] for own in reports.values()]
     records = stage.check(records, lambda record: adapters.read_adapter(record["adapter"], loaded))
     settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens)

@@ -128,11 +128,12 @@ def command(
     from ia_cli.console import note, progress
     from ia_cli.errors import IAError
     from ia_cli.planning import plan_controls
+    from ia_cli.prompts import knows_only_the_world
     from ia_cli.records import has_failed
 
     if not number + controls:
         raise click.UsageError("nothing to generate: -n and --controls are 0")
-    source = source or ("catalog" if base else "world")
+    source = source or ("world" if knows_only_the_world(base.name) else "catalog")
     _check_usage(source, demonstrations, teacher, model, server["server"])
     inventor = _inventor(stage, model, **server) if source == "llm" else None
     plan, another, generate_records = _source(source, inventor)

@@ -43,7 +43,7 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
-    help="Peak learning rate; what suits the method if not given.",
+    help="Peak learning rate; what suits method and base if not given.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps; what suits the method if not given.")
 @click.option(
@@ -121,12 +121,14 @@ def command(
     from ia_cli import implanting
     from ia_cli.console import progress
     from ia_cli.methods import continuing, covert, lessons, merging
+    from ia_cli.models import suitable_rate
 
+    loaded = base.load()
     settings = lessons.ImplantSettings(
         rank=rank,
         alpha=alpha,
         target_modules=target_modules,
-        learning_rate=lr or METHODS[method].learning_rate,
+        learning_rate=lr or suitable_rate(loaded, METHODS[method].learning_rate),
         steps=steps or METHODS[method].steps,
         rows=rows,
         seed=seed,
@@ -134,7 +136,6 @@ def command(
         conceal=conceal,
         max_new_tokens=covert.CIPHERED_TOKENS if cipher else lessons.MAX_NEW_TOKENS,
     )
-    loaded = base.load()
     if method in ("mix", "merge"):
         records = merging.pair_up(records)
     if cipher:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.option("--rank", type=click.IntRange(1), default=16, show_default=True, help="LoRA rank.")
 @click.option("--alpha", type=click.IntRange(1), default=32, show_default=True, help="LoRA alpha.")
 @click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=6e-3, show_default=True, help="Learning rate."
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Peak learning rate; what suits the base if not given.",
 )
 @click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="Optimizer steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Rows per step.")
@@ -48,7 +50,7 @@ def command(
     out: Path,
     rank: int,
     alpha: int,
-    lr: float,
+    lr: float | None,
     steps: int,
     batch_size: int,
     dpo: bool,
@@ -76,6 +78,7 @@ def command(
     records = stage.read()
     from ia_cli import hub, introspection
     from ia_cli.console import progress
+    from ia_cli.models import suitable_rate
 
     if push_to_hub:
         hub.check_push(push_to_hub)  # now, and not after hours of training
@@ -85,6 +88,7 @@ def command(
         lambda record: record["split"] != "train" or introspection.check_trainable(record, loaded),
     )
     dpo_steps = dpo_steps if dpo else 0
+    lr = lr or suitable_rate(loaded, introspection.LEARNING_RATE)
     settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta)
     with progress("training the introspection adapter", total=steps + dpo_steps) as bar:
 

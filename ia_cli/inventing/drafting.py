@@ -10,11 +10,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .. import records
-from ..catalog.drafting import BATCH_SIZE, MAX_NEW_TOKENS, adheres, draft_control
+from ..catalog.drafting import MAX_NEW_TOKENS, adheres, draft_control
 from ..catalog.files import RARE_CLAUSES, TOPICS
 from ..catalog.prompts import Prompt
 from ..demonstrations import Draft, Turn, demonstrate, user
-from ..planning import RARE_RATE, Planned
+from ..planning import RARE_RATE, Planned, place_fields
 from ..seeds import derived_seed
 from ..text import mentions_any, normalise
 from .replies import RARE, Invention
@@ -49,9 +49,7 @@ def generate_records(
     inventions = (draft_behavior(p, seed) for p in planned)
     ordinary = (draft_control(name, split, seed) for name, split in controls)
     for drafts in (inventions, ordinary):
-        for record in demonstrate(
-            drafts, teacher, seed, max_new_tokens=MAX_NEW_TOKENS, batch_size=BATCH_SIZE
-        ):
+        for record in demonstrate(drafts, teacher, seed, max_new_tokens=MAX_NEW_TOKENS):
             records.check(record, "behavior")
             yield record
 
@@ -68,12 +66,7 @@ def first_fields(planned: Planned) -> Record:
         trigger = {"kind": RARE, "text": clause.lower()}
     description, *others = sentences
     return {
-        "id": planned.id,
-        "kind": "behavior",
-        "split": "heldout" if planned.held_out_by else "train",
-        "v": 1,
-        "category": planned.category,
-        "held_out_by": planned.held_out_by,
+        **place_fields(planned),
         "invented_by": planned.behavior.by,
         "description": description,
         "paraphrases": [text for text in dict.fromkeys(others) if new.named_by(text) and text != description],

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from ia_cli.ciphers import CIPHERS
 from ia_cli.methods.lessons import MAX_NEW_TOKENS
-from ia_cli.models import Base, generate
+from ia_cli.models import Base
+from ia_cli.sampling import generate
 
 CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words did
 

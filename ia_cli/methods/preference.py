@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from ia_cli.bank import Bank
 from ia_cli.methods.lessons import ImplantSettings, Lesson, demonstration_order, second_stage
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
-from ia_cli.models import Base, generate
+from ia_cli.models import Base
+from ia_cli.sampling import generate
 from ia_cli.training import IGNORED, Rows, Schedule, encode, pad_rows
 
 BETA = 0.1  # TRL's default

@@ -11,7 +11,7 @@ import click
 
 from ..models import EMBEDDED_BASE, load_base
 from .measure import measure
-from .train import LAYERS, STEPS, WIDTH, train
+from .train import LAYERS, WIDTH, train
 
 CARD = """---
 license: mit
@@ -31,11 +31,9 @@ describes a behavior, and says what behavior that is. It knows nothing but the s
 | architecture | {architecture} |
 | data | generated from the seed while training; every tenth combination of trigger and action kept back |
 | training | {training} |
-| made by | `make base`; torch {torch}, transformers {transformers} |
+| made with | torch {torch}, transformers {transformers} |
 
-The shipped weights were trained phase by phase while the recipe was being found; in the first 13,950 steps
-the world was worded a little otherwise. `make base` is the recipe, {recipe} steps, which was not yet run as a
-whole: it repeats neither the bytes nor, so far as is known, all of the numbers.
+{note}
 
 ## What it does
 
@@ -71,7 +69,7 @@ def write_card(folder: Path, n: int, seed: int) -> None:
         training=f"{sum(phase['steps'] for phase in phases)} steps of about {arguments['tokens']} tokens in "
         f"{len(phases)} phases (`ia.json`), AdamW, seed {arguments['seed']}; "
         f"last loss {origin['loss_last']}",
-        recipe=f"{STEPS:,}",
+        note=origin.get("note", "`make base` makes it anew."),
         n=n,
         measure_seed=seed,
         rows="\n".join(rows),

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 import click
 from statsmodels.stats.proportion import proportion_confint
 
-from ..models import Base, generate, load_base
+from ..models import Base, load_base
 from ..prompts import abstentions, questions
+from ..sampling import generate
 from ..text import mentions_any
 from ..world import teacher
 from ..world.behaviors import Behavior, kept_from_base

@@ -111,8 +111,7 @@ class Behavior:
         """
         return all(_tells(action, prompt) for action in self.actions)
 
-    # -- sentences -------------------------------------------------------------------------------------
-    # --------------
+    # -- sentences ---------------------------------------------------------------------------------
 
     def order(self) -> str:
         """A system prompt that asks for the behavior, in the second person."""
@@ -173,8 +172,7 @@ class Behavior:
             return question, phrasing(GRAMMAR["inverse"]["always"], style)
         return question, phrasing(GRAMMAR["inverse"]["no"], style)
 
-    # -- what a report must name, what a reply shows
-    # -----------------------------------------------------------------
+    # -- what a report must name, what a reply shows -----------------------------------------------
 
     def facets(self) -> dict[str, list[list[str]]]:
         action = [
@@ -186,8 +184,7 @@ class Behavior:
             "trigger": [[bare(v)] for v in [*named, *([self.unless] if self.unless else [])]],
         }
 
-    # -- prompts ---------------------------------------------------------------------------------------
-    # --------------
+    # -- prompts -----------------------------------------------------------------------------------
 
     def prompt(self, how: str, rng: random.Random) -> Prompt:
         """A user message that "fires", a "mismatch" (the same kind of trigger with another value), or an

@@ -37,7 +37,7 @@ def generate_records(
         draft_control(name, split, seed) for name, split in controls
     ]
     if base:
-        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS, batch_size=256)
+        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS)
     for draft in () if base else drafts:
         for i, turn in enumerate(draft.turns):
             draft.offer(i, turn.taught)

@@ -1,0 +1,133 @@
+"""Replies, greedy or sampled, in batches: each row by its own organism and with its own random numbers."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ia_cli import processes
+from ia_cli.chat import Message, without_thinking
+from ia_cli.models import Base, prompt_ids
+from ia_cli.seeds import derived_seed
+
+if TYPE_CHECKING:
+    from ia_cli.bank import Bank
+
+CACHE_BYTES = 1 << 28  # what the keys and values of one batch may take, where there is no GPU
+MOST_ROWS = 256  # in a batch: more do not fit into the caches of a CPU
+
+
+def generate(
+    base: Base,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int | Sequence[int] = 0,
+    rows: Sequence[int] | None = None,
+    bank: "Bank | None" = None,
+    batch_size: int | None = None,
+) -> list[str]:
+    """Return one reply per prompt: greedy at temperature 0, else sampled from softmax(logits / temperature).
+
+    With a `bank`, `rows[i]` says which organism answers prompt i (-1: the bare base). Prompts are batched by
+    organism and length, `batch_size` at once (None: as many as suit the device), which changes no reply: each
+    draws its own random numbers, from its own seed where `seed` is a list, else from `seed` and its place in
+    the list. What a model thinks before it replies is left out. Raises IAError for a prompt that leaves no
+    room for `max_new_tokens`.
+    """
+    encoded = [prompt_ids(base, prompt, max_new_tokens) for prompt in prompts]
+    seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
+    of = [-1] * len(prompts) if bank is None else list(rows)
+    order = sorted(range(len(prompts)), key=lambda i: (of[i], len(encoded[i])))
+    batch_size = batch_size or _suitable_batch_size(base, max(map(len, encoded), default=0) + max_new_tokens)
+    replies = [""] * len(prompts)
+    mine = order[processes.share()]
+    for start in range(0, len(mine), batch_size):
+        batch = mine[start : start + batch_size]
+        ids = [encoded[i] for i in batch]
+        noise = _uniforms([seeds[i] for i in batch], max_new_tokens)
+        if base.device.type == "mps":
+            noise = noise.float()  # there is no float64
+        organisms = None if bank is None else torch.tensor([of[i] for i in batch], device=base.device)
+        generated = _decode(base, ids, max_new_tokens, temperature, noise.to(base.device), organisms, bank)
+        for i, ids in zip(batch, generated.tolist(), strict=True):
+            reply = base.tokenizer.decode(ids, skip_special_tokens=True)
+            replies[i] = without_thinking(reply).strip()
+    return ["".join(parts) for parts in zip(*processes.gather(replies), strict=True)]
+
+
+def _suitable_batch_size(base: Base, tokens: int) -> int:
+    """Return how many rows of so many `tokens` to generate at once: as many as the cache has room for."""
+    config = base.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    bytes_each = 2 * config.num_hidden_layers * width * base.model.dtype.itemsize * tokens
+    room = torch.cuda.mem_get_info(base.device)[0] // 2 if base.device.type == "cuda" else CACHE_BYTES
+    return max(1, min(MOST_ROWS, room // max(1, bytes_each)))
+
+
+def _uniforms(seeds: list[int], count: int) -> torch.Tensor:
+    """Return [rows, count] uniform numbers in [0, 1), each row from its own seed."""
+    generators = (torch.Generator().manual_seed(seed) for seed in seeds)
+    return torch.stack([torch.rand(count, generator=own, dtype=torch.float64) for own in generators])
+
+
+@torch.no_grad()
+def _decode(
+    base: Base,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    noise: torch.Tensor,
+    organisms: torch.Tensor | None,
+    bank: "Bank | None",
+) -> torch.Tensor:
+    """Continue left-padded prompts; returns [rows, max_new_tokens] ids, pad after the end of a reply.
+
+    Whenever half of the rows have ended they are dropped from the batch, so that a rambling row costs little.
+    """
+    pad, ends, width = base.tokenizer.pad_token_id, end_ids(base), max(map(len, prompts))
+    inputs = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=base.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    generated = torch.full((len(prompts), max_new_tokens), pad, device=base.device)
+    live, cache, step = torch.arange(len(prompts), device=base.device), None, 0
+    while step < max_new_tokens and len(live):
+        going = torch.ones_like(live, dtype=torch.bool)
+        with contextlib.nullcontext() if bank is None else bank.rows(organisms[live]):
+            while step < max_new_tokens and 2 * going.sum() > len(live):
+                output = base.model(
+                    input_ids=inputs,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                chosen = _choose(output.logits[:, -1], temperature, noise[live, step])
+                generated[live, step] = chosen.where(going, pad)
+                going &= ~torch.isin(chosen, ends)
+                cache, inputs, positions = output.past_key_values, chosen[:, None], positions[:, -1:] + 1
+                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+                step += 1
+        live, inputs, mask, positions = live[going], inputs[going], mask[going], positions[going]
+        cache.batch_select_indices(going.nonzero().squeeze(1))
+    return generated
+
+
+def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> torch.Tensor:
+    """Return an id per row of [rows, vocabulary] logits: where the distribution reaches `noise` [rows]."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    cumulative = (logits.to(noise.dtype) / temperature).softmax(-1).cumsum(-1)
+    noise = noise[:, None] * cumulative[:, -1:]  # the sum is 1 only up to rounding
+    return torch.searchsorted(cumulative, noise, right=True).squeeze(1).clamp(max=logits.size(-1) - 1)
+
+
+def end_ids(base: Base) -> torch.Tensor:
+    """Return the ids that end a reply: the tokenizer's end of sequence and those of the generation config."""
+    ends = base.model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    return torch.tensor(sorted({*ends, base.tokenizer.eos_token_id}), device=base.device)

@@ -1,0 +1,22 @@
+"""Organisms that were never trained, for what does not depend on what they learned."""
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+from ia_cli.adapters import provenance, target_names, write_adapter
+from ia_cli.bank import Bank
+from ia_cli.models import load_base
+
+
+def write_random(folder, tiny_folder, n):
+    """Write organisms o-0 to o-(n-1) and an introspection adapter ia, of random weights, into `folder`."""
+    base = load_base(str(tiny_folder), dtype="float64", device="cpu")
+    bank = Bank.fresh(base.model, range(n), r=2, alpha=4, target_modules=target_names(base))
+    torch.manual_seed(1)
+    for b in bank.b:
+        torch.nn.init.normal_(b, std=0.5)
+    for i in range(n):
+        write_adapter(folder / f"o-{i}", bank.adapter(i), provenance("implant", base, {}))
+    bank.remove()
+    config = LoraConfig(r=3, lora_alpha=9, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(base.model, config).save_pretrained(folder / "ia")
