@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ia_cli import judging
-from ia_cli.endpoint import ChatModel
+from ia_cli.chat_models import ChatModel
 from ia_cli.errors import IAError, one_line
 
 Record = dict[str, Any]

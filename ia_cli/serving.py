@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ia_cli.asking import Asked, ElicitSettings, replies_of, self_report
 from ia_cli.chat import without_thinking
-from ia_cli.endpoint import Endpoint, Stop
+from ia_cli.chat_models import Stop
+from ia_cli.endpoint import Endpoint
 from ia_cli.errors import IAError
 from ia_cli.records import VERSION
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import processes
-from .endpoint import SEEDS, ChatModel
+from .chat_models import SEEDS, ChatModel
 from .errors import IAError
 from .llm_judge import ReplyCache
 from .text import holds_marks

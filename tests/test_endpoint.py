@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from ia_cli.endpoint import Endpoint, Stop
+from ia_cli.chat_models import Stop
+from ia_cli.endpoint import Endpoint
 from ia_cli.errors import IAError
 from tests.stub_server import completion, refusal, serving
 

@@ -261,7 +261,7 @@ def test_a_server_that_is_away():
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     result = elicit(url, "--model", "m", "--conditions", "ia")
     assert result.exit_code == 1 and result.stdout == ""
-    [line] = result.stderr.splitlines()
+    line = result.stderr.splitlines()[-1]  # a slow machine tells of its progress before
     assert line.startswith(f"ia elicit: {url}/v1: cannot be reached") and "is the server running?" in line
 
 

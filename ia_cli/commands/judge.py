@@ -176,7 +176,8 @@ def _judge(
         return EmbeddingJudge(embedding_model, threshold)
     if model is None:
         raise click.UsageError("--judge llm needs --model: a name that --server knows, or a directory")
-    from ia_cli.endpoint import Endpoint, LocalModel
+    from ia_cli.chat_models import LocalModel
+    from ia_cli.endpoint import Endpoint
     from ia_cli.llm_judge import LLMJudge, ReplyCache, Rubric, default_cache
 
     asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout) if server else LocalModel(model)

@@ -15,7 +15,7 @@ from itertools import count, cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from .. import processes
-from ..endpoint import SEEDS
+from ..chat_models import SEEDS
 from ..errors import IAError, one_line
 from ..planning import Planned
 from ..seeds import derived_seed
@@ -23,7 +23,7 @@ from .drafting import Invented, first_fields, values
 from .replies import SCHEMA, VERSION, Request
 
 if TYPE_CHECKING:
-    from ..endpoint import ChatModel
+    from ..chat_models import ChatModel
     from ..llm_judge import ReplyCache
 
 Record = dict[str, Any]
