@@ -38,7 +38,7 @@ from ia_cli.seeds import derived_seed
 from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
 
 ADAPTER = "default"  # PEFT's name of the introspection adapter
-LEARNING_RATE = 6e-3  # for the embedded base
+LEARNING_RATE = 5e-3  # for the embedded base
 NULL_SHARE = 0.12  # of all rows; without null rows the adapter invents a behavior for the bare base
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
