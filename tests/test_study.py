@@ -91,6 +91,22 @@ def test_without_training_records_there_are_no_training_controls():
     assert all(r["split"] == "heldout" for r in picked(train=0))
 
 
+def test_joined_sets_hold_out_only_what_no_training_organism_does():
+    def doing(id, action, **more):
+        return organism(id, facets={"action": [[action]], "trigger": []}, trigger=None, **more)
+
+    sets = {
+        "a": [doing("x", "tea"), doing("y", "rain", split="train")],
+        "new": [doing("x", "tea", split="train"), doing("z", "sun", split="train")],
+    }
+    joined = script("join").join(sets, "new")
+    assert [(r["id"], r["split"]) for r in joined] == [
+        ("x~a", "train"),
+        ("y~a", "train"),
+        ("z~new", "heldout"),
+    ]
+
+
 def test_shuffled_reports_meet_every_truth_but_their_own():
     reports = [verdict(name, True, question_id=q) for name in "abcd" for q in "12"]
     shuffled = script("shuffle").shuffle([*reports, verdict("x", False, "control")], seed=0)
