@@ -51,14 +51,18 @@ class ConfirmSettings:
 
 
 def confirm(
-    organisms: Sequence[tuple[dict, Sequence[str]]], base: Base, library: Library, settings: ConfirmSettings
+    organisms: Sequence[tuple[dict, Sequence[str]]],
+    base: Base,
+    library: Library,
+    settings: ConfirmSettings,
+    on_scored: Callable[[int], None] = lambda n: None,
 ) -> Iterator[dict]:
     """Yield one self-report of condition "confirm" for each organism: given are a record of it, and its
     reports.
 
     The report is what holds of the hypothesis of which most holds, with the trigger that was found, or says
-    that there is nothing unusual. Raises IAError if an adapter directory is missing, broken or made for
-    another base.
+    that there is nothing unusual. `on_scored(n)` is called as n more replies are scored. Raises IAError if an
+    adapter directory is missing, broken or made for another base.
     """
     for ia, run in itertools.groupby(organisms, key=lambda given: given[0].get("introspection_adapter")):
         group = list(run)
@@ -69,7 +73,9 @@ def confirm(
                 try:
                     tried = [_trials(row, hypotheses(reports), base) for row, (_, reports) in enumerate(some)]
                     every = [trial for own in tried for trial in own.values()]
-                    passes = _hold(every, base, bank, library, settings, without_ia if ia else None)
+                    passes = _hold(
+                        every, base, bank, library, settings, without_ia if ia else None, on_scored
+                    )
                 finally:
                     bank.remove()
                 for row, (record, reports) in enumerate(some):
@@ -95,13 +101,14 @@ def _hold(
     library: Library,
     settings: ConfirmSettings,
     without_ia: Arm | None,
+    on_scored: Callable[[int], None],
 ) -> Callable[[int], int]:
     """Hold the trials of all organisms of the bank together; returns how many forward passes each took."""
 
     def named(trial: Trial) -> list[Candidate]:
         return [*reported(trial.claim, library.candidates), *([trial.asked] if trial.asked else [])]
 
-    asker, scorer = (Scorer(base, bank, settings.max_new_tokens) for _ in range(2))
+    asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
     if without_ia:
         trials.ask(every, library.candidates, asker)
     with without_ia() if without_ia else contextlib.nullcontext():

@@ -1,7 +1,7 @@
 """How likely replies are: log-probabilities and replies of many organisms and their base, each made once."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,12 +27,13 @@ def log_probs(
     rows: Sequence[int] | None = None,
     bank: "Bank | None" = None,
     batch_size: int = 128,
+    on_batch: Callable[[int], None] = lambda n: None,
 ) -> list[float]:
     """Return log p(reply | prompt) of each pair in nats, summed over the reply's tokens and its end.
 
     With a `bank`, `rows[i]` says which organism reads pair i (-1: the bare base). Pairs are batched by
-    length, which changes no result but by rounding. Raises IAError for a pair that is longer than the base
-    can read.
+    organism and length, which changes no result but by rounding; `on_batch(n)` is called as n more are done.
+    Raises IAError for a pair that is longer than the base can read.
     """
     encoded = [
         encode(base, prompt, [{"role": "assistant", "content": reply}])
@@ -41,18 +42,20 @@ def log_probs(
     if not encoded:
         return []
     table = pad_rows(encoded, base.tokenizer.pad_token_id)
-    order = table.lengths.argsort(stable=True)
+    of = [-1] * len(encoded) if bank is None else list(rows)
+    order = torch.tensor(sorted(range(len(encoded)), key=lambda i: (of[i], len(encoded[i][0]))))
     width = int(table.completions.max()) + 1
     batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * base.model.config.vocab_size)))
     found = torch.zeros(len(encoded), dtype=torch.float64)
     for index in order.split(batch_size):
         inputs = {name: tensor.to(base.device) for name, tensor in table.batch(index).items()}
         labels = inputs.pop("labels")
-        with contextlib.nullcontext() if bank is None else bank.rows([rows[i] for i in index.tolist()]):
+        with contextlib.nullcontext() if bank is None else bank.rows([of[i] for i in index.tolist()]):
             output = base.model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1)
         logits = output.logits[:, :-1].transpose(1, 2)
         losses = functional.cross_entropy(logits.double(), labels, ignore_index=IGNORED, reduction="none")
         found[index] = -losses.sum(1).cpu()
+        on_batch(len(index))
     return found.tolist()
 
 
@@ -73,12 +76,14 @@ class Ask(NamedTuple):
 class Scorer:
     """A base with a bank that computes nothing twice, and knows what each organism's trial took.
 
-    Everything is asked on behalf of an `owner`, an organism of the bank.
+    Everything is asked on behalf of an `owner`, an organism of the bank. `on_scored(n)` is called as n more
+    replies are scored.
     """
 
     base: Base
     bank: "Bank"
     max_new_tokens: int
+    on_scored: Callable[[int], None] = lambda n: None
     _said: dict[Ask, str] = field(default_factory=dict)
     _scored: dict[tuple[Ask, str], float] = field(default_factory=dict)
     _passes: dict[tuple[Any, ...], int] = field(default_factory=dict)
@@ -111,6 +116,7 @@ class Scorer:
             [reply for _, reply in new],
             rows=[ask.row for ask, _ in new],
             bank=self.bank,
+            on_batch=self.on_scored,
         )
         self._scored.update(zip(new, made, strict=True))
         self._passes.update(dict.fromkeys(asked, 1))

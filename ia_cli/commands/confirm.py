@@ -118,10 +118,18 @@ def command(
     settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens)
     confirmed = {key[0] for key in stage.done if key[1:] == (confirming.CONDITION, 0, confirming.CONDITION)}
     todo = [(x, [y["report"] for y in reports[x["id"]]]) for x in records if x["id"] not in confirmed]
-    with progress("confirming", total=len(records) * len(arms)) as bar:
+    each = sum(rivals.QUESTIONS if arm in rivals.ASKING else 1 for arm in arms)
+    with progress("confirming", total=len(records) * each) as bar:
+        scored = 0
+
+        def on_scored(n: int) -> None:
+            nonlocal scored
+            scored += n
+            bar.update(f"confirming, {scored:,} replies scored")
+
         for arm in arms:
             if arm == confirming.CONDITION:
-                made = confirming.confirm(todo, loaded, library, settings)
+                made = confirming.confirm(todo, loaded, library, settings, on_scored)
             else:
                 made = rivals.rival_reports(records, arm, loaded, library.pool, max_new_tokens)
             for record in made:
