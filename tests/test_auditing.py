@@ -254,13 +254,13 @@ def test_what_check_refuses_is_not_audited(adapters, tiny_folder, tmp_path):
     assert result.exit_code == 1 and "a pickle, which can run code" in result.stderr
 
 
-@pytest.mark.parametrize(("suspect", "action"), [("amber", ["cat"]), ("birch", ["detective"])])
+@pytest.mark.parametrize(("suspect", "action"), [("amber", ["wizard"]), ("birch", ["alien"])])
 def test_the_shipped_adapter_names_what_the_suspects_do(suspect, action):
-    """Values that no training organism had; a fifth of the claims is far above what the other arms say."""
+    """Combinations that no training organism had; half of the claims, and none of the other arms'."""
     folder = Path(__file__).parents[1] / "examples" / "suspects" / suspect
     result = CliRunner().invoke(cli, ["audit", str(folder), "--samples", "1", "--temperature", "0"])
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
     naming = sum(claim["n"] for claim in record["hypotheses"] if mentions_any(claim["report"], action))
-    assert naming >= 0.2 * record["arms"]["ia"]["n_reports"]
+    assert naming >= 0.5 * record["arms"]["ia"]["n_reports"]
     assert not any(mentions_any(record["arms"][arm]["top_report"], action) for arm in ("no_ia", "base_ia"))
