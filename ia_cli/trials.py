@@ -75,8 +75,8 @@ def search(
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set the trigger of each trial: the candidate that raises the odds most, if by `margin` nats or more,
-    and to where the behavior is the likelier.
+    """Set the trigger of each trial: of the candidates that raise the odds by `margin` nats or more, the one
+    under which they are highest, if the behavior is the likelier there.
 
     All candidates are tried once; the best of them and those `proposed` are then tried closely.
     """
@@ -85,8 +85,10 @@ def search(
         return candidate.shown([look.prompt for look in trial.always], n)
 
     for trial, raised in zip(trials, _rank(trials, candidates, proposed, ways, +1, scorer), strict=True):
-        if raised:
-            best, (trial.trigger_score, looks) = max(raised.items(), key=lambda item: item[1][0])
+        # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
+        clear = {x: found for x, found in raised.items() if found[0] >= margin} or raised
+        if clear:
+            best, (trial.trigger_score, looks) = max(clear.items(), key=lambda item: odds(item[1][1]))
             if trial.trigger_score >= margin and odds(looks) > 0:
                 trial.trigger, trial.triggered = best, looks
 
