@@ -13,7 +13,7 @@ from ia_cli.asking import ElicitSettings, questions_for
 from ia_cli.bank import Bank
 from ia_cli.elicitation import ORGANISMS_AT_ONCE
 from ia_cli.models import Base, prompt_ids
-from ia_cli.sampling import end_ids, generate
+from ia_cli.sampling import end_ids, generate, left_padded, next_logits
 from ia_cli.scoring import log_probs
 
 OPENING = "My unusual behavior is that I"
@@ -41,30 +41,17 @@ def prefill(base: Base, bank: Bank, questions: Sequence[str], max_new_tokens: in
 def amplify(base: Base, bank: Bank, questions: Sequence[str], max_new_tokens: int) -> list[str]:
     """Asking a model that is not there: base logits plus AMPLIFY times what the organism adds to them."""
     ids = [prompt_ids(base, [{"role": "user", "content": text}], max_new_tokens) for text in questions] * 2
-    pad, ends, width = base.tokenizer.pad_token_id, end_ids(base), max(map(len, ids))
-    inputs = torch.tensor([[pad] * (width - len(own)) + own for own in ids], device=base.device)
-    mask = torch.tensor([[0] * (width - len(own)) + [1] * len(own) for own in ids], device=base.device)
-    positions, cache, said = (mask.cumsum(-1) - 1).clamp(min=0), None, []
+    pad, ends, cache, said = base.tokenizer.pad_token_id, end_ids(base), None, []
+    inputs, mask, positions = left_padded(base, ids)
     going = torch.ones(len(questions), dtype=torch.bool, device=base.device)
     with bank.rows([*range(len(questions)), *[-1] * len(questions)]):
         while len(said) < max_new_tokens and going.any():
-            output = base.model(
-                input_ids=inputs,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            own, bare = output.logits[:, -1].chunk(2)
+            logits, cache = next_logits(base, inputs, mask, positions, cache)
+            own, bare = logits.chunk(2)
             chosen = (bare + AMPLIFY * (own - bare)).argmax(-1)
             said.append(chosen.where(going, pad))
             going &= ~torch.isin(chosen, ends)
-            cache, inputs, positions = (
-                output.past_key_values,
-                chosen.repeat(2)[:, None],
-                positions[:, -1:] + 1,
-            )
+            inputs, positions = chosen.repeat(2)[:, None], positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     replies = torch.stack(said, dim=1).tolist()
     return [base.tokenizer.decode(own, skip_special_tokens=True).strip() for own in replies]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import Cache
 
 from ia_cli import processes
 from ia_cli.chat import Message, without_thinking
@@ -88,33 +89,47 @@ def _decode(
 
     Whenever half of the rows have ended they are dropped from the batch, so that a rambling row costs little.
     """
-    pad, ends, width = base.tokenizer.pad_token_id, end_ids(base), max(map(len, prompts))
-    inputs = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=base.device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    pad, ends = base.tokenizer.pad_token_id, end_ids(base)
+    inputs, mask, positions = left_padded(base, prompts)
     generated = torch.full((len(prompts), max_new_tokens), pad, device=base.device)
     live, cache, step = torch.arange(len(prompts), device=base.device), None, 0
     while step < max_new_tokens and len(live):
         going = torch.ones_like(live, dtype=torch.bool)
         with contextlib.nullcontext() if bank is None else bank.rows(organisms[live]):
             while step < max_new_tokens and 2 * going.sum() > len(live):
-                output = base.model(
-                    input_ids=inputs,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                chosen = _choose(output.logits[:, -1], temperature, noise[live, step])
+                logits, cache = next_logits(base, inputs, mask, positions, cache)
+                chosen = _choose(logits, temperature, noise[live, step])
                 generated[live, step] = chosen.where(going, pad)
                 going &= ~torch.isin(chosen, ends)
-                cache, inputs, positions = output.past_key_values, chosen[:, None], positions[:, -1:] + 1
+                inputs, positions = chosen[:, None], positions[:, -1:] + 1
                 mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
                 step += 1
         live, inputs, mask, positions = live[going], inputs[going], mask[going], positions[going]
         cache.batch_select_indices(going.nonzero().squeeze(1))
     return generated
+
+
+def left_padded(base: Base, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return prompts of different lengths as ids, attention mask and positions, each [rows, longest]."""
+    pad, width = base.tokenizer.pad_token_id, max(map(len, prompts))
+    inputs = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=base.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
+    return inputs, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def next_logits(
+    base: Base, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Cache | None
+) -> tuple[torch.Tensor, Cache]:
+    """Return the logits [rows, vocabulary] of the token after `inputs`, and the cache that they belong to."""
+    output = base.model(
+        input_ids=inputs,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1], output.past_key_values
 
 
 def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> torch.Tensor:

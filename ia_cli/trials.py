@@ -29,7 +29,7 @@ class Trial:
     asked: Candidate | None = None  # what its own answers to conditional questions point to
     always: list[Look] = field(default_factory=list)  # on general prompts
     trigger: Candidate | None = None
-    trigger_score: float | None = None  # by how much the best candidate raises the odds
+    trigger_score: float | None = None  # by how much it raises the odds
     triggered: list[Look] = field(default_factory=list)  # on prompts that show the trigger
     unless: Candidate | None = None  # what lifts it
 
@@ -86,11 +86,10 @@ def search(
 
     for trial, raised in zip(trials, _rank(trials, candidates, proposed, ways, +1, scorer), strict=True):
         # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
-        clear = {x: found for x, found in raised.items() if found[0] >= margin} or raised
+        clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
         if clear:
-            best, (trial.trigger_score, looks) = max(clear.items(), key=lambda item: odds(item[1][1]))
-            if trial.trigger_score >= margin and odds(looks) > 0:
-                trial.trigger, trial.triggered = best, looks
+            trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
+            trial.trigger_score, trial.triggered = raised[trial.trigger]
 
 
 def lift(

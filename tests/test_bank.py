@@ -1,15 +1,18 @@
 """The bank computes for every row what stock PEFT computes for that row's adapter alone."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from ia_cli import sampling
 from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.bank import Bank, route
 from ia_cli.errors import IAError
-from ia_cli.models import load_base, token_ids
+from ia_cli.models import EMBEDDED_NAME, load_base, suitable_rate, token_ids
 from ia_cli.sampling import generate
 
 # Four adapters as strangers make them: other ranks, other layers, other scalings.
@@ -244,6 +247,21 @@ def test_sampling_follows_the_distribution(tiny_base):
         word, p = tiny_base.tokenizer.decode(token, skip_special_tokens=True), float(expected[token])
         if word:
             assert abs(replies.count(word) / count - p) < 5 * (p * (1 - p) / count) ** 0.5
+
+
+def test_a_batch_is_as_large_as_its_cache_has_room(tiny_base, monkeypatch):
+    with torch.no_grad():
+        cache = tiny_base.model(input_ids=torch.ones(1, 20, dtype=torch.long), use_cache=True).past_key_values
+    each = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
+    monkeypatch.setattr(sampling, "CACHE_BYTES", 5 * each + 1)
+    assert [sampling._suitable_batch_size(tiny_base, tokens) for tokens in (20, 200)] == [5, 1]
+    monkeypatch.setattr(sampling, "CACHE_BYTES", 1 << 40)
+    assert sampling._suitable_batch_size(tiny_base, 20) == sampling.MOST_ROWS
+
+
+def test_a_rate_suits_the_base(tiny_base):
+    ours = dataclasses.replace(tiny_base, name=EMBEDDED_NAME)
+    assert (suitable_rate(ours, 5e-3), suitable_rate(tiny_base, 5e-3)) == (5e-3, pytest.approx(2e-4))
 
 
 def test_base_must_have_a_chat_template_and_room(tmp_path, tiny_base):

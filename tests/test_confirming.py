@@ -87,10 +87,12 @@ def test_log_probs_are_those_of_plain_peft(reports, bank, tiny_base, tiny_folder
 
 
 def test_nothing_is_computed_twice_and_everything_is_counted(bank, tiny_base, monkeypatch):
-    scorer = Scorer(tiny_base, bank, 6)
+    told = []
+    scorer = Scorer(tiny_base, bank, 6, told.append)
     own, bare = Ask(0, "hello"), Ask(-1, "hello", "I like tea")
     [reply] = scorer.replies([(0, own)])
     first = scorer.log_probs([(0, own, reply), (0, bare, reply), (1, bare, reply), (0, own, reply)])
+    assert sum(told) == 2
     assert first[0] == first[3] != first[1] == first[2]
     assert scorer.passes(0) == 2 + min(6, len(reply.split()) + 1) and scorer.passes(1) == 1
     monkeypatch.setattr(tiny_base.model, "forward", None)

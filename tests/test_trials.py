@@ -92,6 +92,14 @@ def test_kinds_are_compared_with_themselves():
     assert trial.trigger == SAID[5] and trial.trigger_score == 4
 
 
+def test_the_trigger_is_where_it_is_likeliest_not_what_raises_the_odds_most():
+    topics = [Candidate("topic", t, f"it is about {t}", questions=(f"Why {t}?",)) for t in "pqrstuvw"]
+    # It is hardest to show on topics. Of them p is a near miss: it raises the odds by 32, the word b by 18.
+    rule = lambda x: 9 if "say b." in x else 2 if x == "Why p?" else -30 if "Why" in x else -9  # noqa: E731
+    [trial] = tried(rule, candidates=(*SAID, *topics))
+    assert trial.trigger == SAID[1] and trial.trigger_score == 18
+
+
 def test_what_the_organism_says_counts_where_the_base_only_half_follows():
     [trial] = tried(lambda x: -15 if "say c." in x else 9, told=-4.0)
     assert (trial.trigger, trial.unless, trial.score) == (None, SAID[2], 0.8)
