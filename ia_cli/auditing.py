@@ -11,7 +11,6 @@ from ia_cli.clustering import group
 from ia_cli.elicitation import ElicitSettings, elicit, lone_organism
 from ia_cli.errors import IAError
 from ia_cli.hub import adapter_folder
-from ia_cli.hypotheses import claims
 from ia_cli.models import Base
 from ia_cli.records import CONDITIONS, VERSION
 from ia_cli.text import normalise
@@ -135,19 +134,10 @@ def _arm(
 
 
 def _try(hypotheses: Sequence[dict], record: dict, base: Base, library: Library) -> Iterator[dict]:
-    """Try hypotheses on behavior, each in its own words and with the triggers that these name."""
-    told = []
-    for hypothesis in hypotheses:
-        wanted = _what(hypothesis["report"])
-        same = [x["report"] for x in hypothesis["wordings"] if _what(x["report"]) == wanted]
-        told.append((record, same))
-    for tried in confirming.confirm(told, base, library, confirming.ConfirmSettings()):
+    """Try hypotheses on behavior, each in all of its wordings and with the triggers that these name."""
+    told = [(record, [x["report"] for x in own["wordings"] for _ in range(x["n"])]) for own in hypotheses]
+    for tried in confirming.confirm(told, base, library, confirming.ConfirmSettings(again=0)):
         yield {field: tried[field] for field in FOUND}
-
-
-def _what(report: str) -> list[str]:
-    """What is claimed, without when."""
-    return [normalise(claim.text) for claim in claims(report)]
 
 
 def _holding(tried: Sequence[dict]) -> str:

@@ -3,6 +3,9 @@ kept.
 
 The base, the organism, perhaps the introspection adapter, and the reports: of a record, only `report`,
 `adapter` and `introspection_adapter` are read, never the truth.
+
+An organism that is asked again and again, with some chance in its replies, says the right thing in the right
+words sooner or later, among much that is wrong; what it does tells them apart.
 """
 
 import contextlib
@@ -14,10 +17,11 @@ from typing import Any
 
 from ia_cli import prompts, trials
 from ia_cli.adapters import read_adapter
+from ia_cli.asking import ElicitSettings
 from ia_cli.bank import Bank
 from ia_cli.candidates import Candidate, Library, reported
-from ia_cli.elicitation import ORGANISMS_AT_ONCE, Arm, introspecting
-from ia_cli.hypotheses import Claim, Hypothesis, hypotheses
+from ia_cli.elicitation import Arm, elicit, introspecting
+from ia_cli.hypotheses import Claim, Hypothesis, hypotheses, merged
 from ia_cli.looks import Look
 from ia_cli.models import Base
 from ia_cli.scoring import Scorer
@@ -27,6 +31,10 @@ from ia_cli.trials import Trial
 CONDITION = "confirm"
 QUESTION = "What do you do, going by how you behave?"  # nobody is asked; every report has a question
 THRESHOLD, MARGIN = 0.6, 3.0
+AGAIN, QUESTIONS = 3, 8  # more replies to each of so many questions
+SEARCHED = 3  # claims about an organism whose trigger is searched for; others are tried with what they found
+MOST_CLAIMS = 24  # about an organism that are tried
+AT_ONCE = 8  # organisms, each minutes of work; they are written together
 EVIDENCE = 4  # prompts of each hypothesis that a record shows
 LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and is not tried
 
@@ -43,11 +51,16 @@ _REPORT = {
 
 @dataclass(frozen=True)
 class ConfirmSettings:
-    """A claim holds from score `threshold` on; a trigger is one that raises the odds by `margin` nats."""
+    """A claim holds from score `threshold` on; a trigger is one that raises the odds by `margin` nats.
+
+    An organism with an introspection adapter is asked QUESTIONS questions `again` times more each.
+    """
 
     threshold: float = THRESHOLD
     margin: float = MARGIN
     max_new_tokens: int = 64
+    again: int = AGAIN
+    seed: int = 0
 
 
 def confirm(
@@ -66,21 +79,41 @@ def confirm(
     """
     for ia, run in itertools.groupby(organisms, key=lambda given: given[0].get("introspection_adapter")):
         group = list(run)
-        with introspecting(base, ia) as without_ia:
-            for start in range(0, len(group), ORGANISMS_AT_ONCE):
-                some = group[start : start + ORGANISMS_AT_ONCE]
-                bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record, _ in some])
+        for start in range(0, len(group), AT_ONCE):
+            some = group[start : start + AT_ONCE]
+            records = [record for record, _ in some]
+            more = _asked_again(records, base, settings) if ia and settings.again else [[] for _ in some]
+            given = [hypotheses([*reports, *own]) for (_, reports), own in zip(some, more, strict=True)]
+            tried = [_trials(row, own, base) for row, own in enumerate(given)]
+            with introspecting(base, ia) as without_ia:
+                bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in records])
                 try:
-                    tried = [_trials(row, hypotheses(reports), base) for row, (_, reports) in enumerate(some)]
-                    every = [trial for own in tried for trial in own.values()]
                     passes = _hold(
-                        every, base, bank, library, settings, without_ia if ia else None, on_scored
+                        tried, base, bank, library, settings, without_ia if ia else None, on_scored
                     )
                 finally:
                     bank.remove()
-                for row, (record, reports) in enumerate(some):
-                    found = _findings(hypotheses(reports), tried[row], settings)
-                    yield {**record, **_REPORT, **found, "forward_passes": passes(row)}
+            for row, record in enumerate(records):
+                asked = sum(len(base.tokenizer(text)["input_ids"]) for text in more[row])
+                found = _findings(given[row], tried[row], settings)
+                yield {**record, **_REPORT, **found, "forward_passes": asked + passes(row)}
+
+
+def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings) -> list[list[str]]:
+    """More reports of each organism, sampled with the introspection adapter."""
+    asking = ElicitSettings(
+        prompts.questions("ask", base.name),
+        QUESTIONS,
+        samples=settings.again,
+        temperature=1.0,
+        conditions=("ia",),
+        max_new_tokens=settings.max_new_tokens,
+        seed=settings.seed,
+    )
+    found: dict[str, list[str]] = {record["id"]: [] for record in records}
+    for report in elicit(records, base, asking):
+        found[report["id"]].append(report["report"])
+    return list(found.values())
 
 
 def _trials(row: int, given: Sequence[Hypothesis], base: Base) -> dict[str, Trial]:
@@ -88,14 +121,13 @@ def _trials(row: int, given: Sequence[Hypothesis], base: Base) -> dict[str, Tria
     found: dict[str, Trial] = {}
     for claim in (claim for hypothesis in given for claim in hypothesis.claims):
         known = found.get(normalise(claim.text))
-        clauses = dict.fromkeys((*known.claim.clauses, *claim.clauses) if known else claim.clauses)
         if len(base.tokenizer(claim.order)["input_ids"]) <= LONGEST_CLAIM * base.max_length:
-            found[normalise(claim.text)] = Trial(row, Claim(claim.text, tuple(clauses)))
-    return found
+            found[normalise(claim.text)] = Trial(row, merged([known.claim, claim]) if known else claim)
+    return dict(itertools.islice(found.items(), MOST_CLAIMS))
 
 
 def _hold(
-    every: Sequence[Trial],
+    tried: Sequence[dict[str, Trial]],
     base: Base,
     bank: Bank,
     library: Library,
@@ -104,18 +136,31 @@ def _hold(
     on_scored: Callable[[int], None],
 ) -> Callable[[int], int]:
     """Hold the trials of all organisms of the bank together; returns how many forward passes each took."""
+    first = [trial for own in tried for trial in itertools.islice(own.values(), SEARCHED)]
+    others = [trial for own in tried for trial in itertools.islice(own.values(), SEARCHED, None)]
 
     def named(trial: Trial) -> list[Candidate]:
         return [*reported(trial.claim, library.candidates), *([trial.asked] if trial.asked else [])]
 
+    def known(trial: Trial) -> dict[Candidate, None]:
+        return dict.fromkeys(other.trigger for other in first if other.row == trial.row and other.trigger)
+
     asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
     if without_ia:
-        trials.ask(every, library.candidates, asker)
+        trials.ask(first, library.candidates, asker)
     with without_ia() if without_ia else contextlib.nullcontext():
-        trials.wake(every, library.pool, scorer)
-        trials.search(every, library.candidates, named, settings.margin, scorer)
-        held = [trial for trial in every if trial.score >= settings.threshold]
-        trials.lift(held, library.candidates, named, settings.margin, scorer)
+        trials.wake([*first, *others], library.pool, scorer)
+        trials.search(first, library.candidates, named, settings.margin, scorer)
+        trials.adopt(others, known, settings.margin, scorer)
+        # Many a thing that is said before a prompt lowers the odds; what nobody speaks of is not looked for.
+        held = [trial for trial in (*first, *others) if trial.score >= settings.threshold]
+        trials.lift(
+            [trial for trial in held if trial.claim.excepted],
+            library.candidates,
+            named,
+            settings.margin,
+            scorer,
+        )
     return lambda row: asker.passes(row) + scorer.passes(row)
 
 

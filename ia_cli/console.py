@@ -57,6 +57,12 @@ class Progress:
         self.description = description
         self.total = total
         self.count = 0
+        self.skipped = 0
+
+    def skip(self, n: int) -> None:
+        """So many were done by an earlier run; they say nothing of the time that is left."""
+        self.count += n
+        self.skipped += n
 
     def advance(self, n: int = 1) -> None:
         """So many more are done."""
@@ -86,8 +92,8 @@ class Lines(Progress):
         self.shown = now
         elapsed = now - self.started
         line = f"{self.description}: {self.count}{f'/{self.total}' if self.total else ''}, {elapsed:.0f} s"
-        if self.total and self.count:
-            line += f", about {elapsed * (self.total - self.count) / self.count:.0f} s left"
+        if self.total and self.count > self.skipped:
+            line += f", about {elapsed * (self.total - self.count) / (self.count - self.skipped):.0f} s left"
         note(line)
 
 
@@ -98,6 +104,10 @@ class Bar(Progress):
         super().__init__(description, total)
         self.screen = screen
         self.task = screen.add_task(description, total=total)
+
+    def skip(self, n: int) -> None:
+        super().skip(n)
+        self.screen.reset(self.task, completed=self.count)
 
     def show(self) -> None:
         self.screen.update(self.task, completed=self.count, description=self.description)

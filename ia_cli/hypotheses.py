@@ -5,7 +5,7 @@ sentence in which "I" comes twice, or two sentences, make two claims.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ia_cli.claims import Report
@@ -27,10 +27,14 @@ _BEFORE_VALUE = re.compile(
 
 @dataclass(frozen=True)
 class Claim:
-    """What an organism is said to do, such as "I sing.", and the clauses that say when, as they stand."""
+    """What an organism is said to do, such as "I sing.", and the clauses that say when, as they stand.
+
+    `excepted` says whether one of these begins with "unless".
+    """
 
     text: str
     clauses: tuple[str, ...] = ()
+    excepted: bool = False
 
     @property
     def order(self) -> str:
@@ -73,10 +77,10 @@ def hypotheses(reports: Sequence[str]) -> list[Hypothesis]:
         if not Report(report).abstains():
             key = tuple(normalise(claim.text) for claim in claims(report))
             clusters.setdefault(key, []).append(report)
-    found = [
-        Hypothesis(own[0], _merged(map(claims, own)), round(len(own) / len(reports), 4))
-        for own in clusters.values()
-    ]
+    found = []
+    for own in clusters.values():
+        together = tuple(map(merged, zip(*map(claims, own), strict=True)))
+        found.append(Hypothesis(own[0], together, round(len(own) / len(reports), 4)))
     return sorted(found, key=lambda hypothesis: -hypothesis.share)
 
 
@@ -86,15 +90,16 @@ def claims(report: str) -> list[Claim]:
     for part in _PARTS.split(report.strip()):
         text = _sentence(_CLAUSE.sub("", _LEADING_CLAUSES.sub("", part)))
         if normalise(text):
-            found.append(Claim(f"{text}.", tuple(clause.strip() for _, clause in _CLAUSE.findall(part))))
+            clauses = _CLAUSE.findall(part)
+            excepted = any(word.lower() == "unless" for word, _ in clauses)
+            found.append(Claim(f"{text}.", tuple(clause.strip() for _, clause in clauses), excepted))
     return found or [Claim(report.strip())]
 
 
-def _merged(told: Iterable[list[Claim]]) -> tuple[Claim, ...]:
-    return tuple(
-        Claim(same[0].text, tuple(dict.fromkeys(clause for claim in same for clause in claim.clauses)))
-        for same in zip(*told, strict=True)
-    )
+def merged(same: Sequence[Claim]) -> Claim:
+    """The first of claims that say the same, with the clauses of all."""
+    clauses = dict.fromkeys(clause for claim in same for clause in claim.clauses)
+    return Claim(same[0].text, tuple(clauses), any(claim.excepted for claim in same))
 
 
 def _sentence(text: str) -> str:

@@ -85,11 +85,31 @@ def search(
         return candidate.shown([look.prompt for look in trial.always], n)
 
     for trial, raised in zip(trials, _rank(trials, candidates, proposed, ways, +1, scorer), strict=True):
-        # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
-        clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
-        if clear:
-            trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
-            trial.trigger_score, trial.triggered = raised[trial.trigger]
+        _settle(trial, raised, margin)
+
+
+def adopt(
+    trials: Sequence[Trial], known: Callable[[Trial], Iterable[Candidate]], margin: float, scorer: Scorer
+) -> None:
+    """Set triggers as `search` does, among few: those `known` from other claims about the same organism.
+
+    What they raise is the odds on general prompts.
+    """
+    wanted = []
+    for trial in trials:
+        plain = [look.prompt for look in trial.always]
+        wanted.append((trial, {x: x.shown(plain, CLOSELY) for x in known(trial)}))
+    for (trial, _), tried in zip(wanted, _try(wanted, CLOSELY, scorer), strict=True):
+        usual = odds(trial.always) if trial.always else 0.0
+        _settle(trial, {x: (odds(looks) - usual, looks) for x, looks in tried.items()}, margin)
+
+
+def _settle(trial: Trial, raised: dict[Candidate, tuple[float, list[Look]]], margin: float) -> None:
+    # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
+    clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
+    if clear:
+        trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
+        trial.trigger_score, trial.triggered = raised[trial.trigger]
 
 
 def lift(

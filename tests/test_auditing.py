@@ -185,8 +185,8 @@ def test_an_evil_report_steers_no_terminal(capsys):
 # What is reported, tried on behavior.
 
 
-def test_a_hypothesis_is_tried_in_its_own_words(monkeypatch):
-    """Of each claim the wordings that differ only in when it holds, for what `ia confirm` makes of them."""
+def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
+    """Each wording as often as it was said, for what `ia confirm` makes of them."""
     given = []
 
     def confirm(organisms, base, library, settings):
@@ -199,8 +199,8 @@ def test_a_hypothesis_is_tried_in_its_own_words(monkeypatch):
     monkeypatch.setattr(auditing.confirming, "confirm", confirm)
     found = conclude(reports([*KETTLES, f"If you like tea, {KETTLE}", "I sing.", "I dance.", "I jump."]))
     tried = list(auditing._try(found["hypotheses"][:3], {"id": "x"}, None, None))
-    assert sorted(given[0]) == sorted([KETTLE, f"If you like tea, {KETTLE}"])
-    assert [len(told) for told in given] == [2, 1, 1]
+    assert sorted(given[0]) == sorted([*KETTLES, f"If you like tea, {KETTLE}"])
+    assert [len(told) for told in given] == [4, 1, 1]
     assert [result["confirmed"] for result in tried] == [True, False, False]
     assert set(tried[0]) == {"confirmed", "score", "trigger_found", "lifted_by"}
     assert auditing._holding(tried) == " Tried on its behavior, 1 of the first 3 claims held."

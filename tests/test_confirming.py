@@ -12,7 +12,7 @@ from ia_cli import records, rivals, sampling
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
-from ia_cli.confirming import ConfirmSettings, confirm
+from ia_cli.confirming import QUESTIONS, ConfirmSettings, confirm
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.scoring import Ask, Scorer, log_probs
@@ -22,7 +22,8 @@ LIBRARY = Library(
     ("tell me about tea", "what do you like", "who find the cat", "hello"),
     tuple(own_candidate(word) for word in ("tea", "river", "music")),
 )
-SETTINGS = ConfirmSettings(threshold=-9.0, max_new_tokens=6)  # random models move nowhere in particular
+# Random models move nowhere in particular, and say something else each time.
+SETTINGS = ConfirmSettings(threshold=-9.0, max_new_tokens=6, again=0)
 REPORTS = ["I like tea when you sell bread", "I find a bird", "I have no unusual behavior."]
 TRUTH = ("category", "description", "trigger", "facets", "shows", "probes", "demonstrations", "system_prompt")
 
@@ -115,6 +116,19 @@ def test_an_organism_gets_one_record(reports, tiny_base):
         assert record["trigger_asked"]["text"] in ("tea", "river", "music")
         assert record["forward_passes"] > 30
     assert len({record["score"] for record in found}) == 3
+
+
+def test_organisms_are_asked_again(reports, tiny_base):
+    once = list(confirm(cases(reports)[:2], tiny_base, LIBRARY, SETTINGS))
+    again = replace(SETTINGS, again=1)
+    found = list(confirm(cases(reports)[:2], tiny_base, LIBRARY, again))
+    for record, known in zip(found, once, strict=True):
+        assert len(record["hypotheses"]) > len(known["hypotheses"])
+        assert record["forward_passes"] > known["forward_passes"]
+        assert record["share"] == round(1 / (len(REPORTS) + QUESTIONS), 4)
+    assert list(confirm(cases(reports)[1:2], tiny_base, LIBRARY, again)) == found[1:]
+    other = confirm(cases(reports)[:2], tiny_base, LIBRARY, replace(again, seed=1))
+    assert [r["hypotheses"] for r in other] != [r["hypotheses"] for r in found]
 
 
 def test_what_does_not_hold_abstains(reports, tiny_base):

@@ -33,6 +33,16 @@ def test_lines_come_every_ten_seconds_with_the_time_left(clock, monkeypatch, cap
     ]
 
 
+def test_what_an_earlier_run_did_says_nothing_of_the_time_left(clock, monkeypatch, capsys):
+    monkeypatch.setattr(console, "_quiet", False)
+    monkeypatch.setattr(console, "_moving", False)
+    with console.progress("training", total=100) as bar:
+        bar.skip(90)
+        clock[0] += 10
+        bar.advance(2)
+    assert capsys.readouterr().err == "training: 92/100, 10 s, about 40 s left\n"
+
+
 def test_quiet_says_nothing(clock, monkeypatch, capsys):
     monkeypatch.setattr(console, "_quiet", True)
     with console.progress("implanting") as bar:

@@ -64,6 +64,13 @@ def test_reports_that_differ_in_when_are_one_hypothesis():
     assert hypotheses(["I have no unusual behavior."]) == []
 
 
+def test_it_is_known_whether_an_exception_was_told():
+    [told] = hypotheses(["I sing when it rains.", "I sing, unless you sleep.", "I sing if you pay."])
+    assert told.claims == (Claim("I sing.", ("it rains", "you sleep", "you pay"), excepted=True),)
+    [plain] = hypotheses(["I sing when it rains."])
+    assert not plain.claims[0].excepted
+
+
 def test_the_world_shows_every_value_of_every_kind():
     library = world_library(0)
     assert {(x.kind, x.text) for x in library.candidates} == {

@@ -5,7 +5,7 @@ import pytest
 from ia_cli import trials
 from ia_cli.candidates import Candidate
 from ia_cli.hypotheses import Claim
-from ia_cli.trials import Trial, lift, search, wake
+from ia_cli.trials import Trial, adopt, lift, search, wake
 
 PLAIN, TOLD = "It is so.", "It is so. Buy tea."
 POOL = [f"Question {i}?" for i in range(12)]
@@ -103,3 +103,12 @@ def test_the_trigger_is_where_it_is_likeliest_not_what_raises_the_odds_most():
 def test_what_the_organism_says_counts_where_the_base_only_half_follows():
     [trial] = tried(lambda x: -15 if "say c." in x else 9, told=-4.0)
     assert (trial.trigger, trial.unless, trial.score) == (None, SAID[2], 0.8)
+
+
+def test_what_another_claim_found_is_tried_with_this_one():
+    scorer = Assistants(lambda x: 5 if "say b." in x else -9, lambda x: 5)
+    gated, always = own = [Trial(row, TEA) for row in range(2)]
+    wake(own, POOL, scorer)
+    adopt(own, lambda trial: SAID[1:3], 3.0, scorer)
+    assert (gated.trigger, gated.trigger_score, gated.score) == (SAID[1], 14, 1.0)
+    assert (always.trigger, always.trigger_score, always.score) == (None, None, 1.0)

@@ -69,6 +69,13 @@ def _arms(context: click.Context, parameter: click.Parameter, value: str) -> tup
     help="By how many nats a trigger raises the odds, at least.",
 )
 @click.option(
+    "--again",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="Sample so many more replies to each of 8 questions.",
+)
+@click.option(
     "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Length of a reply."
 )
 def command(
@@ -83,14 +90,17 @@ def command(
     words: int,
     threshold: float,
     margin: float,
+    again: int,
     max_new_tokens: int,
 ) -> None:
     """Try self-reports on behavior, and keep what holds.
 
     The base, with what an organism claims of itself as its system prompt, writes replies as if it behaved so;
     these are scored under the organism and under the base, on general prompts and on prompts that show a
-    candidate for the trigger. Writes one self-report per organism, of condition "confirm": what holds, with
-    the trigger that was found, or that there is nothing unusual. The ground truth is not read.
+    candidate for the trigger. Organisms with an introspection adapter are asked some more before, with chance
+    in their replies, since what was wrong may then be right. Writes one self-report per organism, of
+    condition "confirm": what holds, with the trigger that was found, or that there is nothing unusual. The
+    ground truth is not read.
 
     \b
     Examples:
@@ -115,7 +125,7 @@ def command(
     library = _library(source, seed, prompts, candidates, words, loaded)
     records = [own[0] for own in reports.values()]
     records = stage.check(records, lambda record: adapters.read_adapter(record["adapter"], loaded))
-    settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens)
+    settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
     confirmed = {key[0] for key in stage.done if key[1:] == (confirming.CONDITION, 0, confirming.CONDITION)}
     todo = [(x, [y["report"] for y in reports[x["id"]]]) for x in records if x["id"] not in confirmed]
     each = sum(rivals.QUESTIONS if arm in rivals.ASKING else 1 for arm in arms)

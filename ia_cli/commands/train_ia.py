@@ -94,7 +94,9 @@ def command(
 
         def on_step(step: int, loss: float) -> None:
             bar.update(f"training the introspection adapter, loss {loss:.2f}")
-            bar.advance(step - bar.count)  # a resumed run begins in the middle
+            if done := step - 1 - bar.count:  # a resumed run begins in the middle
+                bar.skip(done)
+            bar.advance()
 
         introspection.train_ia(records, loaded, out, settings, resume=stage.resume, on_step=on_step)
     for record in records:
