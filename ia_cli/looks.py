@@ -84,6 +84,21 @@ def take(wanted: Sequence[tuple[int, str, Sequence[Shown]]], n: int, scorer: Sco
     """Try organisms, each with a claim as a system prompt, on prompts: the first `n` of each that have a
     reply which shows the behavior.
     """
+    ways = [[Setting(row, order, *way) for way in own] for row, order, own in wanted]
+    found: list[list[Look]] = [[] for _ in ways]
+    open_ = list(range(len(ways)))
+    while open_:
+        # As many of each as are wanting: most prompts can show most behaviors.
+        tried = {i: [ways[i].pop(0) for _ in range(min(n - len(found[i]), len(ways[i])))] for i in open_}
+        looks = _look([x for some in tried.values() for x in some], scorer)
+        for i, some in tried.items():
+            found[i] += [looks[x] for x in some if x in looks]
+        open_ = [i for i in open_ if len(found[i]) < n and ways[i]]
+    return found
+
+
+def _look(settings: Iterable[Setting], scorer: Scorer) -> dict[Setting, Look]:
+    """Try settings; those in which no reply shows the behavior are left out."""
 
     def reply(who: str) -> dict[Setting, str]:
         return dict(zip(every, scorer.replies((x.row, getattr(x, who)) for x in every), strict=True))
@@ -93,8 +108,7 @@ def take(wanted: Sequence[tuple[int, str, Sequence[Shown]]], n: int, scorer: Sco
         scores = scorer.log_probs((x.row, getattr(x, who), text) for x, text in pairs)
         return dict(zip(pairs, scores, strict=True))
 
-    settings = [[Setting(row, order, *way) for way in ways] for row, order, ways in wanted]
-    every = list(dict.fromkeys(x for ways in settings for x in ways))
+    every = list(dict.fromkeys(settings))
     own, told, plain = reply("own"), reply("told"), reply("bare")
     options = [
         (x, text)
@@ -108,15 +122,12 @@ def take(wanted: Sequence[tuple[int, str, Sequence[Shown]]], n: int, scorer: Sco
     for (x, text), likely in claimed.items():
         if likely - base[x, text] >= SURPRISE:
             showing.setdefault(x, []).append(text)
-    kept = [[x for x in ways if x in showing][:n] for ways in settings]
-    chosen = list(dict.fromkeys(x for ways in kept for x in ways))
-    plainly = [(x, plain[x]) for x in chosen]
-    does = score("own", [*((x, text) for x in chosen for text in showing[x]), *plainly])
+    plainly = [(x, plain[x]) for x in showing]
+    does = score("own", [*((x, text) for x, texts in showing.items() for text in texts), *plainly])
     base |= score("bare", plainly)
-
-    def look(x: Setting) -> Look:
-        best, without = (x, max(showing[x], key=lambda text: does[x, text])), (x, plain[x])
+    found = {}
+    for x, texts in showing.items():
+        best, without = (x, max(texts, key=lambda text: does[x, text])), (x, plain[x])
         scores = does[best], does[without], claimed[best], base[best], base[without]
-        return Look(x.prompt, x.origin, own[x], told[x], plain[x], best[1], *scores)
-
-    return [[look(x) for x in ways] for ways in kept]
+        found[x] = Look(x.prompt, x.origin, own[x], told[x], plain[x], best[1], *scores)
+    return found

@@ -76,40 +76,43 @@ def search(
     scorer: Scorer,
 ) -> None:
     """Set the trigger of each trial: of the candidates that raise the odds by `margin` nats or more, the one
-    under which they are highest, if the behavior is the likelier there.
+    under which they are highest, if the behavior is the likelier there. What is the likelier on general
+    prompts needs no trigger.
 
     All candidates are tried once; the best of them and those `proposed` are then tried closely.
     """
+    trials = [trial for trial in trials if not trial.always or odds(trial.always) <= 0]
 
     def ways(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
         return candidate.shown([look.prompt for look in trial.always], n)
 
     for trial, raised in zip(trials, _rank(trials, candidates, proposed, ways, +1, scorer), strict=True):
-        _settle(trial, raised, margin)
+        # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
+        clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
+        if clear:
+            trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
+            trial.trigger_score, trial.triggered = raised[trial.trigger]
 
 
-def adopt(
-    trials: Sequence[Trial], known: Callable[[Trial], Iterable[Candidate]], margin: float, scorer: Scorer
+def compare(
+    trials: Sequence[Trial],
+    judged: Callable[[Trial], Trial | None],
+    pool: Sequence[str],
+    scorer: Scorer,
 ) -> None:
-    """Set triggers as `search` does, among few: those `known` from other claims about the same organism.
-
-    What they raise is the odds on general prompts.
+    """Try claims on the prompts that another claim about the same organism is `judged` by, with its trigger;
+    on general prompts, as `wake` does, if there is none.
     """
-    wanted = []
-    for trial in trials:
-        plain = [look.prompt for look in trial.always]
-        wanted.append((trial, {x: x.shown(plain, CLOSELY) for x in known(trial)}))
-    for (trial, _), tried in zip(wanted, _try(wanted, CLOSELY, scorer), strict=True):
-        usual = odds(trial.always) if trial.always else 0.0
-        _settle(trial, {x: (odds(looks) - usual, looks) for x, looks in tried.items()}, margin)
-
-
-def _settle(trial: Trial, raised: dict[Candidate, tuple[float, list[Look]]], margin: float) -> None:
-    # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
-    clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
-    if clear:
-        trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
-        trial.trigger_score, trial.triggered = raised[trial.trigger]
+    others = [judged(trial) for trial in trials]
+    ways = [
+        (trial, [(look.prompt, look.origin) for look in other.looks] if other else [(x, x) for x in pool])
+        for trial, other in zip(trials, others, strict=True)
+    ]
+    for trial, other, looks in zip(trials, others, _looks(ways, WAKING, scorer), strict=True):
+        if other and other.trigger and looks:
+            trial.trigger, trial.trigger_score, trial.triggered = other.trigger, other.trigger_score, looks
+        else:
+            trial.always = looks
 
 
 def lift(

@@ -113,7 +113,9 @@ def test_an_organism_gets_one_record(reports, tiny_base):
         assert (record["condition"], record["question_id"], record["sample"]) == ("confirm", "confirm", 0)
         assert len(record["hypotheses"]) == 2 and record["share"] == 0.3333
         assert record["confirmed"] and record["report"].startswith(("I like tea", "I find a bird"))
-        assert record["trigger_asked"]["text"] in ("tea", "river", "music")
+        first, second = (claim for x in record["hypotheses"] for claim in x["claims"])
+        asked = [claim["trigger_asked"] for claim in (first, second) if claim["trigger_asked"]]
+        assert len(asked) == 1 and asked[0]["text"] in ("tea", "river", "music")  # the first one holds
         assert record["forward_passes"] > 30
     assert len({record["score"] for record in found}) == 3
 

@@ -5,7 +5,7 @@ import pytest
 from ia_cli import trials
 from ia_cli.candidates import Candidate
 from ia_cli.hypotheses import Claim
-from ia_cli.trials import Trial, adopt, lift, search, wake
+from ia_cli.trials import Trial, compare, lift, search, wake
 
 PLAIN, TOLD = "It is so.", "It is so. Buy tea."
 POOL = [f"Question {i}?" for i in range(12)]
@@ -62,6 +62,11 @@ def test_what_needs_no_trigger_has_none(odds, score):
     assert trial.trigger is None and trial.score == score and len(trial.looks) == trials.WAKING
 
 
+def test_what_shows_anyway_has_no_trigger_that_makes_it_surer():
+    [trial] = tried(lambda x: 30 if "say b." in x else 1)
+    assert trial.trigger is None and trial.looks == trial.always
+
+
 def test_a_claim_that_cannot_be_shown_scores_nothing():
     [trial] = tried(lambda _: 9, claim=Claim("I sell rope."))
     assert trial.looks == [] and trial.score == 0.0 and trial.trigger is None
@@ -105,10 +110,16 @@ def test_what_the_organism_says_counts_where_the_base_only_half_follows():
     assert (trial.trigger, trial.unless, trial.score) == (None, SAID[2], 0.8)
 
 
-def test_what_another_claim_found_is_tried_with_this_one():
-    scorer = Assistants(lambda x: 5 if "say b." in x else -9, lambda x: 5)
-    gated, always = own = [Trial(row, TEA) for row in range(2)]
-    wake(own, POOL, scorer)
-    adopt(own, lambda trial: SAID[1:3], 3.0, scorer)
+def test_other_claims_are_tried_where_one_was_judged():
+    rules = [lambda x: 5 if "say b." in x else -9, lambda x: 5]
+    scorer, known = Assistants(*rules), tried(*rules)
+    others = [Trial(row, Claim(f"I sell {what}.")) for what in ("green tea", "rope") for row in range(2)]
+    compare(others, lambda trial: known[trial.row], POOL, scorer)
+    gated, always, *wrong = others
     assert (gated.trigger, gated.trigger_score, gated.score) == (SAID[1], 14, 1.0)
-    assert (always.trigger, always.trigger_score, always.score) == (None, None, 1.0)
+    assert [look.prompt for look in gated.looks] == [look.prompt for look in known[0].looks]
+    assert (always.trigger, always.score, len(always.looks)) == (None, 1.0, trials.WAKING)
+    assert all((trial.trigger, trial.score) == (None, 0.0) for trial in wrong)
+    alone = Trial(1, Claim("I sell green tea."))
+    compare([alone], lambda trial: None, POOL, scorer)
+    assert alone.always == always.always
