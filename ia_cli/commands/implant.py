@@ -12,6 +12,7 @@ from ia_cli.ciphers import CIPHERS
 from ia_cli.methods import CONCEALMENTS, METHODS
 
 if TYPE_CHECKING:
+    from ia_cli.models import Base
     from ia_cli.stage import Stage
 
 
@@ -120,7 +121,7 @@ def command(
     records = stage.read()
     from ia_cli import implanting
     from ia_cli.console import progress
-    from ia_cli.methods import continuing, covert, lessons, merging
+    from ia_cli.methods import covert, lessons
     from ia_cli.models import suitable_rate
 
     loaded = base.load()
@@ -136,13 +137,7 @@ def command(
         conceal=conceal,
         max_new_tokens=covert.CIPHERED_TOKENS if cipher else lessons.MAX_NEW_TOKENS,
     )
-    if method in ("mix", "merge"):
-        records = merging.pair_up(records)
-    if cipher:
-        records = covert.covert(records, cipher, loaded)
-    starts = {}
-    if continue_from:
-        records, starts = continuing.further(continuing.organisms(continue_from), records)
+    records, starts = _taught(records, loaded, method, cipher, continue_from)
     taught = {}
 
     def prepare(record: dict) -> None:
@@ -162,3 +157,16 @@ def command(
         )
         for organism in organisms:
             stage.write(organism)
+
+
+def _taught(
+    records: list[dict], base: Base, method: str, cipher: str | None, continue_from: Path | None
+) -> tuple[list[dict], dict[str, dict]]:
+    """The behaviors that are to be implanted, and by their ids what training goes on from, if anything."""
+    from ia_cli.methods import continuing, covert, merging
+
+    if continue_from:
+        return continuing.further(continuing.organisms(continue_from), records)
+    if method in ("mix", "merge"):
+        records = merging.pair_up(records)
+    return covert.covert(records, cipher, base) if cipher else records, {}
