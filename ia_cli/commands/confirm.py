@@ -128,21 +128,22 @@ def command(
     settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
     confirmed = {key[0] for key in stage.done if key[1:] == (confirming.CONDITION, 0, confirming.CONDITION)}
     todo = [(x, [y["report"] for y in reports[x["id"]]]) for x in records if x["id"] not in confirmed]
-    each = sum(rivals.QUESTIONS if arm in rivals.ASKING else 1 for arm in arms)
-    with progress("confirming", total=len(records) * each) as bar:
-        scored = 0
+    if confirming.CONDITION in arms:
+        with progress("confirming", total=len(todo)) as bar:
+            scored = 0
 
-        def on_scored(n: int) -> None:
-            nonlocal scored
-            scored += n
-            bar.update(f"confirming, {scored:,} replies scored")
+            def on_scored(n: int) -> None:
+                nonlocal scored
+                scored += n
+                bar.update(f"confirming, {scored:,} replies scored")
 
-        for arm in arms:
-            if arm == confirming.CONDITION:
-                made = confirming.confirm(todo, loaded, library, settings, on_scored)
-            else:
-                made = rivals.rival_reports(records, arm, loaded, library.pool, max_new_tokens)
-            for record in made:
+            for record in confirming.confirm(todo, loaded, library, settings, on_scored):
+                stage.write(record)
+                bar.advance()
+    for arm in (arm for arm in arms if arm != confirming.CONDITION):
+        each = rivals.QUESTIONS if arm in rivals.ASKING else 1
+        with progress(f"the arm {arm}", total=each * len(records)) as bar:
+            for record in rivals.rival_reports(records, arm, loaded, library.pool, max_new_tokens):
                 stage.write(record)
                 bar.advance()
 
