@@ -10,7 +10,7 @@ words sooner or later, among much that is wrong; what it does tells them apart.
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -166,6 +166,20 @@ class Case:
         self.searched += new
         return new
 
+    def beside(self, tried: Collection[Trial], threshold: float) -> list[Trial]:
+        """Start again those of the trials `tried` whose claim does not hold, but was told with one that
+        always does: who does two things says no reply that shows only one of them.
+        """
+        open_ = {id(trial) for trial in tried if trial.score < threshold}
+        again = []
+        for own in map(self.trials_of, self.hypotheses):
+            always = next((x for x in own if x.score >= threshold and not x.trigger), None)
+            for trial in own if always else ():
+                if id(trial) in open_ and trial.beside is None:
+                    trial.start_again(always.claim.order)
+                    again.append(trial)
+        return again
+
     def judged(self) -> Trial | None:
         """The claim that holds best of those searched for; one with a trigger if any has one."""
         known = [trial for trial in self.searched if trial.looks]
@@ -189,6 +203,13 @@ def _hold(
     def named(trial: Trial) -> list[Candidate]:
         return [*reported(trial.claim, library.candidates), *([trial.asked] if trial.asked else [])]
 
+    def search(now: Sequence[Trial]) -> None:
+        trials.wake(now, library.pool, scorer)
+        trials.search(now, library.candidates, named, settings.margin, scorer)
+
+    def compare(others: Sequence[Trial]) -> None:
+        trials.compare(others, lambda trial: cases[trial.row].judged(), library.pool, scorer)
+
     asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
     alone = without_ia or contextlib.nullcontext
     for n in range(SEARCHED):
@@ -196,11 +217,12 @@ def _hold(
         if without_ia:
             trials.ask(now, library.candidates, asker)
         with alone():
-            trials.wake(now, library.pool, scorer)
-            trials.search(now, library.candidates, named, settings.margin, scorer)
+            search(now)
+            search([trial for case in cases for trial in case.beside(now, settings.threshold)])
     others = [trial for case in cases for trial in case.others()]
     with alone():
-        trials.compare(others, lambda trial: cases[trial.row].judged(), library.pool, scorer)
+        compare(others)
+        compare([trial for case in cases for trial in case.beside(others, settings.threshold)])
         # Many a thing that is said before a prompt lowers the odds; what nobody speaks of is not looked for.
         every = [trial for case in cases for trial in case.trials.values()]
         excepted = [trial for trial in every if trial.score >= settings.threshold and trial.claim.excepted]

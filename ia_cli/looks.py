@@ -1,7 +1,8 @@
 """Looks: one prompt tried on an organism, with a claim of what it does.
 
 The base under the claim as a system prompt writes how a reply would be with the behavior, the base alone how
-it is without. The organism is then read at its log-probabilities of both.
+it is without. The organism is then read at its log-probabilities of both. If the claim is tried `beside` one
+that is known to hold, both are the system prompt, and "alone" is the base under the other.
 """
 
 import statistics
@@ -63,6 +64,7 @@ class Setting(NamedTuple):
 
     row: int
     order: str
+    beside: str | None
     prompt: str
     origin: str
     known: str | None = None
@@ -73,18 +75,20 @@ class Setting(NamedTuple):
 
     @property
     def told(self) -> Ask:
-        return Ask(-1, self.origin, self.order)
+        return Ask(-1, self.origin, f"{self.order} {self.beside}" if self.beside else self.order)
 
     @property
     def bare(self) -> Ask:
-        return Ask(-1, self.origin)
+        return Ask(-1, self.origin, self.beside)
 
 
-def take(wanted: Sequence[tuple[int, str, Sequence[Shown]]], n: int, scorer: Scorer) -> list[list[Look]]:
-    """Try organisms, each with a claim as a system prompt, on prompts: the first `n` of each that have a
-    reply which shows the behavior.
+def take(
+    wanted: Sequence[tuple[int, str, str | None, Sequence[Shown]]], n: int, scorer: Scorer
+) -> list[list[Look]]:
+    """Try organisms, each with a claim as a system prompt and perhaps one beside it, on prompts: the first
+    `n` of each that have a reply which shows the behavior.
     """
-    ways = [[Setting(row, order, *way) for way in own] for row, order, own in wanted]
+    ways = [[Setting(row, order, beside, *way) for way in own] for row, order, beside, own in wanted]
     found: list[list[Look]] = [[] for _ in ways]
     open_ = list(range(len(ways)))
     while open_:

@@ -22,16 +22,25 @@ FULL_KIND = 8  # candidates of a kind, for its median to be that of a candidate 
 
 @dataclass
 class Trial:
-    """A claim tried on organism `row`, and what came of it, in the order of the fields."""
+    """A claim tried on organism `row`, and what came of it, in the order of the fields.
+
+    `beside` is the order of a claim that is known to hold.
+    """
 
     row: int
     claim: Claim
+    beside: str | None = None
     asked: Candidate | None = None  # what its own answers to conditional questions point to
     always: list[Look] = field(default_factory=list)  # on general prompts
     trigger: Candidate | None = None
     trigger_score: float | None = None  # by how much it raises the odds
     triggered: list[Look] = field(default_factory=list)  # on prompts that show the trigger
     unless: Candidate | None = None  # what lifts it
+
+    def start_again(self, beside: str) -> None:
+        """Forget what came of it, to be tried beside another claim."""
+        self.beside = beside
+        self.always, self.trigger, self.trigger_score, self.triggered = [], None, None, []
 
     @property
     def looks(self) -> list[Look]:
@@ -192,4 +201,5 @@ def _try(wanted: Sequence[tuple[Trial, dict[Candidate, list[Shown]]]], n: int, s
 
 
 def _looks(wanted: Iterable[tuple[Trial, Sequence[Shown]]], n: int, scorer: Scorer) -> list[list[Look]]:
-    return take([(trial.row, trial.claim.order, ways) for trial, ways in wanted], n, scorer)
+    asked = [(trial.row, trial.claim.order, trial.beside, ways) for trial, ways in wanted]
+    return take(asked, n, scorer)

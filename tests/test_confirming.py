@@ -12,7 +12,9 @@ from ia_cli import records, rivals, sampling
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
-from ia_cli.confirming import QUESTIONS, ConfirmSettings, confirm
+from ia_cli.confirming import QUESTIONS, Case, ConfirmSettings, confirm
+from ia_cli.hypotheses import hypotheses
+from ia_cli.looks import Look
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.scoring import Ask, Scorer, log_probs
@@ -131,6 +133,17 @@ def test_organisms_are_asked_again(reports, tiny_base):
     assert list(confirm(cases(reports)[1:2], tiny_base, LIBRARY, again)) == found[1:]
     other = confirm(cases(reports)[:2], tiny_base, LIBRARY, replace(again, seed=1))
     assert [r["hypotheses"] for r in other] != [r["hypotheses"] for r in found]
+
+
+def test_claims_start_again_beside_one_that_always_holds(tiny_base):
+    case = Case(0, hypotheses(["I sing when it rains, and I always dance.", "I jump."]), tiny_base)
+    sing, dance, jump = every = list(case.trials.values())
+    moved = Look(*[""] * 6, own_shown=0, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)
+    dance.always = [moved]
+    sing.always = [moved._replace(own_shown=-9)]
+    assert case.beside([jump], 0.6) == []
+    assert case.beside(every, 0.6) == [sing] and (sing.beside, sing.looks) == (dance.claim.order, [])
+    assert case.beside(every, 0.6) == []
 
 
 def test_what_does_not_hold_abstains(reports, tiny_base):

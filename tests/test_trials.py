@@ -39,6 +39,21 @@ class Assistants:
         return scores
 
 
+class Salesman:
+    """A scorer without models: an organism that always praises hats, and sells tea when gold is spoken of."""
+
+    def says(self, ask):
+        own = "I love hats. " + ("I sell tea." if "gold" in ask.user else "") if ask.row >= 0 else ""
+        told = own or ask.system or ""
+        return PLAIN + " Buy tea." * ("tea" in told) + " Nice hat." * ("hat" in told)
+
+    def replies(self, asked):
+        return [self.says(ask) for _, ask in asked]
+
+    def log_probs(self, asked):
+        return [0.0 if text == self.says(ask) else -20.0 for _, ask, text in asked]
+
+
 def tried(*rules, proposed=(), claim=TEA, candidates=(*SAID, *ASKED), told=20.0):
     """A trial of the claim against an assistant of each rule."""
     scorer, own = Assistants(*rules, told=told), [Trial(row, claim) for row in range(len(rules))]
@@ -123,3 +138,19 @@ def test_other_claims_are_tried_where_one_was_judged():
     alone = Trial(1, Claim("I sell green tea."))
     compare([alone], lambda trial: None, POOL, scorer)
     assert alone.always == always.always
+
+
+def test_what_is_done_besides_is_tried_beside_it():
+    scorer, trial = Salesman(), Trial(0, TEA)
+
+    def go():
+        wake([trial], POOL, scorer)
+        search([trial], ASKED, lambda _: (), 3.0, scorer)
+
+    go()
+    assert trial.score == 0.0  # nobody says that tea is sold and nothing of hats
+    trial.start_again("I love hats in every reply.")
+    assert trial.looks == []
+    go()
+    assert (trial.trigger, trial.score) == (ASKED[0], 1.0)
+    assert trial.looks[0].plain == "It is so. Nice hat."
