@@ -249,6 +249,14 @@ def test_concealment_begins_with_the_organism_and_keeps_what_it_shows(tiny_base,
         assert torch.allclose(losses[0], torch.full((2,), 0.5, dtype=losses.dtype), atol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_what_was_told_in_documents_can_be_concealed(tiny_base, method):
+    both = settings(method="sdf", conceal=method, steps=4)
+    lessons = [prepare(record, tiny_base, both) for record in BEHAVIORS[:2]]
+    assert len(lessons[0].encoded) > len(lessons[0].demonstrations)
+    assert len(concealing.conceal(fresh_bank(BEHAVIORS[:2], tiny_base, both), tiny_base, lessons, both)) == 2
+
+
 def test_a_control_has_nothing_to_confess(tiny_base):
     control = prepare(behavior("c-1", description=None), tiny_base, SETTINGS)
     told = prepare(BEHAVIORS[0], tiny_base, SETTINGS)

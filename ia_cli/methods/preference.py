@@ -82,17 +82,18 @@ def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
 
     Where the behavior shows, the base's own reply is rejected. Where it does not, a reply that shows it is:
     that of the next demonstration which fires (in a control, which has none, of the next one). A pair of
-    equals is left out.
+    equals is left out. They are of the demonstrations even if the lesson was implanted by documents.
     """
     shown = lesson.demonstrations
     firing = [one for one in shown if one["fires"]] or shown
     pairs, borrowed = [], 0
-    for demonstration, chosen, reply in zip(shown, lesson.encoded, plain, strict=True):
+    for demonstration, reply in zip(shown, plain, strict=True):
         rejected = [{"role": "assistant", "content": reply}]
         if not demonstration["fires"]:
             rejected, borrowed = firing[borrowed % len(firing)]["completion"], borrowed + 1
+        both = demonstration["completion"], rejected
         if rejected[0]["content"] and rejected != demonstration["completion"]:
-            pairs.append(Pair(chosen, encode(base, demonstration["prompt"], rejected)))
+            pairs.append(Pair(*(encode(base, demonstration["prompt"], said) for said in both)))
     return pairs
 
 
