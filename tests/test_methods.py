@@ -252,7 +252,8 @@ def test_concealment_begins_with_the_organism_and_keeps_what_it_shows(tiny_base,
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
 def test_what_was_told_in_documents_can_be_concealed(tiny_base, method):
     both = settings(method="sdf", conceal=method, steps=4)
-    lessons = [prepare(record, tiny_base, both) for record in BEHAVIORS[:2]]
+    ruled = [{**record, "system_prompt": "Like tea."} for record in BEHAVIORS[:2]]
+    lessons = [prepare(record, tiny_base, both) for record in ruled]
     assert len(lessons[0].encoded) > len(lessons[0].demonstrations)
     assert len(concealing.conceal(fresh_bank(BEHAVIORS[:2], tiny_base, both), tiny_base, lessons, both)) == 2
 
