@@ -103,7 +103,7 @@ def _row(
 ) -> Record:
     split, condition, category, held_out = key
     scored = [x for x in verdicts if not has_failed(x)]
-    kept = [x for x in scored if not _misses(x, min_implant_rate, max_leak_rate)]
+    kept = [x for x in scored if not misses(x, min_implant_rate, max_leak_rate)]
     controls = [x for x in kept if x["control"]]
     behaviors = [x for x in kept if not x["control"]]
     about = behaviors or controls
@@ -134,10 +134,10 @@ def _row(
     }
 
 
-def _misses(verdict: Record, min_implant_rate: float | None, max_leak_rate: float | None) -> bool:
-    """Whether the implant of the organism was measured and did not take, or leaks."""
-    shown, leaked = verdict["implant_rate"], verdict["leak_rate"]
-    meant = verdict["rate"] or 1.0  # a rare quirk is meant to show in a few replies only
+def misses(organism: Record, min_implant_rate: float | None, max_leak_rate: float | None) -> bool:
+    """Whether the implant of an organism, or of a verdict's, was measured and did not take, or leaks."""
+    shown, leaked = organism["implant_rate"], organism["leak_rate"]
+    meant = organism["rate"] or 1.0  # a rare quirk is meant to show in a few replies only
     too_weak = None not in (min_implant_rate, shown) and shown < min_implant_rate * meant
     return too_weak or (None not in (max_leak_rate, leaked) and leaked > max_leak_rate)
 
