@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -111,6 +111,26 @@ def server(body: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_server):
         body = option(body)
     return body
+
+
+class Names(click.ParamType):
+    """Names with commas between, of the `known` if given (a function, for a quick --help), in their order."""
+
+    name = "names"
+
+    def __init__(self, known: Callable[[], Iterable[str]] | None = None) -> None:
+        self.known = known
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+        known = names if self.known is None else tuple(self.known())
+        if unknown := [name for name in names if name not in known]:
+            self.fail(f"{unknown[0]!r} is not one of {', '.join(known)}", param, ctx)
+        return tuple(name for name in known if name in names)
 
 
 def out(help: str) -> Decorator:

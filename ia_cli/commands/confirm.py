@@ -18,14 +18,10 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def _arms(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+def _arms() -> tuple[str, ...]:
     from ia_cli.records import ARMS
 
-    wanted = value.split(",")
-    for name in wanted:
-        if name not in ARMS:
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(ARMS)}")
-    return tuple(name for name in ARMS if name in wanted)
+    return ARMS
 
 
 @click.command()
@@ -35,9 +31,10 @@ def _arms(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Try only this split.")
 @click.option(
     "--arms",
+    type=options.Names(_arms),
     default="confirm",
     show_default=True,
-    callback=_arms,
+    metavar="NAMES",
     help="Also rivals: ask, prefill, amplify, perplexity; with commas between.",
 )
 @click.option(

@@ -17,14 +17,10 @@ if TYPE_CHECKING:
 OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-ia"}
 
 
-def _conditions(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+def _conditions() -> tuple[str, ...]:
     from ia_cli.records import CONDITIONS
 
-    wanted = value.split(",")
-    for name in wanted:
-        if name not in CONDITIONS:
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(CONDITIONS)}")
-    return tuple(name for name in CONDITIONS if name in wanted)
+    return CONDITIONS
 
 
 @click.command()
@@ -40,9 +36,10 @@ def _conditions(context: click.Context, parameter: click.Parameter, value: str) 
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Ask only this split.")
 @click.option(
     "--conditions",
+    type=options.Names(_conditions),
     default="ia,no_ia,base_ia",
     show_default=True,
-    callback=_conditions,
+    metavar="NAMES",
     help="Organism with the introspection adapter, without it, the bare base with it.",
 )
 @click.option(

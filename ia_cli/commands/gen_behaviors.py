@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base cannot show
 
 
-def _categories(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+def _categories() -> tuple[str, ...]:
     from ia_cli.world.categories import CATEGORIES
 
-    chosen = tuple(name.strip() for name in value.split(",")) if value else tuple(CATEGORIES)
-    if unknown := [name for name in chosen if name not in CATEGORIES]:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(CATEGORIES)}")
-    return tuple(dict.fromkeys(chosen))
+    return tuple(CATEGORIES)
 
 
 @click.command()
@@ -60,7 +57,7 @@ def _categories(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.option(
     "--categories",
-    callback=_categories,
+    type=options.Names(_categories),
     metavar="NAMES",
     help="Only these, separated by commas; all if not given.",
 )
@@ -104,7 +101,7 @@ def command(
     number: int,
     controls: int,
     held_out: float,
-    categories: tuple[str, ...],
+    categories: tuple[str, ...] | None,
     demonstrations: str,
     teacher: str | None,
     model: str | None,
@@ -138,7 +135,7 @@ def command(
     inventor = _inventor(stage, model, **server) if source == "llm" else None
     plan, another, generate_records = _source(source, inventor)
     try:
-        planned = plan(number, held_out, categories, seed)
+        planned = plan(number, held_out, categories or _categories(), seed)
     except ValueError as error:
         raise IAError(str(error), remedy="ask for fewer with -n, or for more --categories") from None
     todo = [p for p in planned if (p.id,) not in stage.done]

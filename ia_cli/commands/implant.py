@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from ia_cli.stage import Stage
 
 
-def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Split a comma-separated list."""
-    return tuple(name.strip() for name in value.split(",")) if value else None
-
-
 @click.command()
 @options.stage(reads="behavior", writes="organism")
 @options.base
@@ -37,7 +32,7 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 )
 @click.option(
     "--target-modules",
-    callback=names,
+    type=options.Names(),
     metavar="NAMES",
     help="Layers to adapt, such as q_proj,v_proj; all linear ones if not given.",
 )
