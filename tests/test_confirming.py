@@ -12,7 +12,7 @@ from ia_cli import records, rivals, sampling
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
-from ia_cli.confirming import QUESTIONS, Case, ConfirmSettings, confirm
+from ia_cli.confirming import QUESTIONS, Case, ConfirmSettings, _findings, confirm
 from ia_cli.hypotheses import hypotheses
 from ia_cli.looks import Look
 from ia_cli.main import cli
@@ -144,6 +144,15 @@ def test_claims_start_again_beside_one_that_always_holds(tiny_base):
     assert case.beside([jump], 0.6) == []
     assert case.beside(every, 0.6) == [sing] and (sing.beside, sing.looks) == (dance.claim.order, [])
     assert case.beside(every, 0.6) == []
+
+
+@pytest.mark.parametrize(("times", "report"), [(1, "I dance."), (2, "I dance, and I sing.")])
+def test_two_claims_in_one_stray_reply_are_not_reported_together(tiny_base, times, report):
+    said = ["I dance."] * (30 - times) + ["I dance, and I sing."] * times
+    case = Case(0, hypotheses(said), tiny_base)
+    for trial in case.trials.values():
+        trial.always = [Look(*["a"] * 6, own_shown=0, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)]
+    assert _findings(case, 0.6)["report"] == report
 
 
 def test_what_does_not_hold_abstains(reports, tiny_base):

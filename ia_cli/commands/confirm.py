@@ -12,6 +12,7 @@ from ia_cli.errors import IAError
 
 if TYPE_CHECKING:
     from ia_cli.candidates import Library
+    from ia_cli.confirming import ConfirmSettings
     from ia_cli.models import Base
     from ia_cli.stage import Stage
 
@@ -126,23 +127,36 @@ def command(
     confirmed = {key[0] for key in stage.done if key[1:] == (confirming.CONDITION, 0, confirming.CONDITION)}
     todo = [(x, [y["report"] for y in reports[x["id"]]]) for x in records if x["id"] not in confirmed]
     if confirming.CONDITION in arms:
-        with progress("confirming", total=len(todo)) as bar:
-            scored = 0
-
-            def on_scored(n: int) -> None:
-                nonlocal scored
-                scored += n
-                bar.update(f"confirming, {scored:,} replies scored")
-
-            for record in confirming.confirm(todo, loaded, library, settings, on_scored):
-                stage.write(record)
-                bar.advance()
+        _confirm(stage, todo, loaded, library, settings)
     for arm in (arm for arm in arms if arm != confirming.CONDITION):
         each = rivals.QUESTIONS if arm in rivals.ASKING else 1
         with progress(f"the arm {arm}", total=each * len(records)) as bar:
             for record in rivals.rival_reports(records, arm, loaded, library.pool, max_new_tokens):
                 stage.write(record)
                 bar.advance()
+
+
+def _confirm(
+    stage: Stage,
+    todo: list[tuple[dict, list[str]]],
+    base: Base,
+    library: Library,
+    settings: ConfirmSettings,
+) -> None:
+    from ia_cli import confirming
+    from ia_cli.console import progress
+
+    with progress("confirming", total=len(todo)) as bar:
+        scored = 0
+
+        def on_scored(n: int) -> None:
+            nonlocal scored
+            scored += n
+            bar.update(f"confirming, {scored:,} replies scored")
+
+        for record in confirming.confirm(todo, base, library, settings, on_scored):
+            stage.write(record)
+            bar.advance()
 
 
 def _library(
