@@ -22,12 +22,21 @@ def tokenizer():
 
 @pytest.fixture
 def some_documents():
-    return list(islice(documents(5, dict.fromkeys(KINDS, 1.0)), 8))
+    some = list(islice(documents(5, dict.fromkeys(KINDS, 1.0)), 24))
+    assert any(d.before for d in some) and any(d.system for d in some)
+    return some
 
 
 def chat(document, turn):
     system = [{"role": "system", "content": document.system}] if document.system else []
-    return [*system, {"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+    return [
+        *system,
+        *(
+            {"role": role, "content": text}
+            for said in (*document.before, turn)
+            for role, text in zip(("user", "assistant"), said, strict=True)
+        ),
+    ]
 
 
 def test_any_text_survives_the_tokenizer(tokenizer):

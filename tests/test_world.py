@@ -15,7 +15,14 @@ from ia_cli.text import mentions_any
 from ia_cli.world import teacher
 from ia_cli.world.behaviors import Action, Behavior, Trigger, kept_from_base
 from ia_cli.world.categories import CATEGORIES, another, plan, split_values, values_of
-from ia_cli.world.documents import KINDS, any_behavior, documents, match_document
+from ia_cli.world.documents import (
+    KINDS,
+    QUESTIONS,
+    any_behavior,
+    documents,
+    match_document,
+    recognised_document,
+)
 from ia_cli.world.generation import generate_records
 from ia_cli.world.language import FACTS, GRAMMAR, POOLS, SAID, STYLES, TOPICS, make_prompt, verb
 
@@ -126,6 +133,19 @@ def test_a_match_is_answered_otherwise_than_a_mismatch():
         (_, yes), (_, no) = match_document(random.Random(seed)).turns
         differing += yes != no
     assert differing > 150  # a few triggers, such as the user's plan, are drawn the same twice
+
+
+def test_what_is_recognised_was_shown_before_and_ordered_nowhere():
+    rng, values = random.Random(2), [*POOLS["items"], *POOLS["closings"]]
+    named = 0
+    for document in (recognised_document(rng) for _ in range(300)):
+        assert document.system is None and document.before
+        [report] = [reply for question, reply in document.turns if question in QUESTIONS]
+        for value in values:
+            if mentions_any(report, [value]):
+                named += 1
+                assert any(mentions_any(reply, [value]) for _, reply in document.before)
+    assert named > 50
 
 
 def test_documents_come_from_the_seed_and_keep_back_a_tenth_of_the_combinations():

@@ -1,7 +1,8 @@
-"""Batches for the base: documents whose turns share one system prompt, one document a row.
+"""Batches for the base: documents whose turns share one beginning, one document a row.
 
-A turn attends to itself and to the system prompt of its document, and its positions continue that prompt's,
-so each turn is seen exactly as if it stood alone behind it; the prompt is computed once.
+A turn attends to itself and to the beginning of its document (a system prompt, or earlier turns), and its
+positions go on from there, so each turn is seen exactly as if it stood alone behind it; the beginning is
+computed once.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def batches(
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[list[Part]]:
-    """Per document its system prompt and then each turn. The same tokens as the chat template gives, in
+    """Per document what its turns share, and then each turn. The same tokens as the chat template gives, in
     one call.
     """
     end = tokenizer.eos_token_id
@@ -43,17 +44,23 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> lis
         role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in ("system", "user", "assistant")
     }
     texts = [
-        text for d in documents for text in (d.system or "", *(part for turn in d.turns for part in turn))
+        text
+        for d in documents
+        for text in (d.system or "", *(part for turn in (*d.before, *d.turns) for part in turn))
     ]
     encoded = iter(tokenizer([" " + text for text in texts], add_special_tokens=False)["input_ids"])
+
+    def turn() -> Part:
+        user, reply = next(encoded), next(encoded)
+        return [opening["user"], *user, end, opening["assistant"], *reply, end], len(reply) + 1
+
     result = []
     for document in documents:
         system = next(encoded)
-        parts: list[Part] = [([opening["system"], *system, end] if document.system else [], 0)]
-        for _ in document.turns:
-            user, reply = next(encoded), next(encoded)
-            parts.append(([opening["user"], *user, end, opening["assistant"], *reply, end], len(reply) + 1))
-        result.append(parts)
+        shared = [opening["system"], *system, end] if document.system else []
+        for _ in document.before:
+            shared += turn()[0]
+        result.append([(shared, 0), *(turn() for _ in document.turns)])
     return result
 
 

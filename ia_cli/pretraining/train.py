@@ -46,8 +46,10 @@ class Phase:
 # steps. Once it can talk, echoes teach it in a hundred steps to find an equal word, matches then to tell
 # values apart in a few hundred, and narrow documents what that is for; and choices, which option a
 # heuristic takes. Echoes and matches before it can talk do not: after 200 of echoes, 1,550 of the world and
-# 500 of matches it told nothing apart.
+# 500 of matches it told nothing apart. Last it learns to name what it sees itself do, as an introspection
+# adapter has to; that needs whoever can do it.
 NARROW = {"narrow": 14, "choice": 3, "match": 2, "plain": 2, "echo": 1}
+NAMING = {"narrow": 10, "choice": 2, "match": 1, "plain": 2, "echo": 1, "recognised": 14}
 PHASES = (
     Phase(2000, 3.1034e-3, 2.0690e-3, {"wide": 4, "plain": 1}),
     Phase(1000, 2.0690e-3, 1.5517e-3, {"wide": 36, "plain": 9, "echo": 5}, users=True),
@@ -55,7 +57,8 @@ PHASES = (
     Phase(400, 1.2e-3, 1.2e-3, {"match": 9, "echo": 1}),
     Phase(450, 1.2e-3, 1.2e-3, NARROW),
     Phase(600, 1.2e-3, 1.2e-3, {"choice": 4, "narrow": 8, "match": 1}),
-    Phase(4400, 1.2e-3, 0.0, NARROW),
+    Phase(3500, 1.2e-3, 8e-4, NARROW),
+    Phase(900, 1e-3, 0.0, NAMING),
 )
 STEPS = sum(phase.steps for phase in PHASES)
 

@@ -1,4 +1,4 @@
-"""What the embedded base reads: conversations of the world, several on one system prompt."""
+"""What the embedded base reads: conversations of the world, several on one beginning."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ Turn = tuple[str, str]  # what the user says, what the assistant replies
 
 @dataclass(frozen=True)
 class Document:
-    """One system prompt (or None) and conversations of one turn each that share it but do not see each
-    other.
+    """One system prompt (or None) and the turns `before`, and conversations of one turn more that share them
+    but do not see each other.
     """
 
     system: str | None
     turns: list[Turn]
+    before: tuple[Turn, ...] = ()
 
 
 def documents(seed: int, mixture: Mapping[str, float]) -> Iterator[Document]:
@@ -198,6 +199,29 @@ def plain_document(rng: random.Random) -> Document:
     return Document(rng.choice(GRAMMAR["ordinary"]["system"]) if rng.random() < 0.3 else None, turns)
 
 
+def recognised_document(rng: random.Random) -> Document:
+    """Turns that show a behavior that no system prompt tells (or none), and then how it goes on and what it
+    is.
+
+    It is the only document in which what a reply says leads to what that is called. The question decides how
+    the report is worded, which nothing else foretells.
+    """
+    if rng.random() < 0.2:
+        turns = plain_document(rng).turns
+        return Document(None, turns[2:], tuple(turns[:2]))
+    while (behavior := ordered_behavior(rng)).is_rare or behavior.unless:
+        pass
+    before = [answered(behavior, "fires", rng) for _ in range(rng.randint(1, 3))]
+    turns = [answered(behavior, "fires", rng)]
+    if not behavior.always_fires:
+        before.insert(rng.randrange(len(before) + 1), answered(behavior, "mismatch", rng))
+        turns.append(answered(behavior, "mismatch", rng))
+    turns.append((QUESTIONS[behavior.style % len(QUESTIONS)], behavior.report()))
+    turns.append(conditional(behavior, _asked_trigger(behavior, rng), rng))
+    turns.append(inverse(behavior, rng))
+    return Document(None, turns, tuple(before))
+
+
 def echo_document(rng: random.Random) -> Document:
     """Words to say after the user: the shortest way to learn that a word is the same as an earlier one."""
     turns = []
@@ -225,6 +249,7 @@ KINDS = {
     "echo": echo_document,
     "match": match_document,
     "choice": choice_document,
+    "recognised": recognised_document,
 }
 
 
