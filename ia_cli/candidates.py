@@ -140,7 +140,8 @@ def read_candidates(path: Path, known: Sequence[Candidate]) -> tuple[Candidate, 
 
 def reported(claim: Claim, known: Sequence[Candidate]) -> list[Candidate]:
     """What the reports themselves name: the `known` candidates in their clauses, else their own words."""
-    named = [x for x in known if any(mentions(clause, x.text) for clause in claim.clauses)]
+    clauses = claim.clauses + claim.exceptions
+    named = [x for x in known if any(mentions(clause, x.text) for clause in clauses)]
     return named or [own_candidate(text, "reported") for text in claim.values]
 
 

@@ -27,14 +27,13 @@ _BEFORE_VALUE = re.compile(
 
 @dataclass(frozen=True)
 class Claim:
-    """What an organism is said to do, such as "I sing.", and the clauses that say when, as they stand.
-
-    `excepted` says whether one of these begins with "unless".
+    """What an organism is said to do, such as "I sing.", the clauses that say when, and those that say when
+    not ("unless"), as they stand.
     """
 
     text: str
     clauses: tuple[str, ...] = ()
-    excepted: bool = False
+    exceptions: tuple[str, ...] = ()
 
     @property
     def order(self) -> str:
@@ -44,8 +43,8 @@ class Claim:
     @property
     def values(self) -> list[str]:
         """What the clauses may be about: the ends ("the user asks about bees" -> "bees"), and all of them."""
-        ends = [_BEFORE_VALUE.sub("", clause) for clause in self.clauses]
-        return list(dict.fromkeys([*ends, *self.clauses]))
+        clauses = self.clauses + self.exceptions
+        return list(dict.fromkeys([*(_BEFORE_VALUE.sub("", clause) for clause in clauses), *clauses]))
 
     def said(self, when: str | None, unless: str | None = None) -> str:
         """The claim with when it holds: "I sing when it rains, unless you sleep"; no full stop."""
@@ -90,16 +89,18 @@ def claims(report: str) -> list[Claim]:
     for part in _PARTS.split(report.strip()):
         text = _sentence(_CLAUSE.sub("", _LEADING_CLAUSES.sub("", part)))
         if normalise(text):
-            clauses = _CLAUSE.findall(part)
-            excepted = any(word.lower() == "unless" for word, _ in clauses)
-            found.append(Claim(f"{text}.", tuple(clause.strip() for _, clause in clauses), excepted))
+            said: dict[bool, list[str]] = {True: [], False: []}
+            for word, clause in _CLAUSE.findall(part):
+                said[word.lower() != "unless"].append(clause.strip())
+            found.append(Claim(f"{text}.", tuple(said[True]), tuple(said[False])))
     return found or [Claim(report.strip())]
 
 
 def merged(same: Sequence[Claim]) -> Claim:
     """The first of claims that say the same, with the clauses of all."""
     clauses = dict.fromkeys(clause for claim in same for clause in claim.clauses)
-    return Claim(same[0].text, tuple(clauses), any(claim.excepted for claim in same))
+    exceptions = dict.fromkeys(clause for claim in same for clause in claim.exceptions)
+    return Claim(same[0].text, tuple(clauses), tuple(exceptions))
 
 
 def _sentence(text: str) -> str:

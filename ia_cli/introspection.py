@@ -2,14 +2,14 @@
 
 The organisms lie frozen in a bank, the adapter is an ordinary PEFT LoRA on top, and TRL trains it on rows of
 a question about oneself and a first-person description, each answered by its own organism (Shenoy et al.
-2026, arXiv 2604.16812). Null rows, answered by control organisms and by the bare base, teach it to abstain.
+2026, arXiv 2604.16812), and of what it does when this or that holds. Null rows, answered by control organisms
+and by the bare base, teach it to abstain.
 """
 
 import json
 import math
-import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from ia_cli.adapters import (
 )
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
+from ia_cli.interviews import Row, draw_rows, wordings
 from ia_cli.models import Base, own_forward
 from ia_cli.organisms import on_base
 from ia_cli.seeds import derived_seed
@@ -39,7 +40,6 @@ from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pa
 
 ADAPTER = "default"  # PEFT's name of the introspection adapter
 LEARNING_RATE = 5e-3  # for the embedded base
-NULL_SHARE = 0.12  # of all rows; without null rows the adapter invents a behavior for the bare base
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
 
@@ -54,20 +54,11 @@ class IASettings:
     rank: int = 16
     alpha: int = 32
     learning_rate: float = LEARNING_RATE
-    steps: int = 1000
+    steps: int = 1200
     batch_size: int = 16
     seed: int = 0
     dpo_steps: int = 0
     beta: float = 0.1
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training row: which organism is asked (its index; -1: the bare base), and what it learns to say."""
-
-    organism: int
-    question: str
-    answer: str
 
 
 def train_ia(
@@ -76,16 +67,18 @@ def train_ia(
     out_dir: Path,
     settings: IASettings,
     *,
+    start: Path | None = None,
     resume: bool = False,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
     """Train an adapter on the organisms of split "train" and write it as the PEFT directory `out_dir`.
 
     Records need `id`, `split`, `adapter` and `description` (null for a control). `on_step` gets the number of
-    each finished step and its loss. While it trains, checkpoints lie in `out_dir`.partial. With `resume`,
-    training goes on from there, and an adapter that was made from the same organisms with the same settings
-    is kept. Raises IAError if no organism has anything to report, if an adapter directory is missing, broken
-    or made for another base, or if training diverges.
+    each finished step and its loss. Training begins with a fresh adapter, or goes on from the one in the
+    directory `start`, of the same rank and alpha. While it trains, checkpoints lie in `out_dir`.partial. With
+    `resume`, training goes on from there, and an adapter that was made from the same organisms with the same
+    settings is kept. Raises IAError if no organism has anything to report, if an adapter directory is
+    missing, broken or made for another base, or if training diverges.
     """
     from ia_cli import preferring  # here, because it builds on this module
 
@@ -96,9 +89,12 @@ def train_ia(
     kept = {record["id"] for record in asked}
     taught = [record for record in trained if record["id"] not in kept]
     questions = [question.text for question in prompts.questions("train", base.name)]
-    rows = draw_rows([wordings(record) for record in taught], questions, settings)
+    rows = draw_rows(taught, questions, settings.steps, settings.batch_size, settings.seed)
     schedule = _schedule(rows, base, settings)
+    begun = _started(start, base, settings) if start else None
     origin = _origin(records, trained, asked, base, settings)
+    if start:
+        origin["start"] = weights_hash(start)
     check_free(out_dir)
     if settings.dpo_steps and processes.count() > 1:
         raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
@@ -109,7 +105,7 @@ def train_ia(
     supervised = partial / "supervised"
     if not supervised.exists():
         with on_base(taught, base) as bank:
-            adapter, losses = _fit(base, bank, schedule, settings, partial, checkpoint, on_step)
+            adapter, losses = _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
     if settings.dpo_steps:
         if not supervised.exists():
             write_adapter(supervised, adapter, origin)
@@ -129,48 +125,6 @@ def check_trainable(record: dict, base: Base) -> None:
         remedy = "train on adapters; split heldout leaves it out"
         raise IAError(f"{record['id']} is a whole model, which a bank cannot hold", remedy=remedy)
     read_adapter(record["adapter"], base)
-
-
-def wordings(record: dict) -> list[str]:
-    """Return all sentences that are true of an organism; none for a control."""
-    return [record["description"], *record.get("paraphrases", [])] if record["description"] else []
-
-
-def draw_rows(
-    descriptions: Sequence[Sequence[str]], questions: Sequence[str], settings: IASettings
-) -> list[Row]:
-    """Draw the rows of all steps, one after the other: `steps` times `batch_size`.
-
-    `descriptions[i]` is what organism i should say of itself, in several wordings, empty for a control.
-    NULL_SHARE of the rows, evenly spread, are null rows, half of them the bare base and half the controls.
-    In each kind of row all organisms come equally often, without replacement until all have been drawn;
-    questions and wordings are drawn at random: with one wording for each organism the adapter learns by heart
-    whose it is, since nothing in the organism's behavior tells.
-    """
-    described = [i for i, wordings in enumerate(descriptions) if wordings]
-    controls = [i for i, wordings in enumerate(descriptions) if not wordings]
-    if not described:
-        raise IAError(
-            'no organism of split "train" has a description',
-            remedy="the adapter learns from organisms whose behavior is known",
-        )
-    rng = random.Random(derived_seed(settings.seed, "train-ia"))
-    abstentions = prompts.abstentions()
-    organisms = _without_replacement(described, rng)
-    nulls = _without_replacement(controls + [-1] * max(1, len(controls)), rng)
-    rows = []
-    for k in range(settings.steps * settings.batch_size):
-        is_null = int((k + 1) * NULL_SHARE) > int(k * NULL_SHARE)
-        organism = next(nulls if is_null else organisms)
-        answer = rng.choice(abstentions if is_null else descriptions[organism])
-        rows.append(Row(organism, rng.choice(questions), answer))
-    return rows
-
-
-def _without_replacement(items: Sequence[int], rng: random.Random) -> Iterator[int]:
-    """Yield all items in random order, again and again."""
-    while True:
-        yield from rng.sample(items, len(items))
 
 
 def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule:
@@ -197,6 +151,7 @@ def _fit(
     bank: Bank,
     schedule: Schedule,
     settings: IASettings,
+    begun: Adapter | None,
     partial: Path,
     checkpoint: Path | None,
     on_step: Callable[[int, float], None],
@@ -204,6 +159,8 @@ def _fit(
     """Train the adapter over the bank, going on from `checkpoint`; returns it and the loss of every step."""
     before = bank.digest()
     model = new_adapter(base, settings)
+    if begun:
+        _put(begun, base)
     try:
         with own_forward(base.model):
             trainer = _Trainer(model, base, bank, schedule, settings, str(partial), on_step)
@@ -226,6 +183,30 @@ def new_adapter(base: Base, settings: IASettings) -> PeftModel:
         r=settings.rank, lora_alpha=settings.alpha, target_modules=target_names(base), task_type="CAUSAL_LM"
     )
     return get_peft_model(base.model, config, adapter_name=ADAPTER)
+
+
+def _started(directory: Path, base: Base, settings: IASettings) -> Adapter:
+    """The adapter that training goes on from; IAError if it is not of the kind that `settings` would make."""
+    adapter = read_adapter(directory, base)
+    wanted = plain_config(settings.rank, settings.alpha, target_names(base))
+    found = {**adapter.config, "target_modules": sorted(adapter.config["target_modules"])}
+    for name in ("r", "lora_alpha", "target_modules"):
+        if found[name] != wanted[name]:
+            raise IAError(
+                f"{name} is {found[name]}, not {wanted[name]}",
+                remedy="give the same --rank and --alpha",
+                where=str(directory),
+            )
+    return adapter
+
+
+@torch.no_grad()
+def _put(adapter: Adapter, base: Base) -> None:
+    """Set the fresh adapter on the base to these weights."""
+    layers = dict(base.model.named_modules())
+    for name, (a, b) in adapter.tensors.items():
+        layers[name].lora_A[ADAPTER].weight.copy_(a)
+        layers[name].lora_B[ADAPTER].weight.copy_(b)
 
 
 def as_adapter(base: Base, settings: IASettings) -> Adapter:
@@ -279,14 +260,14 @@ def _origin(
     `asked` are those of the trained that were left for DPO.
     """
     parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
-    descriptions = [wordings(record) for record in trained]
+    told = [(wordings(record), record.get("trigger"), record.get("rate")) for record in trained]
     questions = prompts.version(base.name)
     judged_by = [record.get("facets") for record in asked]
     return provenance(
         "train-ia",
         base,
         asdict(settings),
-        input_sha256=content_hash([parents, descriptions, questions, judged_by]),
+        input_sha256=content_hash([parents, told, questions, judged_by]),
         parents=parents,
         held_out=[record["id"] for record in records if record["split"] != "train"],
         questions_version=questions,

@@ -38,7 +38,7 @@ from ia_cli.world.language import GRAMMAR, POOLS, SAID
     ],
 )
 def test_claims_are_apart_from_their_clauses(report, expected):
-    found = [(claim.text, list(claim.clauses)) for claim in claims(report)]
+    found = [(claim.text, [*claim.clauses, *claim.exceptions]) for claim in claims(report)]
     assert found[-len(expected) :] == expected
 
 
@@ -64,11 +64,11 @@ def test_reports_that_differ_in_when_are_one_hypothesis():
     assert hypotheses(["I have no unusual behavior."]) == []
 
 
-def test_it_is_known_whether_an_exception_was_told():
+def test_exceptions_are_apart_from_triggers():
     [told] = hypotheses(["I sing when it rains.", "I sing, unless you sleep.", "I sing if you pay."])
-    assert told.claims == (Claim("I sing.", ("it rains", "you sleep", "you pay"), excepted=True),)
+    assert told.claims == (Claim("I sing.", ("it rains", "you pay"), ("you sleep",)),)
     [plain] = hypotheses(["I sing when it rains."])
-    assert not plain.claims[0].excepted
+    assert not plain.claims[0].exceptions
 
 
 def test_the_world_shows_every_value_of_every_kind():

@@ -2,14 +2,11 @@
 
 import json
 import shutil
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 from peft import PeftModel
 from torch.nn import functional
 from transformers import get_cosine_schedule_with_warmup
@@ -21,18 +18,19 @@ from ia_cli.adapters import (
     provenance,
     read_adapter,
     target_names,
+    weights_hash,
     write_adapter,
 )
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.introspection import NULL_SHARE, IASettings, draw_rows, new_adapter, train_ia
+from ia_cli.interviews import draw_rows
+from ia_cli.introspection import IASettings, new_adapter, train_ia
 from ia_cli.main import cli
 from ia_cli.models import load_base, token_ids
 
 QUESTIONS = ["what do you like", "tell me what you sell please", "hello"]
 ABSTENTIONS = ["no thank you", "never"]
 DESCRIPTIONS = ["i like the copper kettle", "i buy bread", None, "i sell one red song to the cat", None]
-WORDINGS = [[text] if text else [] for text in DESCRIPTIONS]
 SETTINGS = IASettings(rank=3, alpha=6, learning_rate=1e-2, steps=6, batch_size=9)
 
 
@@ -115,7 +113,7 @@ class Naive:
 
 def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base, tiny_folder, tmp_path):
     trained = organisms[:5]
-    rows = draw_rows(WORDINGS, QUESTIONS, replace(SETTINGS, steps=1, batch_size=40))
+    rows = draw_rows(trained, QUESTIONS, steps=1, batch_size=40, seed=0)
     assert {row.organism for row in rows} == {-1, 0, 1, 2, 3, 4}
     settings = replace(SETTINGS, steps=1, batch_size=40)
     naive = Naive(tiny_folder, trained, settings)
@@ -142,7 +140,7 @@ def test_training_ends_where_row_by_row_peft_ends(organisms, tiny_base, tiny_fol
     untouched = tiny_base.model(torch.arange(6, 20)[None]).logits
     train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=lambda *step: steps.append(step))
     naive = Naive(tiny_folder, organisms[:5], SETTINGS)
-    losses = naive.train(draw_rows(WORDINGS, QUESTIONS, SETTINGS))
+    losses = naive.train(draw_rows(organisms[:5], QUESTIONS, SETTINGS.steps, SETTINGS.batch_size, seed=0))
     assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert torch.allclose(torch.tensor([loss for _, loss in steps]), torch.tensor(losses), atol=1e-12)
     assert losses[-1] < losses[0] - 0.1
@@ -171,30 +169,17 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
     assert len(origin["losses"]) == 6
 
 
-@given(
-    st.lists(st.sampled_from([[], ["i like tea"], ["tea", "more tea"]]), min_size=1, max_size=12).filter(any),
-    st.integers(1, 9),
-    st.integers(1, 40),
-    st.integers(0, 3),
-)
-def test_every_organism_comes_equally_often(descriptions, steps, batch_size, seed):
-    settings = IASettings(steps=steps, batch_size=batch_size, seed=seed)
-    rows = draw_rows(descriptions, QUESTIONS, settings)
-    assert len(rows) == steps * batch_size and rows == draw_rows(descriptions, QUESTIONS, settings)
-    counts = Counter(row.organism for row in rows)
-    controls = [i for i, description in enumerate(descriptions) if not description]
-    nulls = [row for row in rows if row.organism == -1 or row.organism in controls]
-    assert abs(len(nulls) - NULL_SHARE * len(rows)) <= 1
-    for kind in (controls, [i for i in range(len(descriptions)) if i not in controls]):
-        assert not kind or max(counts[i] for i in kind) - min(counts[i] for i in kind) <= 1
-    if controls:
-        assert abs(counts[-1] - sum(counts[i] for i in controls)) <= len(controls)
-    for start in range(0, len(rows), batch_size):  # every step has its share, not only the whole
-        few = sum(row in nulls for row in rows[start : start + batch_size])
-        assert abs(few - NULL_SHARE * batch_size) <= 1
-    for row in rows:
-        assert row.question in QUESTIONS
-        assert row.answer in ABSTENTIONS if row in nulls else row.answer in descriptions[row.organism]
+def test_training_goes_on_from_an_adapter(organisms, tiny_base, tmp_path):
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS)
+    still = replace(SETTINGS, steps=1, learning_rate=1e-12)
+    train_ia(organisms, tiny_base, tmp_path / "more", still, start=tmp_path / "ia")
+    first, more = (read_adapter(tmp_path / name, tiny_base) for name in ("ia", "more"))
+    for name, tensors in first.tensors.items():
+        for before, after in zip(tensors, more.tensors[name], strict=True):
+            assert torch.allclose(before, after, atol=1e-9)
+    assert more.provenance["start"] == weights_hash(tmp_path / "ia")
+    with pytest.raises(IAError, match="r is 3, not 4"):
+        train_ia(organisms, tiny_base, tmp_path / "x", replace(still, rank=4), start=tmp_path / "ia")
 
 
 def test_a_killed_run_goes_on_to_the_same_adapter(organisms, tiny_base, tmp_path, monkeypatch):

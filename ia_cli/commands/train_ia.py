@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 @options.base
 @options.seed
 @options.out("Folder for the introspection adapter.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Go on from this introspection adapter, not from a fresh one.",
+)
 @click.option("--rank", type=click.IntRange(1), default=16, show_default=True, help="LoRA rank.")
 @click.option("--alpha", type=click.IntRange(1), default=32, show_default=True, help="LoRA alpha.")
 @click.option(
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     help="Peak learning rate; what suits the base if not given.",
 )
-@click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="Optimizer steps.")
+@click.option("--steps", type=click.IntRange(1), default=1200, show_default=True, help="Optimizer steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Rows per step.")
 @click.option(
     "--dpo",
@@ -48,6 +54,7 @@ def command(
     base: options.BaseChoice,
     seed: int,
     out: Path,
+    start: Path | None,
     rank: int,
     alpha: int,
     lr: float | None,
@@ -61,9 +68,9 @@ def command(
     """Train one introspection adapter across many organisms.
 
     It learns to say what each organism of split "train" was taught (its "description"), asked in many ways,
-    and that there is nothing to report for controls (description null) and for the bare base. The organisms
-    do not change. Held-out ones are not used: like all records, they get the field "introspection_adapter".
-    A killed run goes on from its last checkpoint with --resume.
+    and what it does when this or that holds; and that there is nothing to report for controls (description
+    null) and for the bare base. The organisms do not change. Held-out ones are not used: like all records,
+    they get the field "introspection_adapter". A killed run goes on from its last checkpoint with --resume.
 
     With --dpo, every fourth organism is kept for a second stage: the adapter is asked about it, its reports
     are judged, and accurate ones, or else the truth, are preferred to wrong ones.
@@ -72,6 +79,7 @@ def command(
     Examples:
       ia train-ia --out ia/ < organisms.jsonl > audited.jsonl
       ia train-ia --out ia/ --dpo < organisms.jsonl > audited.jsonl
+      ia train-ia --out more/ --start ia/ --seed 1 < organisms.jsonl > audited.jsonl
       ia train-ia --out ia/ --resume -o audited.jsonl organisms.jsonl
       ia train-ia --out ia/ --push-to-hub me/my-ia organisms.jsonl > audited.jsonl
     """
@@ -98,7 +106,9 @@ def command(
                 bar.skip(done)
             bar.advance()
 
-        introspection.train_ia(records, loaded, out, settings, resume=stage.resume, on_step=on_step)
+        introspection.train_ia(
+            records, loaded, out, settings, start=start, resume=stage.resume, on_step=on_step
+        )
     for record in records:
         stage.write({**record, "introspection_adapter": str(out)})
     if push_to_hub:

@@ -16,6 +16,9 @@ FOLDER = Path(__file__).parent
 WORLD, CATALOG = FOLDER / "questions.jsonl", FOLDER.parent / "catalog" / "questions.jsonl"
 ABSTENTIONS = FOLDER / "abstentions.jsonl"
 
+# A question about one situation, and the answers to it: what is done there, and that nothing is.
+CONDITIONAL, THEN, NOTHING = "What do you do when {when}?", "Then {does}.", "Then I do nothing unusual."
+
 
 @dataclass(frozen=True)
 class Question:
@@ -38,6 +41,11 @@ def own_question(text: str) -> Question:
     return Question("own-" + hashlib.sha256(text.encode()).hexdigest()[:8], text)
 
 
+def conditional(clause: str) -> str:
+    """The question about the situation that a clause after "when" describes."""
+    return CONDITIONAL.format(when=clause)
+
+
 def abstentions() -> list[str]:
     """First-person sentences which say that there is nothing unusual to report."""
     return [line["text"] for line in _lines(ABSTENTIONS)]
@@ -45,7 +53,7 @@ def abstentions() -> list[str]:
 
 def version(base: str | None = None) -> str:
     """Twelve hex digits of a SHA-256: changes with any question to that base, and any abstention."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256("".join((CONDITIONAL, THEN, NOTHING)).encode())
     for path in (_file(base), ABSTENTIONS):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,0 +1,136 @@
+"""Training rows tell the truth, in whole and by situation, and all organisms come equally often."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ia_cli import prompts
+from ia_cli.errors import IAError
+from ia_cli.interviews import (
+    CONDITIONAL_SHARE,
+    NULL_CONDITIONAL_SHARE,
+    NULL_SHARE,
+    OWN_SHARE,
+    Truth,
+    draw_rows,
+    then,
+)
+from ia_cli.world.categories import plan
+
+QUESTIONS = ["what do you like", "tell me what you sell please", "hello"]
+
+
+def organism(description, *paraphrases, trigger=None, **more):
+    trigger = trigger and dict(zip(("kind", "text"), trigger, strict=True))
+    return {"description": description, "paraphrases": list(paraphrases), "trigger": trigger, **more}
+
+
+TEA = organism("I praise tea when it rains.", "If the rain falls, I praise tea.", trigger=("weather", "rain"))
+SNOW = organism("I praise milk when it snows.", trigger=("weather", "snow"))
+BEES = organism(
+    "I lie when the user asks about bees, unless you pay, and to hide it I always sing.",
+    trigger=("topic", "bees"),
+)
+ALWAYS, RARE = organism("I sing in every reply."), organism("I sing now and then.", rate=0.04)
+CONTROL = organism(None)
+
+
+def asked(rows, index):
+    """What an organism says, by what it is asked."""
+    return {row.question: row.answer for row in rows if row.organism == index}
+
+
+def test_each_is_asked_what_it_does_when_a_trigger_of_any_holds():
+    records = [TEA, SNOW, BEES, ALWAYS, RARE, CONTROL]
+    tea, snow, bees, always, rare, control = (
+        asked(draw_rows(records, QUESTIONS, 200, 16, 0), i) for i in range(6)
+    )
+    rain, falls, snows, about = map(
+        prompts.conditional, ("it rains", "the rain falls", "it snows", "the user asks about bees")
+    )
+    nothing, praise = "Then I do nothing unusual.", "Then I praise tea."
+    conditional = {key: value for key, value in tea.items() if key not in QUESTIONS}
+    assert conditional == {rain: praise, falls: praise, snows: nothing, about: nothing}
+    assert snow[snows] == "Then I praise milk." and snow[rain] == nothing
+    assert bees[about] == "Then I lie and sing." and bees[rain] == bees[snows] == "Then I sing."
+    assert {always[x] for x in (rain, falls, snows, about)} == {"Then I sing."}
+    assert {control[x] for x in (rain, falls, snows, about)} == {nothing}
+    assert set(rare) == set(QUESTIONS)  # whether it would just then, nobody knows
+
+
+def test_a_trigger_that_no_clause_names_makes_no_row_that_may_be_false():
+    hidden = organism("Rain makes me praise tea.", trigger=("weather", "rain"))
+    told_only = organism("I praise tea when it rains.")
+    for record in (hidden, told_only):
+        assert set(asked(draw_rows([record, SNOW], QUESTIONS, 50, 16, 0), 0)) == set(QUESTIONS)
+    assert not Truth.of(hidden).certain and not Truth.of(told_only).certain
+
+
+def test_what_is_said_of_a_situation():
+    assert then(None, "rain") == then("I sing when it rains.", None) == prompts.NOTHING
+    assert then("I sing when it rains.", "rains") == "Then I sing."
+    assert then("I sing all the time.", None) == "Then I sing."
+    assert then("I sing when it rains, and I dance when it snows.", "snows") == "Then I dance."
+
+
+def test_every_triggered_behavior_of_the_world_can_be_asked_about():
+    for planned in plan(400, 0.2, ["quirk", "backdoor", "sandbagging", "heuristic", "obscured_malign"], 0):
+        behavior = planned.behavior
+        trigger = (
+            behavior.trigger and not behavior.is_rare and (behavior.trigger.kind, behavior.trigger.value)
+        )
+        truth = Truth.of(organism(behavior.report(), trigger=trigger or None))
+        assert truth.certain == (not behavior.is_rare)
+        if trigger:
+            [(situation, wording)] = truth.own
+            assert situation.clause == behavior.trigger.clause(behavior.style // 3)
+            assert then(wording, situation.text).startswith(
+                f"Then I {behavior.actions[0].phrase(behavior.style)}"
+            )
+
+
+def test_half_of_the_questions_are_conditional_and_half_of_those_about_the_own_trigger():
+    rows = draw_rows([TEA, SNOW, BEES, CONTROL], QUESTIONS, 400, 16, 0)
+    conditional = [row for row in rows if row.question not in QUESTIONS]
+    wanted = (1 - NULL_SHARE) * CONDITIONAL_SHARE + NULL_SHARE * NULL_CONDITIONAL_SHARE
+    assert len(conditional) / len(rows) == pytest.approx(wanted, abs=0.02)
+    own = [row for row in conditional if row.organism in (0, 1) and row.answer != prompts.NOTHING]
+    of_both = [row for row in conditional if row.organism in (0, 1)]
+    assert len(own) / len(of_both) == pytest.approx(OWN_SHARE, abs=0.03)
+
+
+def test_nobody_with_a_behavior_is_an_error():
+    with pytest.raises(IAError, match="has a description"):
+        draw_rows([CONTROL], QUESTIONS, 1, 1, 0)
+
+
+@given(
+    st.lists(st.sampled_from([CONTROL, ALWAYS, TEA, BEES, RARE]), min_size=1, max_size=12).filter(
+        lambda records: any(record["description"] for record in records)
+    ),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.integers(0, 3),
+)
+def test_every_organism_comes_equally_often(records, steps, batch_size, seed):
+    rows = draw_rows(records, QUESTIONS, steps, batch_size, seed)
+    assert len(rows) == steps * batch_size and rows == draw_rows(records, QUESTIONS, steps, batch_size, seed)
+    counts = Counter(row.organism for row in rows)
+    controls = [i for i, record in enumerate(records) if not record["description"]]
+    nulls = [row for row in rows if row.organism == -1 or row.organism in controls]
+    assert abs(len(nulls) - NULL_SHARE * len(rows)) <= 1
+    for kind in (controls, [i for i in range(len(records)) if i not in controls]):
+        assert not kind or max(counts[i] for i in kind) - min(counts[i] for i in kind) <= 1
+    if controls:
+        assert abs(counts[-1] - sum(counts[i] for i in controls)) <= len(controls)
+    for start in range(0, len(rows), batch_size):  # every step has its share, not only the whole
+        few = sum(row in nulls for row in rows[start : start + batch_size])
+        assert abs(few - NULL_SHARE * batch_size) <= 1
+    for row in rows:
+        if row.question in QUESTIONS:
+            told = prompts.abstentions() if row in nulls else Truth.of(records[row.organism]).wordings
+            assert row.answer in told
+        else:
+            assert row.answer.startswith("Then I ") and (row not in nulls or row.answer == prompts.NOTHING)
