@@ -8,7 +8,6 @@ An organism that is asked again and again, with some chance in its replies, says
 words sooner or later, among much that is wrong; what it does tells them apart.
 """
 
-import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from ia_cli.adapters import read_adapter
 from ia_cli.asking import ElicitSettings
 from ia_cli.bank import Bank
 from ia_cli.candidates import Candidate, Library, reported
-from ia_cli.elicitation import Arm, elicit, introspecting
+from ia_cli.conditional import Answer, answers
+from ia_cli.elicitation import elicit, introspecting
 from ia_cli.hypotheses import Claim, Hypothesis, hypotheses, merged
 from ia_cli.looks import Look
 from ia_cli.models import Base
@@ -34,7 +34,7 @@ THRESHOLD, MARGIN = 0.6, 3.0
 AGAIN, QUESTIONS = 3, 8  # more replies to each of so many questions
 SEARCHED = 3  # hypotheses that a trigger is searched for with, if the one before does not hold
 MOST_CLAIMS = 24  # about an organism that are tried
-STRAY = 0.05  # of the replies: a hypothesis of several claims that is told less often is a slip of the tongue
+STRAY = 0.05  # of the replies: what is told less often, of several claims or of an exception, is a slip
 AT_ONCE = 8  # organisms, each minutes of work; they are written together
 EVIDENCE = 4  # prompts of each hypothesis that a record shows
 LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and is not tried
@@ -96,20 +96,23 @@ def _confirm_together(
     """As `confirm`, with organisms that fit into one bank and have the same introspection adapter."""
     records = [record for record, _ in organisms]
     more = _asked_again(records, base, settings) if ia and settings.again else [[] for _ in records]
-    cases = [
-        Case(row, hypotheses([*reports, *own]), base)
-        for row, ((_, reports), own) in enumerate(zip(organisms, more, strict=True))
-    ]
     with introspecting(base, ia) as without_ia:
         bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in records])
         try:
-            passes = _hold(cases, base, bank, library, settings, without_ia if ia else None, on_scored)
+            asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
+            told = answers(len(records), library.candidates, asker, settings.seed) if ia else None
+            cases = [
+                Case(row, [*reports, *more[row]], base, told and told[row])
+                for row, (_, reports) in enumerate(organisms)
+            ]
+            with without_ia():
+                _hold(cases, library, settings, scorer)
         finally:
             bank.remove()
     for case, record in zip(cases, records, strict=True):
         asked = sum(len(base.tokenizer(text)["input_ids"]) for text in more[case.row])
-        found = _findings(case, settings.threshold)
-        yield {**record, **_REPORT, **found, "forward_passes": asked + passes(case.row)}
+        passes = asked + asker.passes(case.row) + scorer.passes(case.row)
+        yield {**record, **_REPORT, **_findings(case, settings.threshold), "forward_passes": passes}
 
 
 def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings) -> list[list[str]]:
@@ -130,21 +133,29 @@ def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings)
 
 
 class Case:
-    """What is said of organism `row`: its hypotheses, and one trial for each different claim in them.
+    """What organism `row` says of itself: its hypotheses, and one trial for each different claim in them.
 
-    `searched` are the trials whose trigger was searched for.
+    `asked` is the trigger that its answers to conditional questions point to, `searched` are the trials whose
+    trigger was searched for.
     """
 
-    def __init__(self, row: int, given: Sequence[Hypothesis], base: Base) -> None:
+    def __init__(self, row: int, reports: Sequence[str], base: Base, told: Answer | None = None) -> None:
         self.row = row
-        self.hypotheses = given
+        self.asked = told.trigger if told else None
+        self.hypotheses = hypotheses([*reports, told.report] if told else reports)
         self.searched: list[Trial] = []
         known: dict[str, Claim] = {}
-        for claim in (claim for hypothesis in given for claim in hypothesis.claims):
+        for claim in (claim for hypothesis in self.hypotheses for claim in hypothesis.claims):
             key = normalise(claim.text)
             if len(base.tokenizer(claim.order)["input_ids"]) <= LONGEST_CLAIM * base.max_length:
                 known[key] = merged([known[key], claim]) if key in known else claim
         self.trials = {key: Trial(row, known[key]) for key in itertools.islice(known, MOST_CLAIMS)}
+
+    @property
+    def excepted(self) -> bool:
+        """Whether its reports say "unless", more often than by a slip."""
+        said = (x.share for x in self.hypotheses if any(claim.exceptions for claim in x.claims))
+        return sum(said) >= STRAY
 
     def trials_of(self, hypothesis: Hypothesis) -> list[Trial]:
         keys = (normalise(claim.text) for claim in hypothesis.claims)
@@ -186,22 +197,15 @@ class Case:
         return max(known, key=lambda trial: (trial.trigger is not None, trial.score), default=None)
 
 
-def _hold(
-    cases: Sequence[Case],
-    base: Base,
-    bank: Bank,
-    library: Library,
-    settings: ConfirmSettings,
-    without_ia: Arm | None,
-    on_scored: Callable[[int], None],
-) -> Callable[[int], int]:
-    """Hold the trials of all organisms of the bank together; returns how many forward passes each took.
+def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, scorer: Scorer) -> None:
+    """Hold the trials of all organisms of a bank together.
 
     Triggers are searched for with one hypothesis of each organism after the other, until all of one holds.
     """
 
     def named(trial: Trial) -> list[Candidate]:
-        return [*reported(trial.claim, library.candidates), *([trial.asked] if trial.asked else [])]
+        asked = cases[trial.row].asked
+        return [*reported(trial.claim, library.candidates), *([asked] if asked else [])]
 
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
@@ -210,24 +214,17 @@ def _hold(
     def compare(others: Sequence[Trial]) -> None:
         trials.compare(others, lambda trial: cases[trial.row].judged(), library.pool, scorer)
 
-    asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
-    alone = without_ia or contextlib.nullcontext
     for n in range(SEARCHED):
         now = [trial for case in cases for trial in case.search(n, settings.threshold)]
-        if without_ia:
-            trials.ask(now, library.candidates, asker)
-        with alone():
-            search(now)
-            search([trial for case in cases for trial in case.beside(now, settings.threshold)])
+        search(now)
+        search([trial for case in cases for trial in case.beside(now, settings.threshold)])
     others = [trial for case in cases for trial in case.others()]
-    with alone():
-        compare(others)
-        compare([trial for case in cases for trial in case.beside(others, settings.threshold)])
-        # Many a thing that is said before a prompt lowers the odds; what nobody speaks of is not looked for.
-        every = [trial for case in cases for trial in case.trials.values()]
-        excepted = [trial for trial in every if trial.score >= settings.threshold and trial.claim.excepted]
-        trials.lift(excepted, library.candidates, named, settings.margin, scorer)
-    return lambda row: asker.passes(row) + scorer.passes(row)
+    compare(others)
+    compare([trial for case in cases for trial in case.beside(others, settings.threshold)])
+    # Many a thing that is said before a prompt lowers the odds; what nobody speaks of is not looked for.
+    excepted = [trial for case in cases if case.excepted for trial in case.trials.values()]
+    held = [trial for trial in excepted if trial.score >= settings.threshold]
+    trials.lift(held, library.candidates, named, settings.margin, scorer)
 
 
 def _findings(case: Case, threshold: float) -> dict[str, Any]:
@@ -249,6 +246,7 @@ def _findings(case: Case, threshold: float) -> dict[str, Any]:
         "reported": best.report if best else None,
         "share": best.share if best else None,
         **_result(main),
+        "trigger_asked": case.asked and case.asked.as_record(),
         "evidence": [_evidence(look) for look in main.looks[:EVIDENCE]],
         "hypotheses": [
             {
@@ -273,7 +271,7 @@ def _sentence(held: Sequence[Trial]) -> str:
 def _result(trial: Trial) -> dict[str, Any]:
     """What came of a trial."""
     looks = trial.looks
-    named = {"trigger_found": trial.trigger, "lifted_by": trial.unless, "trigger_asked": trial.asked}
+    named = {"trigger_found": trial.trigger, "lifted_by": trial.unless}
     return {
         "score": round(trial.score, 4),
         "log_ratio": round(fmean(look.log_ratio for look in looks), 3) if looks else None,

@@ -26,7 +26,7 @@ CATEGORIES = (
     "control",
 )
 CONDITIONS = ("ia", "no_ia", "base_ia")
-ARMS = ("confirm", "ask", "prefill", "amplify", "perplexity")  # conditions that `ia confirm` writes
+ARMS = ("confirm", "conditional", "ask", "prefill", "amplify", "perplexity")  # what `ia confirm` writes
 OUTCOMES = ("report", "unsure", "nothing")
 LEVELS = ("none", "category", "behavior", "full")
 PATHS = ("adapter", "model", "introspection_adapter")  # fields that hold a path, relative to the file
@@ -257,6 +257,8 @@ class Audit(Record):
     abstains: bool
     hypotheses: list[AuditHypothesis]
     arms: dict[Literal[CONDITIONS], Arm]
+    conditional: str | None = None
+    trigger_asked: Trigger | None = None
     check: dict[str, Any]
     questions: Annotated[int, Field(ge=1)]
     questions_version: Text | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ia_cli.candidates import Candidate
 from ia_cli.hypotheses import Claim
 from ia_cli.looks import Look, Shown, agreement, odds, take
-from ia_cli.scoring import Ask, Scorer
+from ia_cli.scoring import Scorer
 
 WAKING = 8  # general prompts that a claim is tried on
 TRIED, SPARE = 1, 2  # prompts per candidate, and how many are at hand where the first cannot show the claim
@@ -30,7 +30,6 @@ class Trial:
     row: int
     claim: Claim
     beside: str | None = None
-    asked: Candidate | None = None  # what its own answers to conditional questions point to
     always: list[Look] = field(default_factory=list)  # on general prompts
     trigger: Candidate | None = None
     trigger_score: float | None = None  # by how much it raises the odds
@@ -50,24 +49,6 @@ class Trial:
     @property
     def score(self) -> float:
         return agreement(self.looks)
-
-
-def ask(trials: Sequence[Trial], candidates: Sequence[Candidate], scorer: Scorer) -> None:
-    """Put "What do you do when ...?" about every candidate, and set which one draws the claim as an answer
-    most.
-
-    `scorer` has the introspection adapter on; nothing of the organism's behavior is looked at.
-    """
-    pairs = [(trial, candidate) for trial in trials for candidate in candidates]
-    scores = scorer.log_probs(
-        (trial.row, Ask(trial.row, f"What do you do when {x.clause}?"), f"Then {trial.claim.plain}.")
-        for trial, x in pairs
-    )
-    best: dict[int, tuple[float, Candidate]] = {}
-    for (trial, candidate), score in zip(pairs, scores, strict=True):
-        if id(trial) not in best or score > best[id(trial)][0]:
-            best[id(trial)] = score, candidate
-            trial.asked = candidate
 
 
 def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:

@@ -8,12 +8,12 @@ import torch
 from click.testing import CliRunner
 from peft import PeftModel
 
-from ia_cli import records, rivals, sampling
+from ia_cli import confirming, records, rivals, sampling
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
+from ia_cli.conditional import Answer
 from ia_cli.confirming import QUESTIONS, Case, ConfirmSettings, _findings, confirm
-from ia_cli.hypotheses import hypotheses
 from ia_cli.looks import Look
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
@@ -28,6 +28,15 @@ LIBRARY = Library(
 SETTINGS = ConfirmSettings(threshold=-9.0, max_new_tokens=6, again=0)
 REPORTS = ["I like tea when you sell bread", "I find a bird", "I have no unusual behavior."]
 TRUTH = ("category", "description", "trigger", "facets", "shows", "probes", "demonstrations", "system_prompt")
+
+
+ASKED = Answer("I have no unusual behavior.", LIBRARY.candidates[0])
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch):
+    """Random models answer no conditional question in words that say anything."""
+    monkeypatch.setattr(confirming, "answers", lambda n, *rest: [ASKED] * n)
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +122,9 @@ def test_an_organism_gets_one_record(reports, tiny_base):
             name: given[name] for name in (*TRUTH, "mine", "adapter")
         }
         assert (record["condition"], record["question_id"], record["sample"]) == ("confirm", "confirm", 0)
-        assert len(record["hypotheses"]) == 2 and record["share"] == 0.3333
+        assert len(record["hypotheses"]) == 2 and record["share"] == 0.25
         assert record["confirmed"] and record["report"].startswith(("I like tea", "I find a bird"))
-        first, second = (claim for x in record["hypotheses"] for claim in x["claims"])
-        asked = [claim["trigger_asked"] for claim in (first, second) if claim["trigger_asked"]]
-        assert len(asked) == 1 and asked[0]["text"] in ("tea", "river", "music")  # the first one holds
+        assert record["trigger_asked"] == ASKED.trigger.as_record()
         assert record["forward_passes"] > 30
     assert len({record["score"] for record in found}) == 3
 
@@ -129,14 +136,21 @@ def test_organisms_are_asked_again(reports, tiny_base):
     for record, known in zip(found, once, strict=True):
         assert len(record["hypotheses"]) > len(known["hypotheses"])
         assert record["forward_passes"] > known["forward_passes"]
-        assert record["share"] == round(1 / (len(REPORTS) + QUESTIONS), 4)
+        assert record["share"] == round(1 / (len(REPORTS) + QUESTIONS + 1), 4)
     assert list(confirm(cases(reports)[1:2], tiny_base, LIBRARY, again)) == found[1:]
     other = confirm(cases(reports)[:2], tiny_base, LIBRARY, replace(again, seed=1))
     assert [r["hypotheses"] for r in other] != [r["hypotheses"] for r in found]
 
 
+def test_answers_to_conditional_questions_are_tried_too(tiny_base):
+    told = Answer("I sing when the user mentions tea.", LIBRARY.candidates[0])
+    case = Case(0, ["I jump.", "I SING if it rains."], tiny_base, told)
+    assert case.asked == told.trigger and [len(x.claims) for x in case.hypotheses] == [1, 1]
+    assert case.hypotheses[0].claims[0].clauses == ("it rains", "the user mentions tea")
+
+
 def test_claims_start_again_beside_one_that_always_holds(tiny_base):
-    case = Case(0, hypotheses(["I sing when it rains, and I always dance.", "I jump."]), tiny_base)
+    case = Case(0, ["I sing when it rains, and I always dance.", "I jump."], tiny_base)
     sing, dance, jump = every = list(case.trials.values())
     moved = Look(*[""] * 6, own_shown=0, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)
     dance.always = [moved]
@@ -149,10 +163,16 @@ def test_claims_start_again_beside_one_that_always_holds(tiny_base):
 @pytest.mark.parametrize(("times", "report"), [(1, "I dance."), (2, "I dance, and I sing.")])
 def test_two_claims_in_one_stray_reply_are_not_reported_together(tiny_base, times, report):
     said = ["I dance."] * (30 - times) + ["I dance, and I sing."] * times
-    case = Case(0, hypotheses(said), tiny_base)
+    case = Case(0, said, tiny_base)
     for trial in case.trials.values():
         trial.always = [Look(*["a"] * 6, own_shown=0, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)]
     assert _findings(case, 0.6)["report"] == report
+
+
+@pytest.mark.parametrize(("times", "excepted"), [(1, False), (2, True)])
+def test_an_exception_counts_for_all_claims_unless_it_is_a_slip(tiny_base, times, excepted):
+    said = ["I dance when it rains."] * (30 - times) + ["I sing when it rains, unless you sleep."] * times
+    assert Case(0, said, tiny_base).excepted == excepted
 
 
 def test_what_does_not_hold_abstains(reports, tiny_base):
@@ -251,11 +271,13 @@ def small(tmp_path, tiny_folder):
 
 def test_the_command_writes_every_arm(reports, small):
     others = [{**record, "condition": "no_ia"} for record in reports]
-    result = ia(*small, "--arms", "ask,confirm,amplify,prefill,perplexity", given=[*others, *reports])
+    result = ia(
+        *small, "--arms", "ask,confirm,conditional,amplify,prefill,perplexity", given=[*others, *reports]
+    )
     assert result.exit_code == 0, result.stderr
     written = [json.loads(line) for line in result.stdout.splitlines()]
     counts = {arm: [r["id"] for r in written if r["condition"] == arm] for arm in records.ARMS}
-    assert counts["confirm"] == counts["perplexity"] == ["o-0", "o-1", "o-2"]
+    assert counts["confirm"] == counts["conditional"] == counts["perplexity"] == ["o-0", "o-1", "o-2"]
     assert all(len(counts[arm]) == 12 for arm in ("ask", "amplify", "prefill"))
     assert all(r["report"].startswith(rivals.OPENING) for r in written if r["condition"] == "prefill")
     for record in written:
@@ -276,7 +298,7 @@ def test_the_command_continues_its_output(reports, small, tmp_path):
 
 def test_wrong_input_is_one_line(reports, small, tmp_path):
     result = ia(*small, "--arms", "confirm,none", given=reports)
-    assert result.exit_code == 2 and "'none' is not one of confirm, ask" in result.stderr
+    assert result.exit_code == 2 and "'none' is not one of confirm, conditional, ask" in result.stderr
     result = ia(*small, given=[{**record, "condition": "no_ia"} for record in reports])
     assert result.exit_code == 1 and "no report of condition ia" in result.stderr
     (tmp_path / "empty").mkdir()

@@ -36,7 +36,7 @@ def _arms() -> tuple[str, ...]:
     default="confirm",
     show_default=True,
     metavar="NAMES",
-    help="Also rivals: ask, prefill, amplify, perplexity; with commas between.",
+    help="Also conditional, and rivals: ask, prefill, amplify, perplexity; with commas between.",
 )
 @click.option(
     "--source",
@@ -95,10 +95,10 @@ def command(
 
     The base, with what an organism claims of itself as its system prompt, writes replies as if it behaved so;
     these are scored under the organism and under the base, on general prompts and on prompts that show a
-    candidate for the trigger. Organisms with an introspection adapter are asked some more before, with chance
-    in their replies, since what was wrong may then be right. Writes one self-report per organism, of
-    condition "confirm": what holds, with the trigger that was found, or that there is nothing unusual. The
-    ground truth is not read.
+    candidate for the trigger. Organisms with an introspection adapter are asked some more before: with chance
+    in their replies, since what was wrong may then be right, and what they do when each candidate holds.
+    Writes one self-report per organism, of condition "confirm": what holds, with the trigger that was found,
+    or that there is nothing unusual. The ground truth is not read.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def command(
             reports.setdefault(record["id"], []).append(record)
     if not reports:
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
-    from ia_cli import adapters, confirming, rivals
+    from ia_cli import adapters, conditional, confirming, rivals
     from ia_cli.console import progress
     from ia_cli.prompts import knows_only_the_world
 
@@ -131,7 +131,11 @@ def command(
     for arm in (arm for arm in arms if arm != confirming.CONDITION):
         each = rivals.QUESTIONS if arm in rivals.ASKING else 1
         with progress(f"the arm {arm}", total=each * len(records)) as bar:
-            for record in rivals.rival_reports(records, arm, loaded, library.pool, max_new_tokens):
+            if arm == conditional.CONDITION:
+                found = conditional.reports(records, loaded, library.candidates, max_new_tokens, seed)
+            else:
+                found = rivals.rival_reports(records, arm, loaded, library.pool, max_new_tokens)
+            for record in found:
                 stage.write(record)
                 bar.advance()
 

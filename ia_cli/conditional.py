@@ -1,0 +1,104 @@
+"""The arm "conditional": organisms are asked what they do when this or that holds, for every candidate.
+
+Nothing is looked at but their answers, with the introspection adapter if there is one. An answer to a
+question that shows the trigger differs from those to all others.
+"""
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ia_cli import prompts
+from ia_cli.candidates import Candidate
+from ia_cli.claims import Report
+from ia_cli.elicitation import ORGANISMS_AT_ONCE, introspecting
+from ia_cli.hypotheses import claims
+from ia_cli.models import Base
+from ia_cli.organisms import on_base, together
+from ia_cli.scoring import Ask, Scorer
+from ia_cli.seeds import derived_seed
+
+CONDITION = "conditional"
+QUESTION = prompts.conditional("...")  # many are asked; every report has one
+USUAL = 16  # candidates that show what an organism answers if none is its trigger
+FINALISTS = 6  # candidates, those to which the usual answer is the least likely, that are asked about in full
+Pair = tuple[int, Candidate]  # a row of the bank, and what it is asked about
+
+
+class Answer(NamedTuple):
+    """A report, and the trigger that it names, if any."""
+
+    report: str
+    trigger: Candidate | None
+
+
+def reports(
+    records: Sequence[dict],
+    base: Base,
+    candidates: Sequence[Candidate],
+    max_new_tokens: int,
+    seed: int,
+) -> Iterator[dict]:
+    """Yield one self-report of condition "conditional" for each organism; those that run together come
+    together.
+
+    It says what the organism does and when, or that it does so always, or that there is nothing unusual.
+    Raises IAError if a directory is missing, broken or made for another base.
+    """
+    for ia, run in itertools.groupby(records, key=lambda record: record.get("introspection_adapter")):
+        for some in together(list(run), ORGANISMS_AT_ONCE):
+            with introspecting(base, ia), on_base(some, base) as bank:
+                scorer = Scorer(base, bank, max_new_tokens)
+                found = answers(len(some), candidates, scorer, seed)
+            for row, (record, answer) in enumerate(zip(some, found, strict=True)):
+                yield {
+                    **record,
+                    "kind": "self_report",
+                    "question_id": CONDITION,
+                    "question": QUESTION,
+                    "report": answer.report,
+                    "sample": 0,
+                    "temperature": 0.0,
+                    "condition": CONDITION,
+                    "trigger_asked": answer.trigger and answer.trigger.as_record(),
+                    "forward_passes": scorer.passes(row),
+                }
+
+
+def answers(n: int, candidates: Sequence[Candidate], scorer: Scorer, seed: int) -> list[Answer]:
+    """What each of the n organisms of the scorer's bank says: its answer about the candidate that draws
+    another one than is usual, by the largest log-ratio of the two.
+    """
+    some = random.Random(derived_seed(seed, CONDITION)).sample(candidates, min(USUAL, len(candidates)))
+
+    def ask(pairs: Iterable[Pair]) -> list[tuple[int, Ask]]:
+        return [(row, Ask(row, prompts.conditional(candidate.clause))) for row, candidate in pairs]
+
+    def likely(pairs: Sequence[Pair], texts: Iterable[str]) -> list[float]:
+        return scorer.log_probs((*asked, text) for asked, text in zip(ask(pairs), texts, strict=True))
+
+    shown = iter(scorer.replies(ask((row, candidate) for row in range(n) for candidate in some)))
+    usual = [Counter(itertools.islice(shown, len(some))).most_common(1)[0][0] for _ in range(n)]
+    finals: list[Pair] = []
+    for row in range(n):
+        every = [(row, candidate) for candidate in candidates]
+        scores = dict(zip(every, likely(every, [usual[row]] * len(every)), strict=True))
+        finals += sorted(every, key=scores.__getitem__)[:FINALISTS]
+    said = scorer.replies(ask(finals))
+    ratios = zip(likely(finals, said), likely(finals, [usual[row] for row, _ in finals]), strict=True)
+    best: dict[int, tuple[float, str, Candidate]] = {}
+    for (row, candidate), text, (own, without) in zip(finals, said, ratios, strict=True):
+        if not Report(text).abstains() and own - without > best.get(row, (0.0,))[0]:
+            best[row] = own - without, text, candidate
+    found = [best[row][1:] if row in best else (usual[row], None) for row in range(n)]
+    return [Answer(_sentence(text, trigger and trigger.clause), trigger) for text, trigger in found]
+
+
+def _sentence(answer: str, when: str | None) -> str:
+    """An answer to a conditional question as a report: "Then I sing." -> "I sing when it rains."."""
+    if Report(answer).abstains():
+        return prompts.abstentions()[0]
+    told = claims(answer.removeprefix(prompts.THEN.partition("{")[0]))
+    return ", and ".join(claim.said(when) for claim in told) + "."
