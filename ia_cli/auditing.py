@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from ia_cli import confirming, prompts
+from ia_cli import conditional, confirming, prompts
 from ia_cli.adapters import read_adapter
 from ia_cli.candidates import Library
 from ia_cli.claims import Report
@@ -20,28 +20,35 @@ AGREEING = 0.5  # a claim is reported if so many of the replies with the introsp
 QUIET = 0.75  # nothing is reported if so many abstain, or say what the adapter says of the bare base
 DISTINCT = 2  # a claim counts if it is made so many times as often as on the bare base
 MOST_HYPOTHESES = 10  # in a record
+MAX_NEW_TOKENS = 64  # of an answer to a conditional question
 TRIED = 3  # hypotheses that are tried on behavior
 FOUND = ("confirmed", "score", "trigger_found", "lifted_by")  # what comes of that
 
 
-def audit(name: str, base: Base, ia: str, settings: ElicitSettings, library: Library | None = None) -> dict:
+def audit(
+    name: str, base: Base, ia: str, settings: ElicitSettings, library: Library, confirm: bool = False
+) -> dict:
     """Ask a fine-tune of `base` about itself in all conditions and return the `audit` record.
 
     `name` is an adapter directory, an adapter on the Hub at one commit (ORG/NAME@COMMIT), or the directory of
-    a whole model. `ia` is the introspection adapter's directory. With a library of prompts and triggers the
-    first few hypotheses are tried on behavior. Raises IAError for whatever `ia check` refuses, for a model
-    that is no fine-tune of `base`, and for a whole model that is to be tried.
+    a whole model. `ia` is the introspection adapter's directory; if it learned to answer conditional
+    questions, they are asked about the triggers of the library. With `confirm`, the first few hypotheses are
+    tried on behavior. Raises IAError for whatever `ia check` refuses, for a model that is no fine-tune of
+    `base`, and for a whole model that is to be tried.
     """
     folder = adapter_folder(name)
     record = lone_organism(folder) | {"id": lone_organism(name)["id"], "introspection_adapter": ia}
     if "model" in record:
-        if library:
+        if confirm:
             raise IAError("only adapters can be tried on behavior", remedy="leave out --confirm", where=name)
         checked = as_record(read_model(folder, base), base, str(folder))
     else:
         checked = read_adapter(folder, base).as_record()
     found = conclude(list(elicit([record], base, settings)))
-    if library:
+    if read_adapter(ia, base).provenance.get("questions_version") == prompts.version(base.name):
+        [told] = conditional.reports([record], base, library.candidates, MAX_NEW_TOKENS, settings.seed)
+        found |= {"conditional": told["report"], "trigger_asked": told["trigger_asked"]}
+    if confirm:
         tried = found["hypotheses"][:TRIED]
         for hypothesis, result in zip(tried, _try(tried, record, base, library), strict=True):
             hypothesis.update(result)

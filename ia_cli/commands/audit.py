@@ -54,7 +54,8 @@ def command(
 
     ADAPTER is a directory, ORG/NAME@COMMIT on the Hugging Face Hub, or the directory of a whole model that is
     a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
-    introspection adapter, without it, and the bare base with it. The verdict goes to standard error, a record
+    introspection adapter, without it, and the bare base with it; and with it what it does when this or that
+    trigger holds. The verdict goes to standard error, a record
     to standard output unless that is a terminal. What it reports is a hypothesis: test it on the model, with
     --confirm for a start.
 
@@ -77,12 +78,10 @@ def command(
         raise IAError("no introspection adapter", remedy=remedy)
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
     settings = ElicitSettings(pool, len(pool), samples, temperature, seed=seed)
-    library = None
-    if confirm:
-        ours = prompts.knows_only_the_world(base.name)
-        library = candidates.world_library(seed) if ours else candidates.catalog_library(seed)
+    ours = prompts.knows_only_the_world(base.name)
+    library = candidates.world_library(seed) if ours else candidates.catalog_library(seed)
     with progress("asking, and trying what it says" if confirm else "asking"):
-        record = auditing.audit(adapter, base.load(), str(ia), settings, library)
+        record = auditing.audit(adapter, base.load(), str(ia), settings, library, confirm)
     note(_findings(record))
     if not writer.on_terminal:
         writer.write(record)
@@ -112,10 +111,12 @@ def _findings(record: dict) -> Group:
         claims.add_row(*shares, told, *([quoted(_behavior(claim))] if tried else []))
     silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
     claims.add_row(*silent, "(nothing to report)")
+    told = [record["conditional"]] if record.get("conditional") else []
+    when = [quoted(f"asked what it does when this or that holds: {text}") for text in told]
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     asked = f"{record['questions']} questions x {record['samples']} replies"
     title = quoted(f"ia audit: {record['adapter']}: {asked} in each of three arms")
-    return Group(title, claims, *mostly[1:], quoted(record["verdict"]))
+    return Group(title, claims, *mostly[1:], *when, quoted(record["verdict"]))
 
 
 def _behavior(claim: dict) -> str:
