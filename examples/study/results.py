@@ -7,9 +7,6 @@ from pathlib import Path
 
 import jsonlines
 
-from ia_cli.loading import identity
-from ia_cli.models import EMBEDDED_BASE
-
 HERE = Path(__file__).parent
 HEADS = {
     "kind": "some of it",
@@ -20,7 +17,6 @@ HEADS = {
     "base_claims": "claims on the bare base",
 }
 MAKE = "make -C examples/study "
-SHIPPED = identity(EMBEDDED_BASE)
 HEAD = """# Results
 
 Every table of the study, on the embedded base: `make study` makes all, `make -C examples/study TABLE` one.
@@ -69,12 +65,8 @@ def _table(about: dict, rows: list[dict]) -> str:
         rates = [_rate(found.get(measure)) for measure in about["measures"]]
         made_by = f"`{first['command'].removeprefix(MAKE)}`"
         text.append(_line([*told, *rates, str(first["left_out"]), made_by]))
-    made = sorted({f"{_base(row['base'])}, seed {row['seed']}" for row in rows})
+    made = sorted({f"base {row['base']}, seed {row['seed']}" for row in rows})
     return "\n".join(text) + f"\n\nMade with {'; '.join(made)}.\n"
-
-
-def _base(identity: str) -> str:
-    return f"base {identity}{'' if SHIPPED.startswith(identity) else ' (not the one that ships now)'}"
 
 
 def _in_columns(about: dict, row: dict) -> dict:
