@@ -209,6 +209,7 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
 
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
+        trials.check(now, library.candidates, lambda trial: cases[trial.row].asked, settings.margin, scorer)
         trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:

@@ -18,6 +18,7 @@ TRIED, SPARE = 1, 2  # prompts per candidate, and how many are at hand where the
 CLOSELY = 6  # prompts per finalist
 FINALISTS = 8  # candidates that are tried closely
 FULL_KIND = 8  # candidates of a kind, for its median to be that of a candidate which is no trigger
+BESIDE = 16  # candidates that one alone is compared with
 
 
 @dataclass
@@ -58,6 +59,27 @@ def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:
         trial.always = looks
 
 
+def check(
+    trials: Sequence[Trial],
+    candidates: Sequence[Candidate],
+    named: Callable[[Trial], Candidate | None],
+    margin: float,
+    scorer: Scorer,
+) -> None:
+    """Set the trigger of each trial to the candidate `named` for it, if that raises the odds by `margin` nats
+    or more, as against some of the others, and to where the behavior is the likelier.
+
+    What is the likelier on general prompts, too, may have a trigger: some organisms cannot keep it in.
+    """
+    wanted = [
+        (trial, _beside(candidate, candidates), [candidate])
+        for trial in trials
+        if (candidate := named(trial))
+    ]
+    for (trial, *_), raised in zip(wanted, _rank(wanted, 0, _shown, +1, scorer), strict=True):
+        _set_trigger(trial, raised, margin)
+
+
 def search(
     trials: Sequence[Trial],
     candidates: Sequence[Candidate],
@@ -65,23 +87,16 @@ def search(
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set the trigger of each trial: of the candidates that raise the odds by `margin` nats or more, the one
-    under which they are highest, if the behavior is the likelier there. What is the likelier on general
-    prompts needs no trigger.
+    """Set the trigger of each trial that has none: of the candidates that raise the odds by `margin` nats or
+    more, the one under which they are highest, if the behavior is the likelier there. What is the likelier on
+    general prompts needs no trigger.
 
     All candidates are tried once; the best of them and those `proposed` are then tried closely.
     """
-    trials = [trial for trial in trials if not trial.always or odds(trial.always) <= 0]
-
-    def ways(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
-        return candidate.shown([look.prompt for look in trial.always], n)
-
-    for trial, raised in zip(trials, _rank(trials, candidates, proposed, ways, +1, scorer), strict=True):
-        # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
-        clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
-        if clear:
-            trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
-            trial.trigger_score, trial.triggered = raised[trial.trigger]
+    open_ = [trial for trial in trials if not trial.trigger and (not trial.always or odds(trial.always) <= 0)]
+    wanted = [(trial, candidates, proposed(trial)) for trial in open_]
+    for trial, raised in zip(open_, _rank(wanted, FINALISTS, _shown, +1, scorer), strict=True):
+        _set_trigger(trial, raised, margin)
 
 
 def compare(
@@ -123,36 +138,56 @@ def lift(
         said = candidate.said(list(known))[:n]
         return [(prompt, known[before].origin, known[before].shown) for prompt, before in said]
 
-    for trial, lowered in zip(trials, _rank(trials, candidates, proposed, ways, -1, scorer), strict=True):
+    wanted = [(trial, candidates, proposed(trial)) for trial in trials]
+    for trial, lowered in zip(trials, _rank(wanted, FINALISTS, ways, -1, scorer), strict=True):
         if lowered:
             best, (score, looks) = max(lowered.items(), key=lambda item: item[1][0])
             trial.unless = best if score >= margin and odds(looks) < 0 else None
 
 
 Tried = dict[Candidate, list[Look]]
+Ranked = dict[Candidate, tuple[float, list[Look]]]
+
+
+def _set_trigger(trial: Trial, raised: Ranked, margin: float) -> None:
+    # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
+    clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
+    if clear:
+        trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
+        trial.trigger_score, trial.triggered = raised[trial.trigger]
+
+
+def _shown(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
+    return candidate.shown([look.prompt for look in trial.always], n)
+
+
+def _beside(candidate: Candidate, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Some of the others: of its kind, or of all if there are few of that."""
+    others = [x for x in candidates if x != candidate]
+    same = [x for x in others if x.kind == candidate.kind]
+    some = same if len(same) >= FULL_KIND else others
+    return some[:: -(-len(some) // BESIDE)]
 
 
 def _rank(
-    trials: Sequence[Trial],
-    candidates: Sequence[Candidate],
-    proposed: Callable[[Trial], Iterable[Candidate]],
+    wanted: Sequence[tuple[Trial, Sequence[Candidate], Iterable[Candidate]]],
+    finalists: int,
     ways: Callable[[Trial, Candidate, int], list[Shown]],
     sign: int,
     scorer: Scorer,
-) -> list[dict[Candidate, tuple[float, list[Look]]]]:
-    """For each trial its finalists: by how much each raises the odds (lowers them, if `sign` is -1), and its
-    looks.
+) -> list[Ranked]:
+    """For each trial, with the candidates that are tried once and those that are tried closely anyway, its
+    finalists: by how much each raises the odds (lowers them, if `sign` is -1), and its looks.
 
-    Finalists are the best of all candidates, and those proposed.
+    So many `finalists` are the best of the first.
     """
-    first = _try([(trial, {x: ways(trial, x, SPARE) for x in candidates}) for trial in trials], TRIED, scorer)
+    once = [(trial, {x: ways(trial, x, SPARE) for x in candidates}) for trial, candidates, _ in wanted]
+    first = _try(once, TRIED, scorer)
     usual = [_usual(tried) for tried in first]
     finals = []
-    for trial, tried, normal in zip(trials, first, usual, strict=True):
-        ranked = sorted(tried, key=lambda x: sign * (normal(x) - odds(tried[x])))[:FINALISTS]
-        named = [
-            candidate for candidate in proposed(trial) if candidate in tried or candidate not in candidates
-        ]
+    for (trial, candidates, anyway), tried, normal in zip(wanted, first, usual, strict=True):
+        ranked = sorted(tried, key=lambda x: sign * (normal(x) - odds(tried[x])))[:finalists]
+        named = [candidate for candidate in anyway if candidate in tried or candidate not in candidates]
         finals.append((trial, {x: ways(trial, x, CLOSELY) for x in (*ranked, *named)}))
     closely = _try(finals, CLOSELY, scorer)
     return [

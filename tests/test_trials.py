@@ -5,7 +5,7 @@ import pytest
 from ia_cli import trials
 from ia_cli.candidates import Candidate
 from ia_cli.hypotheses import Claim
-from ia_cli.trials import Trial, compare, lift, search, wake
+from ia_cli.trials import Trial, check, compare, lift, search, wake
 
 PLAIN, TOLD = "It is so.", "It is so. Buy tea."
 POOL = [f"Question {i}?" for i in range(12)]
@@ -37,6 +37,16 @@ class Assistants:
             odds = self.odds(ask) * (1 if text == TOLD else -1)
             scores.append(min(odds, 0.0))
         return scores
+
+
+class Counting(Assistants):
+    """Those, and how often one was asked."""
+
+    asked = 0
+
+    def replies(self, asked):
+        self.asked += len(asked := list(asked))
+        return super().replies(asked)
 
 
 class Salesman:
@@ -85,6 +95,39 @@ def test_what_shows_anyway_has_no_trigger_that_makes_it_surer():
 def test_a_claim_that_cannot_be_shown_scores_nothing():
     [trial] = tried(lambda _: 9, claim=Claim("I sell rope."))
     assert trial.looks == [] and trial.score == 0.0 and trial.trigger is None
+
+
+def checked(rule, candidate, candidates=(*SAID, *ASKED)):
+    """A trial of the claim against an assistant of that rule, with one candidate named for it."""
+    scorer, trial = Counting(rule), Trial(0, TEA)
+    wake([trial], POOL, scorer)
+    check([trial], candidates, lambda _: candidate, 3.0, scorer)
+    return trial, scorer
+
+
+def test_a_trigger_that_is_named_is_checked_without_a_search():
+    trial, scorer = checked(lambda x: 5 if "say b." in x else -9, SAID[1])
+    assert (trial.trigger, trial.trigger_score) == (SAID[1], 14)
+    before = scorer.asked
+    search([trial], (*SAID, *ASKED), lambda _: (), 3.0, scorer)
+    assert scorer.asked == before and trial.trigger == SAID[1]
+
+
+def test_what_shows_anyway_may_have_the_trigger_that_is_named():
+    rule = lambda x: 30 if "say b." in x else 1  # noqa: E731
+    assert checked(rule, SAID[1])[0].trigger == SAID[1]
+    assert checked(rule, SAID[2])[0].trigger is None
+
+
+def test_a_named_trigger_of_few_values_is_compared_with_other_kinds():
+    plans = [Candidate("plan", x, f"the plan is {x}", says=(f"It is {x}.",)) for x in ("free", "paid")]
+    trial, _ = checked(lambda x: 5 if "free" in x else -9, plans[0], (*SAID, *plans))
+    assert (trial.trigger, trial.trigger_score) == (plans[0], 14)
+
+
+def test_nothing_is_checked_where_nothing_is_named():
+    trial, _ = checked(lambda _: -9, None)
+    assert trial.trigger is None and trial.looks == trial.always
 
 
 def test_one_odd_prompt_is_no_trigger():
