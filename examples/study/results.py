@@ -59,7 +59,8 @@ def _table(about: dict, rows: list[dict]) -> str:
     measures = [names[measure] for measure in about["measures"]]
     heads = [*(about[key] for key in keys), *measures, "left out", "made by"]
     text = [_line(heads), _line(["---"] * len(heads))]
-    for found in lines.values():
+    seen = [list(dict.fromkeys(line[i] for line in lines)) for i in range(3)]
+    for _, found in sorted(lines.items(), key=lambda x: [seen[i].index(x[0][i]) for i in range(3)]):
         first = next(iter(found.values()))
         told = [first[key] for key in keys]
         rates = [_rate(found.get(measure)) for measure in about["measures"]]
