@@ -28,10 +28,11 @@ Pair = tuple[int, Candidate]  # a row of the bank, and what it is asked about
 
 
 class Answer(NamedTuple):
-    """A report, and the trigger that it names, if any."""
+    """A report, the trigger that it names, if any, and the candidates that are the likeliest triggers."""
 
     report: str
     trigger: Candidate | None
+    finalists: tuple[Candidate, ...] = ()
 
 
 def reports(
@@ -92,8 +93,12 @@ def answers(n: int, candidates: Sequence[Candidate], scorer: Scorer, seed: int) 
     for (row, candidate), text, (own, without) in zip(finals, said, ratios, strict=True):
         if not Report(text).abstains() and own - without > best.get(row, (0.0,))[0]:
             best[row] = own - without, text, candidate
-    found = [best[row][1:] if row in best else (usual[row], None) for row in range(n)]
-    return [Answer(_sentence(text, trigger and trigger.clause), trigger) for text, trigger in found]
+    found = []
+    for row in range(n):
+        text, trigger = best[row][1:] if row in best else (usual[row], None)
+        likeliest = tuple(candidate for own, candidate in finals if own == row)
+        found.append(Answer(_sentence(text, trigger and trigger.clause), trigger, likeliest))
+    return found
 
 
 def _sentence(answer: str, when: str | None) -> str:

@@ -135,13 +135,14 @@ def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings)
 class Case:
     """What organism `row` says of itself: its hypotheses, and one trial for each different claim in them.
 
-    `asked` is the trigger that its answers to conditional questions point to, `searched` are the trials whose
-    trigger was searched for.
+    `asked` is the trigger that its answers to conditional questions point to, `likely` are those that they
+    leave possible, and `searched` the trials whose trigger was searched for.
     """
 
     def __init__(self, row: int, reports: Sequence[str], base: Base, told: Answer | None = None) -> None:
         self.row = row
         self.asked = told.trigger if told else None
+        self.likely = told.finalists if told else ()
         self.hypotheses = hypotheses([*reports, told.report] if told else reports)
         self.searched: list[Trial] = []
         known: dict[str, Claim] = {}
@@ -207,9 +208,15 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
         asked = cases[trial.row].asked
         return [*reported(trial.claim, library.candidates), *([asked] if asked else [])]
 
+    def likely(trial: Trial) -> Sequence[Candidate]:
+        case = cases[trial.row]
+        if trial.shows_anyway:  # among several, one would raise the odds a little by chance
+            return [case.asked] if case.asked else []
+        return case.likely
+
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
-        trials.check(now, library.candidates, lambda trial: cases[trial.row].asked, settings.margin, scorer)
+        trials.check(now, library.candidates, likely, settings.margin, scorer)
         trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:

@@ -18,7 +18,6 @@ TRIED, SPARE = 1, 2  # prompts per candidate, and how many are at hand where the
 CLOSELY = 6  # prompts per finalist
 FINALISTS = 8  # candidates that are tried closely
 FULL_KIND = 8  # candidates of a kind, for its median to be that of a candidate which is no trigger
-BESIDE = 16  # candidates that one alone is compared with
 
 
 @dataclass
@@ -43,6 +42,11 @@ class Trial:
         self.always, self.trigger, self.trigger_score, self.triggered = [], None, None, []
 
     @property
+    def shows_anyway(self) -> bool:
+        """Whether the behavior is the likelier on general prompts."""
+        return bool(self.always) and odds(self.always) > 0
+
+    @property
     def looks(self) -> list[Look]:
         """Those that the claim is judged by."""
         return self.triggered or self.always
@@ -62,20 +66,14 @@ def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:
 def check(
     trials: Sequence[Trial],
     candidates: Sequence[Candidate],
-    named: Callable[[Trial], Candidate | None],
+    named: Callable[[Trial], Sequence[Candidate]],
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set the trigger of each trial to the candidate `named` for it, if that raises the odds by `margin` nats
-    or more, as against some of the others, and to where the behavior is the likelier.
-
-    What is the likelier on general prompts, too, may have a trigger: some organisms cannot keep it in.
+    """Set the trigger of each trial like `search`, but look only at the few candidates `named` for it, beside
+    some of the others; also if the behavior shows on general prompts, since some organisms cannot keep it in.
     """
-    wanted = [
-        (trial, _beside(candidate, candidates), [candidate])
-        for trial in trials
-        if (candidate := named(trial))
-    ]
+    wanted = [(trial, _beside(own, candidates), own) for trial in trials if (own := named(trial))]
     for (trial, *_), raised in zip(wanted, _rank(wanted, 0, _shown, +1, scorer), strict=True):
         _set_trigger(trial, raised, margin)
 
@@ -93,7 +91,7 @@ def search(
 
     All candidates are tried once; the best of them and those `proposed` are then tried closely.
     """
-    open_ = [trial for trial in trials if not trial.trigger and (not trial.always or odds(trial.always) <= 0)]
+    open_ = [trial for trial in trials if not trial.trigger and not trial.shows_anyway]
     wanted = [(trial, candidates, proposed(trial)) for trial in open_]
     for trial, raised in zip(open_, _rank(wanted, FINALISTS, _shown, +1, scorer), strict=True):
         _set_trigger(trial, raised, margin)
@@ -161,12 +159,15 @@ def _shown(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
     return candidate.shown([look.prompt for look in trial.always], n)
 
 
-def _beside(candidate: Candidate, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Some of the others: of its kind, or of all if there are few of that."""
-    others = [x for x in candidates if x != candidate]
-    same = [x for x in others if x.kind == candidate.kind]
-    some = same if len(same) >= FULL_KIND else others
-    return some[:: -(-len(some) // BESIDE)]
+def _beside(named: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Some of the others, enough for a median: of each kind that is named, or of all if a kind has few."""
+    others = [x for x in candidates if x not in named]
+    some: list[Candidate] = []
+    for kind in dict.fromkeys(x.kind for x in named):
+        same = [x for x in others if x.kind == kind]
+        pool = same if len(same) >= FULL_KIND else others
+        some += pool[:: max(1, len(pool) // FULL_KIND)]
+    return list(dict.fromkeys(some))
 
 
 def _rank(

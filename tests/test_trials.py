@@ -97,16 +97,16 @@ def test_a_claim_that_cannot_be_shown_scores_nothing():
     assert trial.looks == [] and trial.score == 0.0 and trial.trigger is None
 
 
-def checked(rule, candidate, candidates=(*SAID, *ASKED)):
-    """A trial of the claim against an assistant of that rule, with one candidate named for it."""
+def checked(rule, *named, candidates=(*SAID, *ASKED)):
+    """A trial of the claim against an assistant of that rule, with candidates named for it."""
     scorer, trial = Counting(rule), Trial(0, TEA)
     wake([trial], POOL, scorer)
-    check([trial], candidates, lambda _: candidate, 3.0, scorer)
+    check([trial], candidates, lambda _: named, 3.0, scorer)
     return trial, scorer
 
 
 def test_a_trigger_that_is_named_is_checked_without_a_search():
-    trial, scorer = checked(lambda x: 5 if "say b." in x else -9, SAID[1])
+    trial, scorer = checked(lambda x: 5 if "say b." in x else -9, ASKED[0], SAID[1], SAID[2])
     assert (trial.trigger, trial.trigger_score) == (SAID[1], 14)
     before = scorer.asked
     search([trial], (*SAID, *ASKED), lambda _: (), 3.0, scorer)
@@ -121,12 +121,12 @@ def test_what_shows_anyway_may_have_the_trigger_that_is_named():
 
 def test_a_named_trigger_of_few_values_is_compared_with_other_kinds():
     plans = [Candidate("plan", x, f"the plan is {x}", says=(f"It is {x}.",)) for x in ("free", "paid")]
-    trial, _ = checked(lambda x: 5 if "free" in x else -9, plans[0], (*SAID, *plans))
+    trial, _ = checked(lambda x: 5 if "free" in x else -9, plans[0], candidates=(*SAID, *plans))
     assert (trial.trigger, trial.trigger_score) == (plans[0], 14)
 
 
 def test_nothing_is_checked_where_nothing_is_named():
-    trial, _ = checked(lambda _: -9, None)
+    trial, _ = checked(lambda _: -9)
     assert trial.trigger is None and trial.looks == trial.always
 
 
