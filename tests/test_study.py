@@ -1,12 +1,10 @@
 """The scripts of examples/study, on records small enough to check by hand."""
 
 import importlib
-import json
 import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from ia_cli import rates
 
@@ -91,21 +89,6 @@ def test_a_choice_of_categories_limits_training_only():
 
 def test_without_training_records_there_are_no_training_controls():
     assert all(r["split"] == "heldout" for r in picked(train=0))
-
-
-def test_a_choice_can_be_of_what_passes_the_gate():
-    def measured(id, implant, leak):
-        return organism(id, rate=1.0) | {"implant_rate": implant, "leak_rate": leak}
-
-    given = [measured("a", 1.0, 0.0), measured("b", 0.5, 0.0), measured("c", 1.0, 0.3)]
-    lines = "".join(json.dumps(record) + "\n" for record in given)
-
-    def chosen(*options):
-        result = CliRunner().invoke(script("pick").main, options, input=lines)
-        return [json.loads(line)["id"] for line in result.stdout.splitlines()]
-
-    assert chosen("--min-implant-rate", "0.9", "--max-leak-rate", "0.1") == ["a"]
-    assert chosen("--max-leak-rate", "0.1") == ["a", "b"] and chosen() == ["a", "b", "c"]
 
 
 def test_joined_sets_hold_out_only_what_no_training_organism_does():

@@ -11,8 +11,6 @@ from collections import Counter
 import click
 import jsonlines
 
-from ia_cli.rates import misses
-
 BULKY = ("demonstrations", "probes")
 
 
@@ -62,22 +60,11 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     "--of", callback=names, help='Training records of these only; "part": is a record in distribution?'
 )
 @click.option("--held-out-of", callback=names, help="Held-out records of these categories only.")
-@click.option("--min-implant-rate", type=float, help="Only what passes this gate, as in `ia judge`.")
-@click.option("--max-leak-rate", type=float, help="Only what passes this gate, as in `ia judge`.")
 @click.option("--setting", help="Say so in each record, and in its id, so that sets can be joined.")
 @click.option("--brief", is_flag=True, help="Without demonstrations and probes, which only implanting reads.")
-def main(
-    brief: bool,
-    setting: str | None,
-    of: set[str] | None,
-    min_implant_rate: float | None,
-    max_leak_rate: float | None,
-    **wanted,
-) -> None:
+def main(brief: bool, setting: str | None, of: set[str] | None, **wanted) -> None:
     with jsonlines.Reader(sys.stdin) as reader, jsonlines.Writer(sys.stdout) as writer:
-        gate = min_implant_rate, max_leak_rate
-        records = [record for record in reader if gate == (None, None) or not misses(record, *gate)]
-        for record in pick(records, of=of, **wanted):
+        for record in pick(list(reader), of=of, **wanted):
             if of and record["category"] != "control":
                 record["part"] = f"{'in' if record['category'] in of else 'out of'} distribution"
             if setting:
