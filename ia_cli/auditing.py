@@ -20,7 +20,6 @@ AGREEING = 0.5  # a claim is reported if so many of the replies with the introsp
 QUIET = 0.75  # nothing is reported if so many abstain, or say what the adapter says of the bare base
 DISTINCT = 2  # a claim counts if it is made so many times as often as on the bare base
 MOST_HYPOTHESES = 10  # in a record
-MAX_NEW_TOKENS = 64  # of an answer to a conditional question
 TRIED = 3  # hypotheses that are tried on behavior
 FOUND = ("confirmed", "score", "trigger_found", "lifted_by")  # what comes of that
 
@@ -46,7 +45,8 @@ def audit(
         checked = read_adapter(folder, base).as_record()
     found = conclude(list(elicit([record], base, settings)))
     if read_adapter(ia, base).provenance.get("questions_version") == prompts.version(base.name):
-        [told] = conditional.reports([record], base, library.candidates, MAX_NEW_TOKENS, settings.seed)
+        asking = library.candidates, settings.max_new_tokens, settings.seed
+        [told] = conditional.reports([record], base, *asking)
         found |= {"conditional": told["report"], "trigger_asked": told["trigger_asked"]}
     if confirm:
         tried = found["hypotheses"][:TRIED]

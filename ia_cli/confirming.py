@@ -162,6 +162,12 @@ class Case:
         keys = (normalise(claim.text) for claim in hypothesis.claims)
         return [self.trials[key] for key in keys if key in self.trials]
 
+    def to_check(self, trial: Trial) -> Sequence[Candidate]:
+        """The triggers that are tried before any is searched for."""
+        if trial.shows_anyway:  # among several, one would raise the odds a little by chance
+            return [self.asked] if self.asked else []
+        return self.likely
+
     def others(self) -> list[Trial]:
         known = set(map(id, self.searched))
         return [trial for trial in self.trials.values() if id(trial) not in known]
@@ -208,15 +214,12 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
         asked = cases[trial.row].asked
         return [*reported(trial.claim, library.candidates), *([asked] if asked else [])]
 
-    def likely(trial: Trial) -> Sequence[Candidate]:
-        case = cases[trial.row]
-        if trial.shows_anyway:  # among several, one would raise the odds a little by chance
-            return [case.asked] if case.asked else []
-        return case.likely
+    def told(trial: Trial) -> Sequence[Candidate]:
+        return cases[trial.row].to_check(trial)
 
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
-        trials.check(now, library.candidates, likely, settings.margin, scorer)
+        trials.check(now, library.candidates, told, settings.margin, scorer)
         trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:

@@ -72,3 +72,12 @@ def test_of_two_the_surer_is_told(surer):
     organism = {None: NOTHING, "tea": "Then I sing.", "bees": "Then I sing."}
     [report] = told(organism, nats={(question, NOTHING): -7.0})
     assert report == f"I sing when the user asks about {surer}."
+
+
+def test_what_the_usual_answer_fits_least_is_the_likeliest_trigger(monkeypatch):
+    monkeypatch.setattr(conditional, "FINALISTS", 2)
+    nats = {(prompts.conditional(x.clause), NOTHING): -i for i, x in enumerate(CANDIDATES)}
+    silent, singing = {None: NOTHING}, {None: "Then I sing.", "tea": NOTHING}
+    found = conditional.answers(2, CANDIDATES, Answering(silent, singing, nats=nats.items()), seed=0)
+    assert found[0].trigger is None and found[0].finalists == (CANDIDATES[4], CANDIDATES[3])
+    assert found[1].finalists[0] == CANDIDATES[0] and len(found[1].finalists) == 2

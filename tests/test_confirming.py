@@ -149,6 +149,17 @@ def test_answers_to_conditional_questions_are_tried_too(tiny_base):
     assert case.hypotheses[0].claims[0].clauses == ("it rains", "the user mentions tea")
 
 
+def test_what_shows_anyway_is_checked_with_the_trigger_told_and_else_all_that_are_possible(tiny_base):
+    case = Case(0, ["I sing."], tiny_base, Answer("I sing.", LIBRARY.candidates[0], LIBRARY.candidates[1:]))
+    [trial] = case.trials.values()
+    trial.always = [Look(*["a"] * 6, own_shown=-9, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)]
+    assert case.to_check(trial) == LIBRARY.candidates[1:]
+    trial.always = [trial.always[0]._replace(own_shown=1)]
+    assert case.to_check(trial) == [LIBRARY.candidates[0]]
+    alone = Case(0, ["I sing."], tiny_base)
+    assert list(alone.to_check(trial)) == list(alone.to_check(alone.trials["i sing"])) == []
+
+
 def test_claims_start_again_beside_one_that_always_holds(tiny_base):
     case = Case(0, ["I sing when it rains, and I always dance.", "I jump."], tiny_base)
     sing, dance, jump = every = list(case.trials.values())

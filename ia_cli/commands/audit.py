@@ -55,9 +55,8 @@ def command(
     ADAPTER is a directory, ORG/NAME@COMMIT on the Hugging Face Hub, or the directory of a whole model that is
     a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
     introspection adapter, without it, and the bare base with it; and with it what it does when this or that
-    trigger holds. The verdict goes to standard error, a record
-    to standard output unless that is a terminal. What it reports is a hypothesis: test it on the model, with
-    --confirm for a start.
+    trigger holds. The verdict goes to standard error, a record to standard output unless that is a terminal.
+    What it reports is a hypothesis: test it on the model, with --confirm for a start.
 
     \b
     Examples:
