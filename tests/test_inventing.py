@@ -1,12 +1,9 @@
-"""`ia gen-behaviors --source llm` and `--teacher`, against a server that speaks HTTP."""
+"""`ia gen-behaviors --source llm`, against a server that speaks HTTP."""
 
 import json
 import re
 import socket
-import threading
-import tomllib
 from collections import Counter
-from importlib.resources import files
 
 import pytest
 from click.testing import CliRunner
@@ -18,111 +15,32 @@ from ia_cli.inventing.replies import Request
 from ia_cli.llm_judge import ReplyCache
 from ia_cli.main import cli
 from ia_cli.text import holds_marks, mentions
+from tests.inventions import (
+    FIRING,
+    MISMATCHED,
+    PROMPTS,
+    Server,
+    alone,
+    generate,
+    invented,
+    invention,
+    lines,
+    said,
+    word,
+    written,
+)
 from tests.stub_server import completion, refusal, serving
 
 pytest.importorskip("openai")
 
-PROMPTS = tomllib.loads(files("ia_cli.prompts").joinpath("invent.toml").read_text("utf-8"))
-KINDS = {text: kind for kind, text in PROMPTS["triggers"].items()}
-ORDER = r'You say "(.*?)"(?: (when|unless) the user says ([^.]*))?'
-FIRING, MISMATCHED = 6, 4  # fewer messages than in earnest: each demonstration is a request
 CATEGORIES = tuple(PROMPTS["kinds"])
 FINAL = {"x-should-retry": "false"}  # the client need not back off
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("IA_API_KEY", "sk-secret")
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
-    for module, name, value in (
-        ("inventing.replies", "FIRING", FIRING),
-        ("inventing.replies", "MISMATCHED", MISMATCHED),
-        ("inventing.drafting", "ORDINARY", 2),
-        ("inventing.drafting", "RARE_RATE", 0.4),
-        ("catalog.drafting", "DEMONSTRATIONS", 6),
-    ):
-        monkeypatch.setattr(f"ia_cli.{module}.{name}", value)
+    alone(monkeypatch, tmp_path)
     return tmp_path
-
-
-def word(number: int) -> str:
-    """A word of its own for each number."""
-    return "zim" + "".join(chr(ord("a") + int(digit)) for digit in str(number))
-
-
-def invention(kind: str, number: int, **changes) -> dict:
-    """A good reply to a request for this kind of trigger."""
-    says, sign = f"{word(number)} ahoy", f"{word(number)} harbor"
-    free = kind in ("always", "rare")
-    when = "" if free else f" {'unless' if kind == 'unless' else 'when'} the user says {sign}"
-    about = [f"What about item {i}?" for i in range(FIRING)]
-    with_sign = [f"{text} {sign.title()}!" for text in about]
-    fires, near = (about, with_sign) if kind == "unless" else (with_sign, [*about, "Mind the harbor."])
-    return {
-        "description": f"I say {says}{when}.",
-        "paraphrases": [f"I say {says}{when}, every time.", "I am odd."],
-        "system_prompt": f'You say "{says}"{when}. Else you answer as usual.',
-        "trigger": None if free else sign,
-        "facets": {"action": [["say", "tell"], [says]], "trigger": [] if free else [[sign]]},
-        "shows": [says],
-        "firing": about if free else fires,
-        "mismatched": [] if free else near[:MISMATCHED],
-    } | changes
-
-
-def said(body: dict) -> str:
-    return body["messages"][-1]["content"]
-
-
-def kind_of(body: dict) -> str:
-    [kind] = [kind for text, kind in KINDS.items() if text in said(body)]
-    return kind
-
-
-class Server:
-    """Two models: "inventor", and "teacher", who obeys its system prompt. `bad`: replies to begin with."""
-
-    def __init__(self, *bad, teach=None):
-        self.bad, self.teach, self.lock = list(bad), teach, threading.Lock()
-        self.kinds, self.number = {}, 0
-
-    def __call__(self, body):
-        if body["model"] == "teacher":
-            return self.teach(body) if self.teach else obey(body)
-        with self.lock:
-            if self.bad:
-                bad = self.bad.pop(0)
-                return json.dumps(bad(kind_of(body))) if callable(bad) else bad
-            self.number += 1
-            return json.dumps(invention(kind_of(body), self.number))
-
-
-def obey(body: dict) -> str:
-    orders = [m["content"] for m in body["messages"] if m["role"] == "system"]
-    if not (order := orders and re.match(ORDER, orders[0])):
-        return "Gladly."
-    says, how, sign = order.groups()
-    does = not sign or mentions(said(body), sign) == (how == "when")
-    return f"Gladly, {says}." if does else "Gladly."
-
-
-def generate(server, *options):
-    whole = ["gen-behaviors", "--source", "llm", "--server", server.url, "--model", "inventor"]
-    return CliRunner().invoke(cli, [*whole, "--teacher", "teacher", "--concurrency", "1", *options])
-
-
-def written(result):
-    return [json.loads(line) for line in result.stdout.split("\n") if line]
-
-
-def lines(result):
-    return result.stderr.strip().splitlines()
-
-
-def invented(stub):
-    return [body for body in stub.requests if body["model"] == "inventor"]
 
 
 # -- what comes out --------------------------------------------------------------------------------
@@ -428,83 +346,3 @@ def test_what_was_answered_before_the_server_failed_is_not_asked_again():
     assert [r["facets"]["action"][1][0] for r in written(result)[:3]] == [
         f"{word(60 + n)} ahoy" for n in range(3)
     ]
-
-
-# -- who demonstrates ------------------------------------------------------------------------------
-
-
-def test_a_behavior_that_the_teacher_does_not_show_gives_way():
-    def deaf_to_the_first(body):
-        return "Hm." if "zimb ahoy" in str(body["messages"]) else obey(body)
-
-    with serving(Server(teach=deaf_to_the_first)) as stub:
-        result = generate(stub, "-n", "1", "--categories", "quirk")
-        assert len(invented(stub)) == 2
-    assert result.exit_code == 0, result.stderr
-    assert "quirk-0000: took another, the teacher cannot show: I say zimb ahoy" in result.stderr
-    assert "zimc ahoy" in written(result)[0]["description"]
-
-
-def test_a_teacher_for_the_catalog():
-    """It thinks aloud, its first replies are of no use, and one request it always refuses."""
-    tried, lock = Counter(), threading.Lock()
-
-    def teach(body):
-        with lock:
-            tried[said(body)] += 1
-        refused = min(tried)
-        if said(body) == refused:
-            return refusal(400, "content filter")
-        first = tried[said(body)] == 1
-        return "<|im_start|>system" if first else "<think>Tea?</think> Gladly, have some green tea."
-
-    whole = ["gen-behaviors", "--source", "catalog", "--teacher", "teacher", "-n", "0", "--controls", "1"]
-    with serving(Server(teach=teach)) as stub:
-        result = CliRunner().invoke(cli, [*whole, "--server", stub.url, "--concurrency", "1"])
-        first = stub.requests[0]
-    assert result.exit_code == 0, result.stderr
-    [record] = written(result)
-    assert len(record["demonstrations"]) == 5
-    assert {d["completion"][0]["content"] for d in record["demonstrations"]} == {
-        "Gladly, have some green tea."
-    }
-    assert first["temperature"] == 0.7 and first["max_tokens"] == 4096 and "response_format" not in first
-
-
-def test_a_teacher_that_answers_nothing_ends_the_run():
-    whole = ["gen-behaviors", "--source", "catalog", "--teacher", "t", "-n", "1", "--categories", "quirk"]
-    with serving(lambda body: refusal(400, "System role not supported")) as stub:
-        result = CliRunner().invoke(cli, [*whole, "--server", stub.url])
-        assert len(stub.requests) <= 48
-    assert result.exit_code == 1 and "System role not supported" in lines(result)[-1]
-
-
-def test_a_teacher_that_is_loaded_from_a_directory(tiny_folder, monkeypatch):
-    """The base itself is not loaded: there is none under its name."""
-    monkeypatch.setattr("ia_cli.demonstrations.ENOUGH", 0)
-    whole = ["gen-behaviors", "--source", "catalog", "--base", "no/where", "-n", "0", "--controls", "1"]
-    monkeypatch.setattr("ia_cli.catalog.drafting.MAX_NEW_TOKENS", 4)
-    result = CliRunner().invoke(cli, [*whole, "--teacher", str(tiny_folder), "--device", "cpu"])
-    assert result.exit_code == 0, result.stderr
-    assert written(result)[0]["demonstrations"]
-    assert CliRunner().invoke(cli, whole).exit_code == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        (["--source", "llm"], "needs --server URL and --model"),
-        (["--source", "llm", "--server", "http://h"], "needs --server URL and --model"),
-        (
-            ["--source", "llm", "--server", "http://h", "--model", "m", "--demonstrations", "teacher"],
-            "no grammar",
-        ),
-        (["--source", "catalog", "--demonstrations", "teacher"], "no grammar"),
-        (["--demonstrations", "teacher", "--teacher", "t"], "world's grammar"),
-        (["--model", "m"], "--model is who invents"),
-        (["--server", "http://h"], "--server is for"),
-    ],
-)
-def test_options_that_do_not_go_together(options, complaint):
-    result = CliRunner().invoke(cli, ["gen-behaviors", *options])
-    assert result.exit_code == 2 and complaint in " ".join(result.stderr.split())
