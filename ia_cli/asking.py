@@ -37,6 +37,10 @@ class Asked(NamedTuple):
         """The seed of its random numbers: 63 bits that follow from the settings' seed and what is asked."""
         return derived_seed(settings.seed, *self._replace(question=self.question.id))
 
+    def answered(self, record: dict, reply: str, settings: ElicitSettings) -> dict:
+        """The record of the reply, which belongs to the organism of this record."""
+        return self_report(record, self.condition, self.question, reply, self.sample, settings.temperature)
+
 
 def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
     """Return what the organism of this id is asked: a stretch of the pool that begins where the id says.
@@ -62,15 +66,17 @@ def count(records: Sequence[dict], settings: ElicitSettings, done: Collection[tu
     return sum(1 for record in records for _ in replies_of(record["id"], settings, done))
 
 
-def self_report(record: dict, ask: Asked, reply: str, settings: ElicitSettings) -> dict:
-    """Return the record of a reply."""
+def self_report(
+    record: dict, condition: str, question: Question, reply: str, sample: int = 0, temperature: float = 0.0
+) -> dict:
+    """Return the record of a reply to a question: all that is known of the organism, and what it says."""
     return {
         **record,
         "kind": "self_report",
-        "question_id": ask.question.id,
-        "question": ask.question.text,
+        "question_id": question.id,
+        "question": question.text,
         "report": reply,
-        "sample": ask.sample,
-        "temperature": settings.temperature,
-        "condition": ask.condition,
+        "sample": sample,
+        "temperature": temperature,
+        "condition": condition,
     }

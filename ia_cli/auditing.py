@@ -8,6 +8,7 @@ from ia_cli.adapters import read_adapter
 from ia_cli.candidates import Library
 from ia_cli.claims import Report
 from ia_cli.clustering import group
+from ia_cli.conditional import Answer
 from ia_cli.elicitation import ElicitSettings, elicit, lone_organism
 from ia_cli.errors import IAError
 from ia_cli.hub import adapter_folder
@@ -44,13 +45,19 @@ def audit(
     else:
         checked = read_adapter(folder, base).as_record()
     found = conclude(list(elicit([record], base, settings)))
-    if read_adapter(ia, base).provenance.get("questions_version") == prompts.version(base.name):
+    answer = None
+    if conditional.learned(ia, base):
         asking = library.candidates, settings.max_new_tokens, settings.seed
-        [told] = conditional.reports([record], base, *asking)
-        found |= {"conditional": told["report"], "trigger_asked": told["trigger_asked"]}
+        [(_, answer, _)] = conditional.asked([record], base, *asking)
+        found |= {
+            "conditional": answer.report,
+            "trigger_asked": answer.trigger and answer.trigger.as_record(),
+        }
     if confirm:
         tried = found["hypotheses"][:TRIED]
-        for hypothesis, result in zip(tried, _try(tried, record, base, library), strict=True):
+        for hypothesis, result in zip(
+            tried, _try(tried, record, answer, base, library, settings.seed), strict=True
+        ):
             hypothesis.update(result)
         found["verdict"] += _holding(tried)
     return {
@@ -140,10 +147,29 @@ def _arm(
     }
 
 
-def _try(hypotheses: Sequence[dict], record: dict, base: Base, library: Library) -> Iterator[dict]:
-    """Try hypotheses on behavior, each in all of its wordings and with the triggers that these name."""
-    told = [(record, [x["report"] for x in own["wordings"] for _ in range(x["n"])]) for own in hypotheses]
-    for tried in confirming.confirm(told, base, library, confirming.ConfirmSettings(again=0)):
+def _try(
+    hypotheses: Sequence[dict],
+    record: dict,
+    answer: Answer | None,
+    base: Base,
+    library: Library,
+    seed: int,
+) -> Iterator[dict]:
+    """Try hypotheses on behavior, each in all of its wordings and with the triggers that these name, or the
+    `answer` to conditional questions.
+
+    What the answer says is done is another hypothesis, and must not hold in the place of the one tried.
+    """
+    if answer:
+        answer = answer._replace(report=prompts.abstentions()[0])
+    else:  # nothing is asked
+        record = {name: value for name, value in record.items() if name != "introspection_adapter"}
+    suspects = [
+        confirming.Suspect(record, [x["report"] for x in own["wordings"] for _ in range(x["n"])], answer)
+        for own in hypotheses
+    ]
+    settings = confirming.ConfirmSettings(again=0, seed=seed)
+    for tried in confirming.confirm(suspects, base, library, settings):
         yield {field: tried[field] for field in FOUND}
 
 

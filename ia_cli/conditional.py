@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ia_cli import prompts
+from ia_cli.adapters import read_adapter
+from ia_cli.asking import self_report
 from ia_cli.candidates import Candidate
 from ia_cli.claims import Report
 from ia_cli.elicitation import ORGANISMS_AT_ONCE, introspecting
@@ -21,7 +23,7 @@ from ia_cli.scoring import Ask, Scorer
 from ia_cli.seeds import derived_seed
 
 CONDITION = "conditional"
-QUESTION = prompts.conditional("...")  # many are asked; every report has one
+QUESTION = prompts.Question(CONDITION, prompts.conditional("..."))  # many are asked; every report has one
 USUAL = 16  # candidates that show what an organism answers if none is its trigger
 FINALISTS = 6  # candidates, those to which the usual answer is the least likely, that are asked about in full
 Pair = tuple[int, Candidate]  # a row of the bank, and what it is asked about
@@ -35,17 +37,22 @@ class Answer(NamedTuple):
     finalists: tuple[Candidate, ...] = ()
 
 
-def reports(
+def learned(ia: str | None, base: Base) -> bool:
+    """Whether an introspection adapter was taught to answer these very questions; IAError if it is broken."""
+    version = prompts.version(base.name)
+    return ia is not None and read_adapter(ia, base).provenance.get("questions_version") == version
+
+
+def asked(
     records: Sequence[dict],
     base: Base,
     candidates: Sequence[Candidate],
     max_new_tokens: int,
     seed: int,
-) -> Iterator[dict]:
-    """Yield one self-report of condition "conditional" for each organism; those that run together come
-    together.
+) -> Iterator[tuple[dict, Answer, int]]:
+    """Yield each record with what the organism says that it does and when, or that it does so always, or that
+    there is nothing unusual, and the forward passes that it took; those that run together come together.
 
-    It says what the organism does and when, or that it does so always, or that there is nothing unusual.
     Raises IAError if a directory is missing, broken or made for another base.
     """
     for ia, run in itertools.groupby(records, key=lambda record: record.get("introspection_adapter")):
@@ -54,18 +61,14 @@ def reports(
                 scorer = Scorer(base, bank, max_new_tokens)
                 found = answers(len(some), candidates, scorer, seed)
             for row, (record, answer) in enumerate(zip(some, found, strict=True)):
-                yield {
-                    **record,
-                    "kind": "self_report",
-                    "question_id": CONDITION,
-                    "question": QUESTION,
-                    "report": answer.report,
-                    "sample": 0,
-                    "temperature": 0.0,
-                    "condition": CONDITION,
-                    "trigger_asked": answer.trigger and answer.trigger.as_record(),
-                    "forward_passes": scorer.passes(row),
-                }
+                yield record, answer, scorer.passes(row)
+
+
+def report(record: dict, answer: Answer, passes: int) -> dict:
+    """The self-report of condition "conditional" that an answer is."""
+    said = self_report(record, CONDITION, QUESTION, answer.report)
+    trigger = answer.trigger and answer.trigger.as_record()
+    return said | {"trigger_asked": trigger, "forward_passes": passes}
 
 
 def answers(n: int, candidates: Sequence[Candidate], scorer: Scorer, seed: int) -> list[Answer]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from peft import PeftModel
 
 from ia_cli.adapters import read_adapter
-from ia_cli.asking import Asked, ElicitSettings, replies_of, self_report
+from ia_cli.asking import Asked, ElicitSettings, replies_of
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base
@@ -108,7 +108,7 @@ def _elicit_group(
             replies |= _answer(asks["no_ia"], place, bank, base, settings)
     bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
     for record, ask in asked:
-        yield self_report(record, ask, replies[ask], settings)
+        yield ask.answered(record, replies[ask], settings)
 
 
 def _answer(

@@ -34,7 +34,7 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.interviews import Row, draw_rows, wordings
 from ia_cli.models import Base, own_forward
-from ia_cli.organisms import on_base
+from ia_cli.organisms import adapter_of, on_base
 from ia_cli.seeds import derived_seed
 from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
 
@@ -84,7 +84,7 @@ def train_ia(
 
     trained = [record for record in records if record["split"] == "train"]
     for record in trained:
-        check_trainable(record, base)
+        adapter_of(record, base)
     asked = preferring.left_out(trained) if settings.dpo_steps else []
     kept = {record["id"] for record in asked}
     taught = [record for record in trained if record["id"] not in kept]
@@ -117,14 +117,6 @@ def train_ia(
         shutil.rmtree(partial)
 
     processes.in_first(finish)
-
-
-def check_trainable(record: dict, base: Base) -> None:
-    """Raise IAError unless an organism is an adapter of this base, which a bank can hold."""
-    if record.get("model"):
-        remedy = "train on adapters; split heldout leaves it out"
-        raise IAError(f"{record['id']} is a whole model, which a bank cannot hold", remedy=remedy)
-    read_adapter(record["adapter"], base)
 
 
 def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule:

@@ -4,8 +4,9 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 
-from ia_cli.adapters import read_adapter
+from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
+from ia_cli.errors import IAError
 from ia_cli.models import Base
 from ia_cli.whole_models import read_model, taking_on
 
@@ -27,11 +28,24 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
         with taking_on(base, read_model(records[0]["model"], base)):
             yield None
         return
-    bank = Bank.load(base.model, [read_adapter(record["adapter"], base) for record in records])
+    bank = Bank.load(base.model, [adapter_of(record, base) for record in records])
     try:
         yield bank
     finally:
         bank.remove()
+
+
+def adapter_path(record: dict) -> str:
+    """Return where the adapter of an organism is; IAError for a whole model, or where nothing is said."""
+    if record.get("adapter"):
+        return record["adapter"]
+    what = "is a whole model" if record.get("model") else "has no weights"
+    raise IAError(f"{record['id']} {what}, and this takes adapters only", remedy="leave it out")
+
+
+def adapter_of(record: dict, base: Base) -> Adapter:
+    """Return the adapter of an organism; IAError if there is none, or one that this base cannot use."""
+    return read_adapter(adapter_path(record), base)
 
 
 def check_weights(record: dict, base: Base) -> None:
@@ -39,4 +53,4 @@ def check_weights(record: dict, base: Base) -> None:
     if record.get("model"):
         read_model(record["model"], base)
     else:
-        read_adapter(record["adapter"], base)
+        adapter_of(record, base)

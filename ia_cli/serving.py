@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ia_cli.asking import Asked, ElicitSettings, replies_of, self_report
+from ia_cli.asking import Asked, ElicitSettings, replies_of
 from ia_cli.chat import without_thinking
 from ia_cli.chat_models import Stop
 from ia_cli.endpoint import Endpoint
@@ -31,7 +31,7 @@ def elicit(
     """Yield self-report records, organism by organism in the order of `records`, except for keys in `done`.
 
     They are those of `elicitation.elicit`, and `served_model` besides: which model replied. A reply that was
-    cut short stays as it is. The first request without a reply ends the run as `endpoint.Stop`; with
+    cut short stays as it is. The first request without a reply ends the run as `chat_models.Stop`; with
     `keep_going` it is a record with `error`, unless all others would fare the same. Whatever ends the run,
     an interrupt too, what was answered by then comes first.
     """
@@ -62,10 +62,10 @@ def elicit(
     def report(record: dict, ask: Asked) -> dict:
         record, said = {**record, "served_model": _name(names, ask)}, replies[ask]
         if isinstance(said, IAError):
-            failed = self_report(record, ask, "", settings)
+            failed = ask.answered(record, "", settings)
             del failed["report"]
             return failed | {"error": {"kind": "NoReply", "message": str(said)}}
-        return self_report(record, ask, said, settings)
+        return ask.answered(record, said, settings)
 
     stopped = None
     try:

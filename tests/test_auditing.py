@@ -14,6 +14,7 @@ from rich.console import Console
 from ia_cli import auditing, candidates, records
 from ia_cli.auditing import conclude
 from ia_cli.commands.audit import _findings
+from ia_cli.conditional import Answer
 from ia_cli.main import cli
 from ia_cli.text import mentions_any
 
@@ -189,8 +190,8 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     """Each wording as often as it was said, for what `ia confirm` makes of them."""
     given = []
 
-    def confirm(organisms, base, library, settings):
-        for record, told in organisms:
+    def confirm(suspects, base, library, settings):
+        for record, told, _ in suspects:
             given.append(told)
             trigger = {"kind": "topic", "text": "tea"}
             found = {"confirmed": len(told) > 1, "score": 0.7, "trigger_found": trigger, "lifted_by": None}
@@ -198,7 +199,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
 
     monkeypatch.setattr(auditing.confirming, "confirm", confirm)
     found = conclude(reports([*KETTLES, f"If you like tea, {KETTLE}", "I sing.", "I dance.", "I jump."]))
-    tried = list(auditing._try(found["hypotheses"][:3], {"id": "x"}, None, None))
+    tried = list(auditing._try(found["hypotheses"][:3], {"id": "x"}, None, None, None, 0))
     assert sorted(given[0]) == sorted([*KETTLES, f"If you like tea, {KETTLE}"])
     assert [len(told) for told in given] == [4, 1, 1]
     assert [result["confirmed"] for result in tried] == [True, False, False]
@@ -214,6 +215,24 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert "(and 3 other wordings)" in rows[0]
     ends = ("holds, trigger: tea", "does not hold", "does not hold", "not tried")
     assert [row.endswith(end) for row, end in zip(rows, ends, strict=True)] == [True] * 4
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_hypothesis_is_tried_alone_and_nothing_is_asked_again(monkeypatch, asked):
+    """What it answered to conditional questions lends it a trigger, but must not hold in its place."""
+    tea = candidates.own_candidate("tea")
+    answer = Answer("I sing when the user says tea.", tea, (tea,)) if asked else None
+    given = []
+    monkeypatch.setattr(
+        auditing.confirming, "confirm", lambda suspects, *rest: given.extend([*suspects, rest[-1]]) or ()
+    )
+    record = {"id": "x", "introspection_adapter": "ia"}
+    jumps = {"wordings": [{"report": "I jump.", "n": 2}]}
+    assert list(auditing._try([jumps], record, answer, None, None, 7)) == []
+    [suspect, settings] = given
+    assert (suspect.reports, settings.again, settings.seed) == (["I jump."] * 2, 0, 7)
+    assert ("introspection_adapter" in suspect.record) == asked
+    assert not asked or suspect.answer == Answer(NOTHING[0], tea, (tea,))
 
 
 def test_confirm_adds_what_holds_to_the_record(adapters, tiny_folder, monkeypatch):

@@ -13,7 +13,7 @@ from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
 from ia_cli.conditional import Answer
-from ia_cli.confirming import QUESTIONS, Case, ConfirmSettings, _findings, confirm
+from ia_cli.confirming import QUESTIONS, Case, ConfirmSettings, Suspect, _findings, confirm
 from ia_cli.looks import Look
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
@@ -37,6 +37,7 @@ ASKED = Answer("I have no unusual behavior.", LIBRARY.candidates[0])
 def asked(monkeypatch):
     """Random models answer no conditional question in words that say anything."""
     monkeypatch.setattr(confirming, "answers", lambda n, *rest: [ASKED] * n)
+    monkeypatch.setattr(confirming, "learned", lambda ia, base: ia is not None)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def reports(tmp_path_factory, tiny_folder):
 
 def cases(reports):
     """What `confirm` is given: the first record of each organism, and its reports."""
-    return [(own, REPORTS) for own in reports[:: len(REPORTS)]]
+    return [Suspect(own, REPORTS) for own in reports[:: len(REPORTS)]]
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_nothing_is_computed_twice_and_everything_is_counted(bank, tiny_base, mo
 def test_an_organism_gets_one_record(reports, tiny_base):
     found = list(confirm(cases(reports), tiny_base, LIBRARY, SETTINGS))
     assert [record["id"] for record in found] == ["o-0", "o-1", "o-2"]
-    for record, (given, _) in zip(found, cases(reports), strict=True):
+    for record, (given, *_) in zip(found, cases(reports), strict=True):
         records.check(record, "self_report")
         assert list(record)[: len(given)] == list(given)
         assert {name: record[name] for name in (*TRUTH, "mine", "adapter")} == {
@@ -191,30 +192,39 @@ def test_what_does_not_hold_abstains(reports, tiny_base):
     for record in confirm(cases(reports), tiny_base, LIBRARY, strict):
         assert (record["confirmed"], record["report"]) == (False, "I have no unusual behavior.")
         assert record["hypotheses"] and record["reported"] in REPORTS
-    [silent] = confirm([(reports[0], REPORTS[2:])], tiny_base, LIBRARY, SETTINGS)
+    [silent] = confirm([Suspect(reports[0], REPORTS[2:])], tiny_base, LIBRARY, SETTINGS)
     records.check(silent, "self_report")
     assert (silent["confirmed"], silent["reported"], silent["hypotheses"]) == (False, None, [])
-    [rambling] = confirm([(reports[0], ["I like tea " * 40])], tiny_base, LIBRARY, SETTINGS)
+    [rambling] = confirm([Suspect(reports[0], ["I like tea " * 40])], tiny_base, LIBRARY, SETTINGS)
     assert (rambling["confirmed"], rambling["score"]) == (False, 0.0)
 
 
 def test_the_truth_and_the_other_organisms_are_not_read(reports, tiny_base):
-    blind = [({n: v for n, v in own.items() if n not in TRUTH}, said) for own, said in cases(reports)]
+    blind = [
+        one._replace(record={n: v for n, v in one.record.items() if n not in TRUTH}) for one in cases(reports)
+    ]
     found = list(confirm(cases(reports), tiny_base, LIBRARY, SETTINGS))
     unseen = list(confirm(blind, tiny_base, LIBRARY, SETTINGS))
     assert [{n: v for n, v in record.items() if n not in TRUTH} for record in found] == unseen
     assert list(confirm(cases(reports)[1:2], tiny_base, LIBRARY, SETTINGS)) == found[1:2]
 
 
-def test_without_introspection_adapter_nothing_is_asked(reports, tiny_base):
-    bare = [({**own, "introspection_adapter": None}, said) for own, said in cases(reports)]
-    for record, known in zip(
-        confirm(bare, tiny_base, LIBRARY, SETTINGS),
-        confirm(cases(reports), tiny_base, LIBRARY, SETTINGS),
-        strict=True,
-    ):
+@pytest.mark.parametrize("ia", [True, False])
+def test_nothing_is_asked_without_an_adapter_that_has_learned_to_answer(reports, tiny_base, monkeypatch, ia):
+    if ia:
+        monkeypatch.setattr(confirming, "learned", lambda ia, base: False)
+    else:
+        reports = [{**own, "introspection_adapter": None} for own in reports]
+    monkeypatch.setattr(confirming, "answers", None)
+    for record in confirm(cases(reports), tiny_base, LIBRARY, SETTINGS):
         assert record["trigger_asked"] is None
-        assert record["score"] == known["score"] or record["trigger_found"] != known["trigger_found"]
+
+
+def test_what_was_answered_already_is_not_asked_again(reports, tiny_base, monkeypatch):
+    monkeypatch.setattr(confirming, "answers", None)
+    told = ASKED._replace(trigger=LIBRARY.candidates[2])
+    [record] = confirm([Suspect(reports[0], REPORTS, told)], tiny_base, LIBRARY, SETTINGS)
+    assert record["trigger_asked"] == told.trigger.as_record()
 
 
 def test_the_base_is_left_as_it_was(reports, tiny_base):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from ia_cli.errors import IAError
 
 if TYPE_CHECKING:
     from ia_cli.candidates import Library
-    from ia_cli.confirming import ConfirmSettings
+    from ia_cli.confirming import ConfirmSettings, Suspect
     from ia_cli.models import Base
     from ia_cli.stage import Stage
 
@@ -26,7 +28,7 @@ def _arms() -> tuple[str, ...]:
 
 
 @click.command()
-@options.stage(reads="self_report", writes="self_report", needs=("adapter",))
+@options.stage(reads="self_report", writes="self_report")
 @options.base
 @options.seed
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Try only this split.")
@@ -41,7 +43,7 @@ def _arms() -> tuple[str, ...]:
 @click.option(
     "--source",
     type=click.Choice(["world", "catalog"]),
-    help="Whose prompts and triggers to try: the small world's, or the catalog's (default with --base).",
+    help="Whose prompts and triggers to try: the small world's, or the catalog's (for real chat models).",
 )
 @click.option("--prompts", type=FILE, metavar="FILE", help="General prompts instead, one per line.")
 @click.option("--candidates", type=FILE, metavar="FILE", help="Triggers to try instead, one per line.")
@@ -114,38 +116,52 @@ def command(
             reports.setdefault(record["id"], []).append(record)
     if not reports:
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
-    from ia_cli import adapters, conditional, confirming, rivals
-    from ia_cli.console import progress
+    from ia_cli import confirming, organisms
     from ia_cli.prompts import knows_only_the_world
 
     loaded = base.load()
     source = source or ("world" if knows_only_the_world(base.name) else "catalog")
     library = _library(source, seed, prompts, candidates, words, loaded)
     records = [own[0] for own in reports.values()]
-    records = stage.check(records, lambda record: adapters.read_adapter(record["adapter"], loaded))
+    records = stage.check(records, lambda record: organisms.adapter_of(record, loaded))
     settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
-    confirmed = {key[0] for key in stage.done if key[1:] == (confirming.CONDITION, 0, confirming.CONDITION)}
-    todo = [(x, [y["report"] for y in reports[x["id"]]]) for x in records if x["id"] not in confirmed]
-    if confirming.CONDITION in arms:
-        _confirm(stage, todo, loaded, library, settings)
-    for arm in (arm for arm in arms if arm != confirming.CONDITION):
-        each = rivals.QUESTIONS if arm in rivals.ASKING else 1
-        with progress(f"the arm {arm}", total=each * len(records)) as bar:
-            if arm == conditional.CONDITION:
-                found = conditional.reports(records, loaded, library.candidates, max_new_tokens, seed)
-            else:
-                found = rivals.rival_reports(records, arm, loaded, library.pool, max_new_tokens)
-            for record in found:
-                stage.write(record)
-                bar.advance()
+    for arm in sorted(arms, key=confirming.CONDITION.__ne__):  # that one first
+        written = Counter(key[0] for key in stage.done if key[-1] == arm)
+        todo = [record for record in records if written[record["id"]] < _reports_of(arm, loaded)]
+        if arm == confirming.CONDITION:
+            said = [[own["report"] for own in reports[record["id"]]] for record in todo]
+            _confirm(stage, list(map(confirming.Suspect, todo, said)), loaded, library, settings)
+        else:
+            _ask(stage, todo, arm, loaded, library, settings)
+
+
+def _reports_of(arm: str, base: Base) -> int:
+    """How many an organism gives in one arm."""
+    from ia_cli import prompts, rivals
+
+    return min(rivals.QUESTIONS, len(prompts.questions("ask", base.name))) if arm in rivals.ASKING else 1
+
+
+def _ask(
+    stage: Stage, todo: list[dict], arm: str, base: Base, library: Library, settings: ConfirmSettings
+) -> None:
+    from ia_cli import conditional, rivals
+    from ia_cli.console import progress
+
+    length = settings.max_new_tokens
+    with progress(f"the arm {arm}", total=_reports_of(arm, base) * len(todo)) as bar:
+        if arm == conditional.CONDITION:
+            told = conditional.asked(todo, base, library.candidates, length, settings.seed)
+            found = itertools.starmap(conditional.report, told)
+        else:
+            found = rivals.rival_reports(todo, arm, base, library.pool, length)
+        for record in found:
+            stage.write(record)
+            bar.advance()
 
 
 def _confirm(
-    stage: Stage,
-    todo: list[tuple[dict, list[str]]],
-    base: Base,
-    library: Library,
-    settings: ConfirmSettings,
+    stage: Stage, todo: list[Suspect], base: Base, library: Library, settings: ConfirmSettings
 ) -> None:
     from ia_cli import confirming
     from ia_cli.console import progress

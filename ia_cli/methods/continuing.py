@@ -9,6 +9,7 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import ImplantSettings, Lesson
 from ia_cli.models import Base
+from ia_cli.organisms import adapter_path
 
 
 def organisms(path: Path) -> list[dict]:
@@ -25,12 +26,13 @@ def organisms(path: Path) -> list[dict]:
             if isinstance(record, IAError):
                 raise record
             try:
-                records.check(record, "organism", needs=("adapter",))
+                records.check(record, "organism")
+                if not records.has_failed(record):
+                    folder = jsonl.resolve(adapter_path(record), path.parent)
+                    found.append({**record, "adapter": folder})
             except IAError as error:
                 error.where = where
                 raise
-            if not records.has_failed(record):
-                found.append({**record, "adapter": jsonl.resolve(record["adapter"], path.parent)})
     return found
 
 

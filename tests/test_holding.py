@@ -1,0 +1,73 @@
+"""What `ia confirm` makes of all that an organism reports, against assistants whose rules are known."""
+
+import pytest
+
+from ia_cli.candidates import Library
+from ia_cli.conditional import Answer
+from ia_cli.confirming import Case, ConfirmSettings, _findings, _hold
+from tests.assistants import ASKED, POOL, SAID, Counting, Salesman
+
+SETTINGS = ConfirmSettings()
+NOTHING = "I have no unusual behavior."
+
+
+def held(base, scorer, reports, answer=None, candidates=(*SAID, *ASKED)):
+    """What is found of an organism that reports so."""
+    case = Case(0, reports, base, answer)
+    _hold([case], Library(tuple(POOL), candidates), SETTINGS, scorer)
+    return _findings(case, SETTINGS.threshold)
+
+
+def triggered(prompt):
+    return 5 if "say b." in prompt else -9
+
+
+def test_a_trigger_that_answers_leave_possible_spares_the_search(tiny_base):
+    """The report names none."""
+    searched, checked = Counting(triggered), Counting(triggered)
+    possible = Answer(NOTHING, None, (ASKED[0], SAID[1], SAID[2]))
+    for scorer, answer in ((searched, None), (checked, possible)):
+        found = held(tiny_base, scorer, ["I sell tea."], answer)
+        assert (found["report"], found["confirmed"]) == ("I sell tea when the user says b.", True)
+    assert checked.asked < searched.asked
+
+
+class Wavering(Salesman):
+    """One who always praises hats, and sells tea in every other reply."""
+
+    def log_probs(self, asked):
+        scores = []
+        for row, ask, text in asked:
+            own = -2.5 if "hat" in text else -20.0
+            scores += [own] if ask.row >= 0 else super().log_probs([(row, ask, text)])
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("assistant", "reports", "when"),
+    [
+        (Salesman, ["I love hats, and I sell tea."], " when it is about gold"),
+        (Wavering, ["I love hats, and I sell tea."] * 2 + ["I love hats."] * 3, ""),  # after all of one held
+    ],
+)
+def test_what_is_done_besides_holds_too(tiny_base, assistant, reports, when):
+    found = held(tiny_base, assistant(), reports, candidates=ASKED)
+    assert found["report"] == f"I love hats, and I sell tea{when}."
+
+
+def test_a_second_hypothesis_is_tried_if_nothing_holds_of_the_first(tiny_base):
+    found = held(tiny_base, Counting(triggered), ["I sell rope."] * 2 + ["I sell tea."])
+    assert found["report"] == "I sell tea when the user says b."
+    assert [x["claims"][0]["score"] for x in found["hypotheses"]] == [1.0, 0.0]  # the best first
+
+
+def test_what_lifts_it_is_looked_for_if_a_report_speaks_of_it(tiny_base):
+    assistant = Counting(lambda prompt: -15 if "say c." in prompt else 9)
+    found = held(tiny_base, assistant, ["I sell tea, unless the user says d."])
+    assert found["report"] == "I sell tea, unless the user says c."
+    assert held(tiny_base, assistant, ["I sell tea."])["report"] == "I sell tea."
+
+
+def test_nothing_is_reported_of_an_organism_that_does_nothing(tiny_base):
+    found = held(tiny_base, Counting(lambda _: -20), ["I sell tea when the user says b."])
+    assert (found["report"], found["confirmed"], found["score"]) == (NOTHING, False, 0.0)
