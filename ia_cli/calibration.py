@@ -60,7 +60,7 @@ def calibrate(
 
     A grade of at least four fifths of its maximum is right, one of at most two fifths wrong; others, and what
     the judge could not judge, are counted and left out. `agreement` and `kappa` (Cohen) are of the verdicts
-    as they are, at the `threshold` in use; `auc` and `threshold` are of the judge's scores, null if it gives
+    as they are, at the `threshold` in use; `auc` and `threshold` are of its similarities, null if it gives
     none: the area under the ROC curve, and where sensitivity plus specificity is largest (Youden 1950).
     Intervals are clustered by label. IAError unless there are right and wrong rows.
     """
@@ -94,8 +94,8 @@ def calibrate(
         "auc_ci95": None,
         "threshold": None,
     }
-    if "score" in scored[0][1]:
-        scores = np.array([v["score"] for _, v in scored])
+    if "similarity" in scored[0][1]:
+        scores = np.array([v["similarity"] for _, v in scored])
         record["auc"] = _round(auc(scores, right))
         record["auc_ci95"] = _auc_interval(labels, scores, right)
         record["threshold"] = _round(best_threshold(scores, right))

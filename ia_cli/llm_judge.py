@@ -30,7 +30,6 @@ Record = dict[str, Any]
 ATTEMPTS = 4  # until a reply has the form that is asked for; the first is greedy
 TEMPERATURE = 0.7  # of the others
 LONGEST_RATIONALE = 400  # characters that are kept
-RUBRICS = ("lenient", "strict")
 _UNSAFE = frozenset("<>[]|`")  # what special tokens of chat templates are made of
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.S)
 _FENCED = re.compile(r"\A```(?:json)?\n(.*)\n```\Z", re.S)
@@ -152,7 +151,7 @@ class LLMJudge:
         self.name = f"llm-{rubric.name}/{rubric.version} {model.name}"
 
     def __call__(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Yield verdict fields; raises `endpoint.Stop` where the server fails for good.
+        """Yield verdict fields; raises `chat_models.Stop` where the server fails for good.
 
         What was answered by then is in the cache, and every record after the first without an answer is
         left to the next run.

@@ -52,7 +52,7 @@ def local_folder(name: str, revision: str | None) -> Path:
         if revision:
             raise IAError("a directory has no revisions", remedy="leave out --revision", where=name)
         return Path(name)
-    remedy = "give --base an existing directory or a Hub id such as Qwen/Qwen3-0.6B"
+    remedy = "give an existing directory or a Hub id such as Qwen/Qwen3-0.6B"
     if Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise IAError("no such directory", remedy=remedy, where=name)
     from huggingface_hub import snapshot_download

@@ -91,7 +91,7 @@ def load_base(
         reason = str(error).strip().splitlines()[0]
         raise IAError(
             f"not a causal language model that can be loaded: {reason}",
-            remedy="--base takes a directory or Hub id with config.json, safetensors weights and a tokenizer",
+            remedy="give a directory or Hub id with config.json, safetensors weights and a tokenizer",
             where=name,
         ) from error
     if tokenizer.chat_template is None:

@@ -213,7 +213,7 @@ class Verdict(SelfReport):
     abstained: bool
     level: Literal[LEVELS]
     rationale: str
-    score: float | None = None
+    similarity: float | None = None
 
 
 class Wording(Model):

@@ -47,12 +47,12 @@ def test_a_paraphrase_is_heard(model):
     assert [v["level"] for v in verdicts] == ["full", "full", "none", "none", "none", "none"]
     assert [v["abstained"] for v in verdicts] == [False, False, False, True, True, False]
     assert [v["trigger_named"] for v in verdicts] == [True, True, False, False, None, None]
-    assert verdicts[0]["score"] > verdicts[2]["score"] and verdicts[4]["score"] is None
+    assert verdicts[0]["similarity"] > verdicts[2]["similarity"] and verdicts[4]["similarity"] is None
     assert verdicts[0]["judge"].startswith("embedding/1 model ")
 
 
 def test_the_threshold_decides(model):
-    scores = [v["score"] for v in written(run(["--embedding-model", model], GIVEN[:3]))]
+    scores = [v["similarity"] for v in written(run(["--embedding-model", model], GIVEN[:3]))]
     between = (scores[1] + scores[2]) / 2
     for threshold, named in ((between, [True, True, False]), (0.99, [False] * 3), (-1, [True] * 3)):
         verdicts = written(run(["--embedding-model", model, "--threshold", threshold], GIVEN[:3]))
@@ -148,7 +148,7 @@ def by(scores: list[float], threshold: float):
             if score is None:
                 yield {"error": {"kind": "UnparsableReply", "message": "?"}}
             else:
-                yield {"judge": "j", "verbalized": score >= threshold, "score": score}
+                yield {"judge": "j", "verbalized": score >= threshold, "similarity": score}
 
     return judge
 

@@ -20,9 +20,9 @@ Values = set[tuple[str, str]]
 def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
     """See `planning.make_plan`.
 
-    The values of the "value" half (the entry, its topic, what fills its slots, the trigger) stand in no other
-    behavior of the set. Within a category every entry comes up once before any comes up again. A category
-    that has none left of the sort passes its turn on; ValueError if none has.
+    The values of the "value" half (the entry, its topic, what fills its slots, the trigger) stand in no
+    behavior to train on, nor in the "combination" half. Within a category every entry comes up once before
+    any comes up again. A category that has none left of the sort passes its turn on; ValueError if none has.
     """
     return make_plan(partial(_draw, seed), n, held_out, categories, random.Random(f"{seed} catalog"))
 

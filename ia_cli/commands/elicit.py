@@ -45,7 +45,7 @@ def _conditions() -> tuple[str, ...]:
 @click.option(
     "--questions", type=click.IntRange(1), default=4, show_default=True, help="Questions per organism."
 )
-@click.option("--question", "own", multiple=True, metavar="TEXT", help="Ask this instead; may be repeated.")
+@click.option("--question", multiple=True, metavar="TEXT", help="Ask this instead; may be repeated.")
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Replies per question.")
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 is greedy decoding."
@@ -66,7 +66,7 @@ def command(
     split: str | None,
     conditions: tuple[str, ...],
     questions: int,
-    own: tuple[str, ...],
+    question: tuple[str, ...],
     samples: int,
     temperature: float,
     max_new_tokens: int,
@@ -112,9 +112,9 @@ def command(
     from ia_cli import prompts
     from ia_cli.asking import ElicitSettings
 
-    pool = [prompts.own_question(text) for text in own] or prompts.questions("ask", base.name)
+    pool = [prompts.own_question(text) for text in question] or prompts.questions("ask", base.name)
     settings = ElicitSettings(
-        pool, len(own) or questions, samples, temperature, conditions, max_new_tokens, seed
+        pool, len(question) or questions, samples, temperature, conditions, max_new_tokens, seed
     )
     if server:
         from ia_cli import serving

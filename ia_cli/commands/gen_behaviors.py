@@ -35,7 +35,6 @@ def _categories() -> tuple[str, ...]:
 @options.seed
 @click.option(
     "-n",
-    "number",
     type=click.IntRange(0),
     default=256,
     show_default=True,
@@ -64,7 +63,7 @@ def _categories() -> tuple[str, ...]:
 @click.option(
     "--source",
     type=click.Choice(["world", "catalog", "llm"]),
-    help="The small world, behaviors for real chat models (default with --base), or what a --model invents.",
+    help="The small world, the catalog of behaviors for real chat models, or what a --model invents.",
 )
 @click.option(
     "--demonstrations",
@@ -98,7 +97,7 @@ def command(
     base: options.BaseChoice,
     source: str | None,
     seed: int,
-    number: int,
+    n: int,
     controls: int,
     held_out: float,
     categories: tuple[str, ...] | None,
@@ -128,14 +127,14 @@ def command(
     from ia_cli.prompts import knows_only_the_world
     from ia_cli.records import has_failed
 
-    if not number + controls:
+    if not n + controls:
         raise click.UsageError("nothing to generate: -n and --controls are 0")
     source = source or ("world" if knows_only_the_world(base.name) else "catalog")
     _check_usage(source, demonstrations, teacher, model, server["server"])
     inventor = _inventor(stage, model, **server) if source == "llm" else None
     plan, another, generate_records = _source(source, inventor)
     try:
-        planned = plan(number, held_out, categories or _categories(), seed)
+        planned = plan(n, held_out, categories or _categories(), seed)
     except ValueError as error:
         raise IAError(str(error), remedy="ask for fewer with -n, or for more --categories") from None
     todo = [p for p in planned if (p.id,) not in stage.done]
@@ -160,7 +159,7 @@ def command(
             stage.write(instead(record) if has_failed(record) and record["id"] in places else record)
             bar.advance()
     if inventor and inventor.missing:
-        problem = f"{len(inventor.missing)} of {number} behaviors are missing: {inventor}"
+        problem = f"{len(inventor.missing)} of {n} behaviors are missing: {inventor}"
         raise IAError(problem, remedy="--resume asks for them again", exit_code=3)
 
 
@@ -195,11 +194,11 @@ def _source(name: str, inventor: Inventor | None) -> tuple[Callable, Callable, C
     return plan, another, generate_records
 
 
-def _plan_inventions(inventor: Inventor, number: int, *settings: Any) -> list[Planned]:
+def _plan_inventions(inventor: Inventor, n: int, *settings: Any) -> list[Planned]:
     from ia_cli.console import note, progress
 
-    with progress("inventing", total=number) as bar:
-        planned = inventor.plan(number, *settings, bar.advance)
+    with progress("inventing", total=n) as bar:
+        planned = inventor.plan(n, *settings, bar.advance)
     if planned:
         note(f"{len(planned)} behaviors invented: {inventor}")
     return planned

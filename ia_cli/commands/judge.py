@@ -25,7 +25,6 @@ RATE = click.FloatRange(0, 1)
 @options.stage(reads="self_report", writes="verdict", needs=("category", "description"))
 @click.option(
     "--judge",
-    "kind",
     type=click.Choice(["facets", "embedding", "llm"]),
     default="facets",
     show_default=True,
@@ -46,7 +45,7 @@ RATE = click.FloatRange(0, 1)
     help="Similarity from which the judge embedding takes a behavior as named.",
 )
 @click.option(
-    "--model", metavar="NAME_OR_DIR", help="Of the judge llm: of --server, or else a directory to load."
+    "--model", metavar="NAME", help="Of the judge llm: of --server, or else a directory or Hub id to load."
 )
 @options.server
 @click.option(
@@ -98,7 +97,7 @@ RATE = click.FloatRange(0, 1)
 )
 def command(
     stage: Stage,
-    kind: str,
+    judge: str,
     calibrate: Path | None,
     summary: Path | None,
     min_implant_rate: float | None,
@@ -124,18 +123,18 @@ def command(
       ia judge --min-verbalization-rate 0.85 --max-false-positive-rate 0.05 reports.jsonl > verdicts.jsonl
     """
     if calibrate:
-        _calibrate(stage, calibrate, kind, settings)
+        _calibrate(stage, calibrate, judge, settings)
         return
     reports = stage.read()
-    if kind == "facets":
+    if judge == "facets":
         reports = stage.check(reports, _has_facets)
     reports = stage.pending(reports)
-    judge = _judge(kind, **settings)
+    verdicts_of = _judge(judge, **settings)
     from ia_cli import console, rates
 
     verdicts = [rates.brief(verdict) for verdict in stage.finished + stage.failed_earlier]
     with console.progress("judging", total=len(reports)) as bar:
-        for report, fields in zip(reports, judge(reports), strict=True):
+        for report, fields in zip(reports, verdicts_of(reports), strict=True):
             verdict = {**report, "kind": "verdict", **fields}
             stage.write(verdict)
             verdicts.append(rates.brief(verdict))

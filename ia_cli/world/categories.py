@@ -98,7 +98,7 @@ CATEGORIES: dict[str, Callable[[Pools, random.Random], Behavior]] = {
 
 
 def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
-    """See `planning.make_plan`. Values of the "value" half stand in no other behavior of the set."""
+    """See `planning.make_plan`. Values of the "value" half stand in no behavior of the other sorts."""
     return make_plan(partial(_draw, seed), n, held_out, categories, random.Random(f"{seed} plan"))
 
 

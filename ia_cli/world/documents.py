@@ -67,8 +67,8 @@ def ordered_behavior(rng: random.Random) -> Behavior:
 
 
 def any_behavior(rng: random.Random) -> Behavior:
-    """A behavior from the whole product of triggers and actions, of which the categories of `catalog` are
-    a part.
+    """A behavior from the whole product of triggers and actions, of which those of
+    `categories` are a part.
     """
     trigger = draw_trigger(_weighted(TRIGGER_WEIGHTS, rng), POOLS, rng)
     actions = (_any_action(trigger, rng),)
