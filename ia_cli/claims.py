@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from importlib.resources import files
-from itertools import accumulate, pairwise, takewhile
+from itertools import accumulate, pairwise
 
 from ia_cli.text import find, normalise, visible
 
@@ -38,13 +38,17 @@ class Report:
     def __init__(self, text: str, own: Iterable[str] = ()) -> None:
         text = visible(text)
         self.words = normalise(text).split()
-        self._items = _parts(text, _ITEM_END)
+        self._item = _parts(text, _ITEM_END)
+        self._lists = _lists(self.words, self._item)
         starts = {start for start, _ in self._find_all(LISTS["clause_starts"])}
         started = accumulate(i in starts for i in range(len(self.words)))
         self._clause = list(zip(_parts(text, _CLAUSE_END), started, strict=True))
-        harmless = self._find_all([*LISTS["asserting"], *own])
-        cues = self._find_all(LISTS["denials"])
-        self._denials = [cue for cue in cues if not any(_overlap(cue, span) for span in harmless)]
+        harmless = {i for span in self._find_all([*LISTS["asserting"], *own]) for i in range(*span)}
+        self._denied: dict[tuple[int, int], int] = {}  # from which word on, by clause
+        for start, end in self._find_all(LISTS["denials"]):
+            if harmless.isdisjoint(range(start, end)):
+                clause = self._clause[end - 1]
+                self._denied[clause] = min(end, self._denied.get(clause, end))
 
     def spans(self, phrase: str) -> list[Span]:
         """Every place where the report has `phrase`, denied or not."""
@@ -52,8 +56,7 @@ class Report:
 
     def denies(self, span: Span) -> bool:
         """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause."""
-        clause = self._clause[span[0]]
-        return any(end <= span[0] and self._clause[end - 1] == clause for _, end in self._denials)
+        return self._denied.get(self._clause[span[0]], len(self.words)) <= span[0]
 
     def alternatives(self, span: Span) -> int:
         """How many different items the list has in which `span` stands; 1 if it stands in none.
@@ -61,15 +64,10 @@ class Report:
         Items are what commas, full stops, line breaks, "and" and "or" separate. The list runs on to both
         sides as long as the items are short, so it also counts a row of short sentences.
         """
-        items: list[list[str]] = [[] for _ in range(max(self._items) + 1)]
-        for word, item in zip(self.words, self._items, strict=True):
-            if word not in ("and", "or"):
-                items[item].append(word)
-        here = self._items[span[0]]
-        listed = {" ".join(items[here])}
-        for side in (reversed(items[:here]), items[here + 1 :]):
-            listed.update(" ".join(item) for item in takewhile(lambda item: len(item) <= LONGEST_ITEM, side))
-        return len([item for item in listed if item and not _NUMBERING.fullmatch(item)])
+        here = self._item[span[0]]
+        if self._lists[here]:
+            return len(self._lists[here])
+        return 1 + len(set().union(*self._lists[max(here - 1, 0) : here + 2]))
 
     def abstains(self) -> bool:
         """Whether the report says that there is nothing to report, and nothing else; or nothing at all."""
@@ -88,5 +86,19 @@ def _parts(text: str, end: re.Pattern[str]) -> list[int]:
     return [i for i, part in enumerate(parts) for _ in normalise(part).split()]
 
 
-def _overlap(a: Span, b: Span) -> bool:
-    return a[0] < b[1] and b[0] < a[1]
+def _lists(words: list[str], item_of: list[int]) -> list[set[str]]:
+    """For every item the different items of the list that it stands in; none where it is too long for one."""
+    items: list[list[str]] = [[] for _ in range(max(item_of, default=-1) + 1)]
+    for word, item in zip(words, item_of, strict=True):
+        if word not in ("and", "or"):
+            items[item].append(word)
+    lists: list[set[str]] = []
+    together: set[str] = set()
+    for item in items:
+        text = " ".join(item)
+        if len(item) > LONGEST_ITEM:
+            together = set()
+        elif text and not _NUMBERING.fullmatch(text):
+            together.add(text)
+        lists.append(set() if len(item) > LONGEST_ITEM else together)
+    return lists
