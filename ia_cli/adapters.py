@@ -146,11 +146,13 @@ def shipped_ia(base: str | None) -> Path | None:
     return EMBEDDED_IA if base in (None, EMBEDDED_NAME) and EMBEDDED_IA.is_dir() else None
 
 
-def check_free(directory: Path) -> None:
-    """Raise IAError if something stands at this path that is not an adapter which a stage wrote."""
-    if directory.exists() and not (directory / PROVENANCE_FILE).is_file():
+def check_free(directory: Path, stage: str) -> None:
+    """Raise IAError if something stands at this path that this stage did not write."""
+    origin = directory / PROVENANCE_FILE
+    ours = origin.is_file() and checking.read_json(origin).get("stage") == stage
+    if directory.exists() and not ours:
         raise IAError(
-            "exists and is not an adapter of ours", remedy="choose another --out", where=str(directory)
+            f"exists and was not made by `ia {stage}`", remedy="choose another --out", where=str(directory)
         )
 
 
@@ -164,11 +166,11 @@ def write_adapter(
     """Write an adapter directory that `PeftModel.from_pretrained` loads, whole or not at all.
 
     The files are written beside it, flushed to the disk and renamed into place; an adapter of the same name
-    that this program wrote earlier is replaced. `description` is for the model card of an organism: what it
+    that the same stage wrote earlier is replaced. `description` is for the model card of an organism: what it
     was taught. Raises IAError if the name is taken by anything else.
     """
     directory = Path(directory)
-    check_free(directory)
+    check_free(directory, str(provenance["stage"]))
     origin = provenance["base"]
     config = {**adapter.config, "base_model_name_or_path": origin["name"], "revision": origin["revision"]}
     weights = {}

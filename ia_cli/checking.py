@@ -28,7 +28,8 @@ from ia_cli.errors import IAError
 from ia_cli.models import Base, linear_modules
 
 CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "adapter_config.json", "adapter_model.safetensors", "ia.json"
-PICKLES = ("adapter_model.bin", "adapter_model.pt")  # what loaders of adapters fall back to
+PICKLES = ("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin")  # what loaders fall back to
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 LARGEST_JSON, LARGEST_WEIGHTS = 16 << 20, 4 << 30  # bytes; a LoRA of rank 64 on a 70B model stays below
@@ -120,6 +121,8 @@ def read_settings(config: dict[str, Any], where: str) -> LoraSettings:
     for key, value in config.items():
         if key not in defaults:
             raise IAError(f"unknown key {key!r}", remedy="made by a newer PEFT? upgrade peft", where=where)
+        if key in ("modules_to_save", "target_parameters") and value == []:  # none of them
+            continue
         if key not in LoraSettings.model_fields and not _is_default(value, defaults[key]):
             brief = f"{key} = {value!r}"[:80]
             raise IAError(f"{brief} is more than a plain LoRA", remedy="only W + s B A is read", where=where)
@@ -178,7 +181,7 @@ def check_file(path: Path, largest: int) -> None:
 
 
 def _check_numbers(tensor: Tensor, where: str) -> None:
-    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if tensor.dtype not in FLOATS:
         raise IAError(f"weights of type {tensor.dtype}", remedy="save the adapter as float32", where=where)
     low, high = (float(bound) for bound in tensor.aminmax())  # NaN if there is one
     if not math.isfinite(low - high):

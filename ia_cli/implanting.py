@@ -49,7 +49,10 @@ def implant(
     out_dir = Path(out_dir)
     targets = adapters.target_names(base, settings.target_modules)
     for lesson in lessons:
-        adapters.check_free(out_dir / lesson.name)
+        folder = out_dir / lesson.name
+        adapters.check_free(folder, "implant")
+        if lesson.start and lesson.start.resolve() == folder.resolve():
+            raise IAError("is what training goes on from", remedy="choose another --out", where=str(folder))
     size = group_size or min(processes.gather(suitable_group_size(base, lessons, settings, targets)))
     done = {}
     if reuse:

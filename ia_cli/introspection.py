@@ -33,7 +33,7 @@ from ia_cli.adapters import (
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.interviews import Row, draw_rows, wordings
-from ia_cli.models import Base, own_forward
+from ia_cli.models import Base, linear_modules, own_forward
 from ia_cli.organisms import adapter_of, on_base
 from ia_cli.seeds import derived_seed
 from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
@@ -75,7 +75,7 @@ def train_ia(
 
     Records need `id`, `split`, `adapter` and `description` (null for a control). `on_step` gets the number of
     each finished step and its loss. Training begins with a fresh adapter, or goes on from the one in the
-    directory `start`, of the same rank and alpha. While it trains, checkpoints lie in `out_dir`.partial. With
+    directory `start`, of the same rank. While it trains, checkpoints lie in `out_dir`.partial. With
     `resume`, training goes on from there, and an adapter that was made from the same organisms with the same
     settings is kept. Raises IAError if no organism has anything to report, if an adapter directory is
     missing, broken or made for another base, or if training diverges.
@@ -95,7 +95,9 @@ def train_ia(
     origin = _origin(records, trained, asked, base, settings)
     if start:
         origin["start"] = weights_hash(start)
-    check_free(out_dir)
+    check_free(out_dir, "train-ia")
+    if start and out_dir.resolve() == start.resolve():
+        raise IAError("is what training goes on from", remedy="choose another --out", where=str(out_dir))
     if settings.dpo_steps and processes.count() > 1:
         raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
     if resume and _is_whole(out_dir, origin):
@@ -178,27 +180,31 @@ def new_adapter(base: Base, settings: IASettings) -> PeftModel:
 
 
 def _started(directory: Path, base: Base, settings: IASettings) -> Adapter:
-    """The adapter that training goes on from; IAError if it is not of the kind that `settings` would make."""
+    """The adapter that training goes on from; IAError unless it has the shape that `settings` would make."""
     adapter = read_adapter(directory, base)
-    wanted = plain_config(settings.rank, settings.alpha, target_names(base))
-    found = {**adapter.config, "target_modules": sorted(adapter.config["target_modules"])}
-    for name in ("r", "lora_alpha", "target_modules"):
-        if found[name] != wanted[name]:
-            raise IAError(
-                f"{name} is {found[name]}, not {wanted[name]}",
-                remedy="give the same --rank and --alpha",
-                where=str(directory),
-            )
+    ranks = sorted({len(a) for a, _ in adapter.tensors.values()})
+    if ranks != [settings.rank]:
+        raise IAError(
+            f"its rank is {', '.join(map(str, ranks))}, not {settings.rank}",
+            remedy="give that --rank, if it is one",
+            where=str(directory),
+        )
+    if adapter.tensors.keys() != linear_modules(base.model).keys():
+        raise IAError(
+            "it does not adapt all linear layers",
+            remedy="give one that `ia train-ia` made",
+            where=str(directory),
+        )
     return adapter
 
 
 @torch.no_grad()
 def _put(adapter: Adapter, base: Base) -> None:
-    """Set the fresh adapter on the base to these weights."""
+    """Let the fresh adapter on the base do what this one does, with its own alpha over rank."""
     layers = dict(base.model.named_modules())
     for name, (a, b) in adapter.tensors.items():
         layers[name].lora_A[ADAPTER].weight.copy_(a)
-        layers[name].lora_B[ADAPTER].weight.copy_(b)
+        layers[name].lora_B[ADAPTER].weight.copy_(b * (adapter.scaling[name] / layers[name].scaling[ADAPTER]))
 
 
 def as_adapter(base: Base, settings: IASettings) -> Adapter:

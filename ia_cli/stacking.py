@@ -39,10 +39,9 @@ def stack_folders(
     IAError for an adapter that is not a plain LoRA, for different bases, and if `out` holds anything but an
     earlier stack.
     """
-    check_free(out)
-    in_use = out.exists() and read_adapter(out).provenance.get("stage") != "stack"
-    if in_use or out.resolve() in [folder.resolve() for folder in folders]:
-        raise IAError("holds an adapter already", remedy="choose another --out", where=str(out))
+    check_free(out, "stack")
+    if out.resolve() in [folder.resolve() for folder in folders]:
+        raise IAError("is one of those to stack", remedy="choose another --out", where=str(out))
     adapters = [read_adapter(folder, base) for folder in folders]
     made_for = base or common_base(adapters)
     parents = [{"id": folder.name, "sha256": weights_hash(folder)} for folder in folders]

@@ -37,7 +37,7 @@ def is_model(folder: Path) -> bool:
 
 def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -> None:
     """Write the base as it is now, with its tokenizer, as a model directory, whole or not at all."""
-    check_free(directory)
+    check_free(directory, str(provenance["stage"]))
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unfinished-") as scratch:
         fresh = Path(scratch, "new")
@@ -80,6 +80,8 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
     if unlike := _unlike(tensors, wanted):
         raise _of_another_base(unlike, base, where)
     for name, tensor in tensors.items():
+        if tensor.dtype not in checking.FLOATS:
+            raise IAError(f"{name} is of type {tensor.dtype}", remedy="save it as float32", where=where)
         if not tensor.isfinite().all():
             raise IAError(f"{name} is not finite", remedy="train it again", where=where)
     return {name: tensors[name] for name in wanted}

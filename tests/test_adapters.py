@@ -98,8 +98,10 @@ def test_an_adapter_of_ours_is_replaced_and_nothing_else(directory, adapter, tin
     write_adapter(directory, adapter, adapters.provenance("implant", tiny_base, {"seed": 1}))
     assert read_adapter(directory).provenance["arguments"] == {"seed": 1}
     assert [path.name for path in directory.parent.iterdir()] == ["adapter"]
+    with pytest.raises(IAError, match="was not made by `ia train-ia`"):
+        write_adapter(directory, adapter, adapters.provenance("train-ia", tiny_base, {}))
     (directory / PROVENANCE_FILE).unlink()
-    with pytest.raises(IAError, match="not an adapter of ours"):
+    with pytest.raises(IAError, match="was not made by `ia implant`"):
         write_adapter(directory, adapter, adapters.provenance("implant", tiny_base, {"seed": 2}))
 
 

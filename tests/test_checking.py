@@ -141,6 +141,7 @@ KEYS = st.sampled_from([*LoraConfig().to_dict(), "runtime_config", "surprise"])
 @example(changes={"target_modules": ".*_proj", "use_rslora": True})
 @example(changes={"layers_to_transform": [0, 1]})
 @example(changes={"init_lora_weights": 1})
+@example(changes={"modules_to_save": [], "target_parameters": []})
 def test_what_passes_is_what_peft_computes(original, base, tmp_path, changes):
     folder = tmp_path / "changed"
     shutil.copytree(original, folder, dirs_exist_ok=True)
@@ -214,7 +215,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("beside", [True, False])
-@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt", WEIGHTS_FILE])
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt", "pytorch_model.bin", WEIGHTS_FILE])
 def test_a_pickle_is_refused_and_never_opened(good, tmp_path, name, beside):
     if not beside:
         (good / WEIGHTS_FILE).unlink()

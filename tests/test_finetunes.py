@@ -101,7 +101,12 @@ def edit_vocabulary(folder):
         (edit_weights(lambda w: w[NORM].fill_(torch.nan)), f"{NORM} is not finite"),
         (
             lambda folder: (folder / WEIGHTS).rename(folder / "pytorch_model.bin"),
-            "has no safetensors weights",
+            "a pickle, which can run code",
+        ),
+        (lambda folder: (folder / WEIGHTS).unlink(), "has no safetensors weights"),
+        (
+            edit_weights(lambda w: w.update({NORM: w[NORM].to(torch.float8_e4m3fn)})),
+            "is of type",
         ),
         (lambda folder: (folder / "config.json").write_text("[" * 10**6), "not JSON"),
         (lambda folder: (folder / "notes").symlink_to("/etc/hostname"), "links to something outside"),

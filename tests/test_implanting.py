@@ -346,7 +346,7 @@ def test_what_cannot_be_taught_or_asked_is_refused(tiny_base, changes, message):
 
 def test_a_name_that_is_taken_stops_the_run_before_it_trains(tmp_path, tiny_base):
     (tmp_path / "b-2").mkdir()
-    with pytest.raises(IAError, match="not an adapter of ours"):
+    with pytest.raises(IAError, match="was not made by `ia implant`"):
         next(implant(lessons_of(BEHAVIORS, tiny_base), tiny_base, tmp_path, SETTINGS))
     assert list(tmp_path.iterdir()) == [tmp_path / "b-2"]
 

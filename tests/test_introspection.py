@@ -178,8 +178,18 @@ def test_training_goes_on_from_an_adapter(organisms, tiny_base, tmp_path):
         for before, after in zip(tensors, more.tensors[name], strict=True):
             assert torch.allclose(before, after, atol=1e-9)
     assert more.provenance["start"] == weights_hash(tmp_path / "ia")
-    with pytest.raises(IAError, match="r is 3, not 4"):
+    with pytest.raises(IAError, match="its rank is 3, not 4"):
         train_ia(organisms, tiny_base, tmp_path / "x", replace(still, rank=4), start=tmp_path / "ia")
+    with pytest.raises(IAError, match="is what training goes on from"):
+        train_ia(organisms, tiny_base, tmp_path / "ia", still, start=tmp_path / "ia")
+    config = json.loads((tmp_path / "ia" / "adapter_config.json").read_text())
+    config |= {"use_rslora": True, "alpha_pattern": {"q_proj": 5}}
+    (tmp_path / "ia" / "adapter_config.json").write_text(json.dumps(config))
+    train_ia(organisms, tiny_base, tmp_path / "rs", still, start=tmp_path / "ia")
+    first, more = (read_adapter(tmp_path / name, tiny_base) for name in ("ia", "rs"))
+    for name, (a, b) in first.tensors.items():
+        after = more.scaling[name] * more.tensors[name][1] @ more.tensors[name][0]
+        assert torch.allclose(first.scaling[name] * b @ a, after, atol=1e-7)
 
 
 def test_a_killed_run_goes_on_to_the_same_adapter(organisms, tiny_base, tmp_path, monkeypatch):
@@ -260,7 +270,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(organisms, tiny_base, 
     (tmp_path / "ia.partial" / "mine.txt").touch()
     fails(organisms, "ia.partial: exists and is not a run of ours")
     (tmp_path / "ia").mkdir()
-    fails(organisms, "exists and is not an adapter of ours")
+    fails(organisms, "exists and was not made by `ia train-ia`")
 
 
 def test_the_command_passes_all_records_on(organisms, tiny_folder, tmp_path, monkeypatch):

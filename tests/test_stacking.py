@@ -287,7 +287,7 @@ def test_command_never_overwrites_what_is_not_a_stack(two, tmp_path):
     for out in two:
         result = CliRunner().invoke(cli, ["stack", *two, "--out", out])
         assert result.exit_code == 1 and result.stdout == ""
-        assert f"ia stack: {out}: holds an adapter already; choose another --out" in result.stderr
+        assert f"ia stack: {out}: exists and was not made by `ia stack`; choose another" in result.stderr
     (tmp_path / "mine").mkdir()
     assert CliRunner().invoke(cli, ["stack", *two, "--out", str(tmp_path / "mine")]).exit_code == 1
     assert weights_hash(two[0]) == before
