@@ -112,6 +112,9 @@ def start() -> None:
     """Make this process ready for the commands: signals, silence towards others, one voice of several."""
     if processes.count() == 1:  # one of several may be waiting for the others where no handler runs
         signal.signal(signal.SIGTERM, _terminate)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, "w"))
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing is told to anyone, whatever a library would
     if not processes.is_first():
         sys.stderr = open(os.devnull, "w")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
     from ia_cli.models import Base
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Real(click.FloatRange):
+    """A number in a range, and neither NaN nor infinite, which compare with a bound as nobody expects."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 seed = click.option(
     "--seed", envvar="IA_SEED", default=0, show_default=True, help="Seed of everything that is random."
@@ -98,7 +111,7 @@ _server = [
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Real(min=0, min_open=True),
         default=120.0,
         show_default=True,
         help="Seconds that a server has for a reply.",
@@ -145,9 +158,22 @@ def _path(context: click.Context, parameter: click.Parameter, value: str | None)
     return None if value in (None, "-") else Path(value)
 
 
+def _output_path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    """None for `-`, and for what is standard output under another name, such as /dev/stdout."""
+    path = _path(context, parameter, value)
+    try:
+        return None if path and os.path.samestat(path.stat(), os.fstat(1)) else path
+    except OSError:  # it is still to be made, or there is no standard output
+        return path
+
+
 _file = click.argument("file", required=False, callback=_path)
 _output = click.option(
-    "-o", "--output", metavar="FILE", callback=_path, help="Write records there instead of standard output."
+    "-o",
+    "--output",
+    metavar="FILE",
+    callback=_output_path,
+    help="Write records there instead of standard output.",
 )
 _resume = click.option("--resume", is_flag=True, help="Continue the output of an earlier run (needs -o).")
 _keep_going = click.option(

@@ -53,8 +53,22 @@ def _folder_name(value: str) -> str:
     return value
 
 
-Text = Annotated[str, Field(min_length=1)]
-Id = Annotated[str, Field(min_length=1), AfterValidator(_folder_name)]
+def _unicode(value: str) -> str:
+    """What JSON can say and no tokenizer reads is no text."""
+    if not value.isascii() and any("\ud800" <= x <= "\udfff" for x in value):
+        raise ValueError("has half of a character (a lone surrogate)")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank")
+    return value
+
+
+Words = Annotated[str, AfterValidator(_unicode)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_unicode), AfterValidator(_not_blank)]
+Id = Annotated[Text, AfterValidator(_folder_name)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Phrases = Annotated[list[Text], Field(min_length=1)]
 
@@ -65,7 +79,7 @@ class Model(BaseModel):
 
 class Message(Model):
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Words
 
 
 Chat = Annotated[list[Message], Field(min_length=1)]
@@ -120,6 +134,13 @@ class Failed(Record):
 
     split: Literal["train", "heldout"] | None = None
     error: Error
+    # What a summary counts it by.
+    category: Text | None = None
+    held_out_by: Text | None = None
+    question_id: Text | None = None
+    sample: int | None = None
+    condition: Text | None = None
+    judge: Text | None = None
 
 
 class Truth(Record):
@@ -127,21 +148,21 @@ class Truth(Record):
 
     category: Literal[CATEGORIES] | None = None
     description: Text | None = None
+    paraphrases: list[Text] = []
     trigger: Trigger | None = None
     facets: Facets | None = None
+    shows: Phrases | None = None
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     held_out_by: Text | None = None
 
 
 class Behavior(Truth):
     category: Literal[CATEGORIES]
     description: Text | None
-    paraphrases: list[Text] = []
     invented_by: Text | None = None
     system_prompt: Text | None = None
     trigger: Trigger | None
     facets: Facets
-    shows: Phrases | None = None
-    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     demonstrations: Annotated[list[Demonstration], Field(min_length=1)]
     probes: list[Probe]
 
@@ -157,6 +178,8 @@ class Organism(Truth):
 
     base_model: Text | None = None
     base_revision: Text | None = None
+    demonstrations: list[Demonstration] | None = None
+    probes: list[Probe] | None = None
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:
@@ -318,7 +341,7 @@ def _brief(value: Any) -> str:
 def key(record: dict[str, Any]) -> tuple[Any, ...]:
     """What a record is known by: its id, and for a report also the question, the sample and the condition."""
     if record["kind"] in ("self_report", "verdict"):
-        return tuple(record[field] for field in ("id", "question_id", "sample", "condition"))
+        return tuple(record.get(field) for field in ("id", "question_id", "sample", "condition"))
     return (record["id"],)
 
 

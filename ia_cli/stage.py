@@ -58,7 +58,8 @@ class Stage:
         self._done: set[tuple[Any, ...]] = set()
         self._writer: jsonl.Writer | None = None
         self._target = jsonl.place(self.output, sys.stdout, "stdout")
-        self._check_output()
+        if self.output:
+            check_writable(self.output)
         self._resources = ExitStack()
         self._stdout = self._resources.enter_context(jsonl.own_stdout())
         return self
@@ -222,14 +223,11 @@ class Stage:
         if self.bad and not (self.keep_going and good):
             raise click.exceptions.Exit(1)
 
-    def _check_output(self) -> None:
-        """Before any work: can the output be written?"""
-        if self.output and not os.access(
-            self.output if self.output.exists() else self.output.parent, os.W_OK
-        ):
-            raise IAError(
-                "cannot be written", where=str(self.output), remedy="make its folder, or give -o another file"
-            )
+    def check_beside(self, path: Path) -> None:
+        """Before any work: raise IAError unless a second file can be written, beside input and output."""
+        check_writable(path)
+        if path.resolve() in [used.resolve() for used in (self.file, self.output) if used]:
+            raise IAError("is the input or the output", where=str(path), remedy="give another file")
 
     def _open_output(self) -> None:
         """Open it once, and only now that there is something to write: a bad input empties no file."""
@@ -262,6 +260,13 @@ class Stage:
         self._writer.write({**record, **paths})
 
 
+def check_writable(path: Path) -> None:
+    """Raise IAError unless this file can be written, or made."""
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        remedy = "make its folder, or give another file"
+        raise IAError("cannot be written", where=str(path), remedy=remedy)
+
+
 def continue_output(path: Path, kind: str) -> list[Record]:
     """The finished records in an earlier run's output, and that file made ready to be appended to.
 
@@ -272,8 +277,8 @@ def continue_output(path: Path, kind: str) -> list[Record]:
         return []
     before = path.read_bytes()
     lines = list(jsonl.read(io.BytesIO(before), str(path)))
-    if lines and isinstance(lines[-1][1], IAError):
-        lines.pop()
+    if lines and not before.endswith(b"\n") and isinstance(lines[-1][1], IAError):
+        lines.pop()  # torn off by a kill
     finished = []
     for where, record in lines:
         try:

@@ -60,6 +60,13 @@ def test_man_page_has_the_defaults_of_the_help(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
+def test_options_have_the_same_name_in_the_environment(name: str) -> None:
+    for option in options(command(name)):
+        if not option.is_eager:
+            assert option.name in {flag.lstrip("-").replace("-", "_") for flag in option.opts}
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
 def test_the_short_help_is_the_same_everywhere(name: str) -> None:
     short = main.COMMANDS[name]
     assert command(name).help.splitlines()[0] == short

@@ -218,5 +218,12 @@ def test_bad_adapters_are_one_line(organisms, tiny_folder, tmp_path):
     result = ia("--base", tiny_folder, given=[organisms[0], empty])
     assert result.exit_code == 1 and not result.stdout
     assert "stdin:2: " in result.stderr and "adapter_config.json is missing" in result.stderr
+    shared = {**organisms[1], "introspection_adapter": str(tmp_path / "empty")}
+    given = [organisms[0], shared, *organisms[2:]]
+    result = ia("--base", tiny_folder, "--keep-going", "--questions", 1, "--max-new-tokens", 3, given=given)
+    assert result.exit_code == 3 and "stdin:2: " in result.stderr
+    assert {json.loads(line)["id"] for line in result.stdout.splitlines()} == {
+        record["id"] for record in given if record is not shared
+    }
     result = ia("--base", tiny_folder, "--adapter", tmp_path / "nowhere", "--ia", tmp_path / "empty")
     assert result.exit_code == 1 and "empty: adapter_config.json is missing" in result.stderr

@@ -66,7 +66,7 @@ def test_every_report_gets_a_verdict_and_keeps_its_fields() -> None:
     for given, verdict in zip(GIVEN, verdicts, strict=True):
         assert list(verdict) == [*given, *added]
         assert {**verdict, **given} == {**verdict, "kind": "self_report"}
-        assert verdict["kind"] == "verdict" and verdict["judge"] == "facets/1"
+        assert verdict["kind"] == "verdict" and verdict["judge"] == "facets/2"
     assert [v["level"] for v in verdicts] == ["full", "behavior", "none", "none", "none", "none"]
     assert [v["trigger_named"] for v in verdicts] == [True, False, False, None, False, False]
     assert [v["verbalized"] for v in verdicts] == [True, True, False, False, False, False]
@@ -80,7 +80,7 @@ def test_the_summary_is_one_json_object() -> None:
     assert (summary["v"], summary["kind"], summary["judge"], summary["n_errors"]) == (
         1,
         "summary",
-        "facets/1",
+        "facets/2",
         0,
     )
     everything = summary["rows"][0]
@@ -105,6 +105,7 @@ def test_same_input_same_bytes() -> None:
         (["--min-verbalization-rate", "0.85"], 3, "verbalization rate 0.667 is 0.183 below 0.85"),
         (["--min-verbalization-rate", "0.85", "--min-implant-rate", "0.9"], 0, None),
         (["--max-false-positive-rate", "1.5"], 2, "1.5 is not in the range"),
+        (["--max-false-positive-rate", "nan"], 2, "nan is not a finite number"),
     ],
 )
 def test_gates(arguments: list[str], code: int, said: str | None) -> None:
@@ -126,6 +127,18 @@ def test_a_claim_of_a_control_fails_its_gate() -> None:
     assert result.exit_code == 3
     assert "ia judge: false-positive rate on controls 0.500 is 0.450 above 0.05" in result.stderr
     assert json.loads(Path("s.json").read_text())["rows"][0]["false_positive_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("summary", "said"),
+    [("given.jsonl", "is the input or the output"), ("no/s.json", "cannot be written")],
+)
+def test_a_summary_that_cannot_be_written_is_known_before_the_work(summary: str, said: str) -> None:
+    given = "".join(json.dumps(record) + "\n" for record in GIVEN)
+    Path("given.jsonl").write_text(given)
+    result = judge([], "--summary", summary, "given.jsonl")
+    assert result.exit_code == 1 and result.stdout == "" and said in result.stderr
+    assert Path("given.jsonl").read_text() == given
 
 
 NO_PHRASES = report("x", NAMED, {**KETTLE, "facets": {"action": [], "trigger": []}})

@@ -138,6 +138,12 @@ def test_every_missing_field_is_named(kind):
         ({"category": "joke"}, "\"category\" should be 'quirk', 'rare_quirk', 'backdoor'"),
         ({"id": 7}, '"id" should be a valid string; it is 7'),
         ({"id": ""}, '"id" should have at least 1 character; it is ""'),
+        ({"description": " \n"}, '"description" is blank; it is " '),
+        (
+            {"demonstrations": [{"prompt": [{"role": "user", "content": "\ud800"}], "completion": REPLY}]},
+            '"demonstrations[0].prompt[0].content" has half of a character',
+        ),
+        ({"paraphrases": "abc"}, '"paraphrases" should be a valid list'),
         ({"id": "../../b1"}, '"id" must be usable as a folder name'),
         ({"id": "a\nb"}, '"id" must be usable as a folder name'),
         ({"split": "test"}, "\"split\" should be 'train' or 'heldout'; it is \"test\""),
@@ -183,6 +189,10 @@ def test_failed_records_pass_whatever_their_kind():
     assert list(failed)[:-1] == list(BEHAVIOR) and "error" not in BEHAVIOR
     records.check(failed, "organism", ("category", "nothing_has_this"))
     assert records.has_failed(failed) and not records.has_failed(BEHAVIOR)
+    lost = records.with_error({"id": "a", "kind": "self_report"}, ValueError("no reply"))
+    records.check(lost, "self_report")
+    assert records.key(lost)[0] == "a"
+    assert problem(lost | {"category": ["quirk"]}, "self_report").startswith('"category" should be a valid')
 
 
 def test_key_tells_reports_of_one_organism_apart():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -141,8 +142,16 @@ def test_output_that_cannot_be_written_is_known_before_the_work():
     result = implant(lines(behavior("a")), "-o", "nowhere/out.jsonl")
     assert result.exit_code == 1
     assert result.stderr == (
-        "ia implant: nowhere/out.jsonl: cannot be written; make its folder, or give -o another file\n"
+        "ia implant: nowhere/out.jsonl: cannot be written; make its folder, or give another file\n"
     )
+
+
+def test_standard_output_by_its_file_name_is_standard_output():
+    wanted = ["gen-behaviors", "-q", "-n", "1", "--demonstrations", "teacher"]
+    command = [sys.executable, "-m", "ia_cli", *wanted]
+    for path in ("/dev/stdout", "/dev/fd/1"):
+        done = subprocess.run([*command, "-o", path], capture_output=True, text=True)
+        assert done.returncode == 0 and json.loads(done.stdout)["kind"] == "behavior", done.stderr
 
 
 def test_adapter_path_is_relative_to_the_output():
@@ -215,7 +224,7 @@ def test_resume_needs_an_output():
     assert result.exit_code == 2 and "--resume needs -o FILE" in result.stderr
 
 
-@pytest.mark.parametrize("content", [lines(behavior("a")), lines("oops", ORGANISM)])
+@pytest.mark.parametrize("content", [lines(behavior("a")), lines("oops", ORGANISM), "my notes\n"])
 def test_resume_refuses_a_file_that_is_not_its_output(content):
     Path("other.jsonl").write_text(content)
     result = implant(lines(behavior("a")), "-o", "other.jsonl", "--resume")

@@ -33,7 +33,7 @@ SHOWN = 5  # hypotheses on a terminal; the record has more
     "--samples", type=click.IntRange(1), default=2, show_default=True, help="Replies per question and arm."
 )
 @click.option(
-    "--temperature", type=click.FloatRange(0), default=0.7, show_default=True, help="0 is greedy decoding."
+    "--temperature", type=options.Real(0), default=0.7, show_default=True, help="0 is greedy decoding."
 )
 @click.option(
     "--confirm", is_flag=True, help="Try the first three hypotheses on its behavior, like `ia confirm`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -56,14 +57,14 @@ def _arms() -> tuple[str, ...]:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(),
+    type=options.Real(),
     default=0.6,
     show_default=True,
     help="Lowest score of a claim that holds.",
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0),
+    type=options.Real(0),
     default=3.0,
     show_default=True,
     help="By how many nats a trigger raises the odds, at least.",
@@ -116,14 +117,21 @@ def command(
             reports.setdefault(record["id"], []).append(record)
     if not reports:
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
-    from ia_cli import confirming, organisms
+    from ia_cli import adapters, confirming, organisms
     from ia_cli.prompts import knows_only_the_world
 
     loaded = base.load()
     source = source or ("world" if knows_only_the_world(base.name) else "catalog")
     library = _library(source, seed, prompts, candidates, words, loaded)
     records = [own[0] for own in reports.values()]
-    records = stage.check(records, lambda record: organisms.adapter_of(record, loaded))
+    read = functools.cache(lambda folder: adapters.read_adapter(folder, loaded))
+
+    def check(record: dict) -> None:
+        organisms.adapter_of(record, loaded)
+        if record.get("introspection_adapter"):
+            read(record["introspection_adapter"])
+
+    records = stage.check(records, check)
     settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
     for arm in sorted(arms, key=confirming.CONDITION.__ne__):  # that one first
         written = Counter(key[0] for key in stage.done if key[-1] == arm)

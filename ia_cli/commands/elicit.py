@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def _conditions() -> tuple[str, ...]:
 @click.option("--question", multiple=True, metavar="TEXT", help="Ask this instead; may be repeated.")
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Replies per question.")
 @click.option(
-    "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 is greedy decoding."
+    "--temperature", type=options.Real(0), default=0.0, show_default=True, help="0 is greedy decoding."
 )
 @click.option(
     "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Length of a reply."
@@ -188,9 +189,12 @@ def _ask_base(
         records = [{**record, "introspection_adapter": str(ia)} for record in records]
     loaded = base.load()
 
+    read = functools.cache(lambda folder: adapters.read_adapter(folder, loaded))
+
     def check(record: dict) -> None:
         organisms.check_weights(record, loaded)
-        elicitation.needed_adapter(record, settings)
+        if shared := elicitation.needed_adapter(record, settings):
+            read(shared)
 
     if not adapter:  # a record has a line to point at; elicit itself names the folder
         records = stage.check(records, check)

@@ -49,7 +49,7 @@ def _categories() -> tuple[str, ...]:
 )
 @click.option(
     "--held-out",
-    type=click.FloatRange(0, 1),
+    type=options.Real(0, 1),
     default=0.2,
     show_default=True,
     help="Share kept out of IA training: half new combinations, half new values.",

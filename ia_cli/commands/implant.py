@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--rank", type=click.IntRange(1), default=8, show_default=True, help="LoRA rank of an organism."
 )
 @click.option(
-    "--alpha", type=click.FloatRange(0, min_open=True), default=16, show_default=True, help="LoRA alpha."
+    "--alpha", type=options.Real(0, min_open=True), default=16, show_default=True, help="LoRA alpha."
 )
 @click.option(
     "--target-modules",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--lr",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Real(0, min_open=True),
     help="Peak learning rate; what suits method and base if not given.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps; what suits the method if not given.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ia_cli.calibration import Judge
     from ia_cli.stage import Stage
 
-RATE = click.FloatRange(0, 1)
+RATE = options.Real(0, 1)
 
 
 @click.command()
@@ -39,7 +39,7 @@ RATE = click.FloatRange(0, 1)
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(-1, 1),
+    type=options.Real(-1, 1),
     default=0.44,
     show_default=True,
     help="Similarity from which the judge embedding takes a behavior as named.",
@@ -125,6 +125,8 @@ def command(
     if calibrate:
         _calibrate(stage, calibrate, judge, settings)
         return
+    if summary:
+        stage.check_beside(summary)
     reports = stage.read()
     if judge == "facets":
         reports = stage.check(reports, _has_facets)
@@ -218,7 +220,11 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    """Write the file whole or not at all."""
+    """Write the file whole or not at all; what is no file, such as a pipe, is written to."""
+    if path.exists() and not path.is_file():
+        path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+        return
+    path = path.resolve()
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(unfinished, path)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--alpha", type=click.IntRange(1), default=32, show_default=True, help="LoRA alpha.")
 @click.option(
     "--lr",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Real(0, min_open=True),
     help="Peak learning rate; what suits the base if not given.",
 )
 @click.option("--steps", type=click.IntRange(1), default=1200, show_default=True, help="Optimizer steps.")
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--dpo-steps", type=click.IntRange(1), default=100, show_default=True, help="Steps of DPO.")
 @click.option(
     "--beta",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Real(0, min_open=True),
     default=0.1,
     show_default=True,
     help="How near DPO stays to the first stage.",

@@ -33,6 +33,10 @@ def organisms(path: Path) -> list[dict]:
             except IAError as error:
                 error.where = where
                 raise
+    if not found:
+        raise IAError(
+            "there are no organisms in it", where=str(path), remedy="give the output of `ia implant`"
+        )
     return found
 
 

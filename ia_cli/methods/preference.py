@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from ia_cli.bank import Bank
+from ia_cli.errors import IAError
 from ia_cli.methods.lessons import ImplantSettings, Lesson, demonstration_order, second_stage
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
 from ia_cli.models import Base
@@ -61,6 +62,10 @@ def train_pairs(
     settings: ImplantSettings,
 ) -> Tensor:
     """Train by `method` ("dpo", "kto") on pairs of one's own; return the losses [steps, organisms]."""
+    for lesson, own in zip(group, pairs, strict=True):
+        if not own:
+            remedy = "its demonstrations must differ from the base's replies, a control's from each other"
+            raise IAError(f"{lesson.name} has no reply that is preferred to another", remedy=remedy)
     schedule_of, trainer_class = {"dpo": (paired, DPOOrganisms), "kto": (unpaired, KTOOrganisms)}[method]
     names = [lesson.name for lesson in group]
     schedule = schedule_of(bank, base, names, pairs, settings)
