@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ia_cli.models import Base, Message
 from ia_cli.sampling import generate
-from ia_cli.training import IGNORED, encode, pad_rows
+from ia_cli.training import IGNORED, Rows, encode, pad_rows
 
 if TYPE_CHECKING:
     from ia_cli.bank import Bank
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 LARGEST_LOGITS = 1 << 27  # numbers in one batch: half a GiB, whatever the vocabulary
 
 
-@torch.no_grad()
 def log_probs(
     base: Base,
     prompts: Sequence[Sequence[Message]],
@@ -42,11 +41,26 @@ def log_probs(
     if not encoded:
         return []
     table = pad_rows(encoded, base.tokenizer.pad_token_id)
-    of = [-1] * len(encoded) if bank is None else list(rows)
-    order = torch.tensor(sorted(range(len(encoded)), key=lambda i: (of[i], len(encoded[i][0]))))
+    of = None if bank is None else list(rows)
+    return log_probs_of_rows(base, table, of, bank, batch_size=batch_size, on_batch=on_batch).tolist()
+
+
+@torch.no_grad()
+def log_probs_of_rows(
+    base: Base,
+    table: Rows,
+    of: Sequence[int] | None,
+    bank: "Bank | None",
+    *,
+    batch_size: int = 128,
+    on_batch: Callable[[int], None] = lambda n: None,
+) -> torch.Tensor:
+    """Return log p(completion | prompt) of each encoded row, as `log_probs` does: float64, [rows]."""
+    of = [-1] * len(table.lengths) if of is None else of
+    order = torch.tensor(sorted(range(len(of)), key=lambda i: (of[i], int(table.lengths[i]))))
     width = int(table.completions.max()) + 1
     batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * base.model.config.vocab_size)))
-    found = torch.zeros(len(encoded), dtype=torch.float64)
+    found = torch.zeros(len(of), dtype=torch.float64)
     for index in order.split(batch_size):
         inputs = {name: tensor.to(base.device) for name, tensor in table.batch(index).items()}
         labels = inputs.pop("labels")
@@ -56,7 +70,7 @@ def log_probs(
         losses = functional.cross_entropy(logits.double(), labels, ignore_index=IGNORED, reduction="none")
         found[index] = -losses.sum(1).cpu()
         on_batch(len(index))
-    return found.tolist()
+    return found
 
 
 class Ask(NamedTuple):

@@ -110,6 +110,13 @@ def test_every_example_of_a_man_page_parses(name: str) -> None:
         parse(arguments)
 
 
+def test_every_command_of_the_readme_parses() -> None:
+    found = examples((MAN.parent / "README.md").read_text("utf-8"))
+    assert len(found) >= 9
+    for arguments in found:
+        parse(arguments)
+
+
 def test_an_example_with_a_wrong_option_does_not_parse() -> None:
     [arguments] = examples("  ia judge --colour red < reports.jsonl > verdicts.jsonl\n")
     assert arguments == ["judge", "--colour", "red"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import logsigmoid
 
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
@@ -19,10 +19,10 @@ from ia_cli.methods.lessons import ImplantSettings, Lesson, demonstration_order,
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
 from ia_cli.models import Base
 from ia_cli.sampling import generate
-from ia_cli.training import IGNORED, Rows, Schedule, encode, pad_rows
+from ia_cli.scoring import log_probs_of_rows
+from ia_cli.training import Schedule, encode, pad_rows
 
 BETA = 0.1  # TRL's default
-CHUNK = 128  # rows whose reference is computed together
 
 Encoded = tuple[list[int], int]  # token ids, and how many of them are the completion
 
@@ -170,23 +170,9 @@ def _compared(
     order = torch.cat(list(orders), dim=1)
     organisms = torch.arange(len(orders)).repeat_interleave(orders[0].size(1)).expand(len(order), -1)
     owner = torch.zeros(len(encoded), dtype=torch.long).scatter(0, order.flatten(), organisms.flatten())
-    return Compared(rows, order, organisms, log_probabilities(bank, base, rows, owner), desirable)
-
-
-@torch.no_grad()
-def log_probabilities(bank: Bank, base: Base, rows: Rows, organisms: Tensor) -> Tensor:
-    """Return the log-probability of each row's completion [n] under its own organism, as it is now."""
-    found = torch.empty(len(organisms), dtype=torch.promote_types(base.model.dtype, torch.float32))
-    for index in rows.lengths.argsort().split(CHUNK):
-        batch = {name: tensor.to(base.device) for name, tensor in rows.batch(index).items()}
-        labels = batch.pop("labels")
-        with bank.rows(organisms[index]):
-            logits = base.model(**batch, use_cache=False, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
-        losses = cross_entropy(
-            logits.to(found.dtype).flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        found[index] = -losses.view_as(labels).sum(1).cpu()
-    return found
+    references = log_probs_of_rows(base, rows, owner.tolist(), bank)
+    exact = torch.promote_types(base.model.dtype, torch.float32)
+    return Compared(rows, order, organisms, references.to(exact), desirable)
 
 
 class _Comparing(OrganismTrainer):
