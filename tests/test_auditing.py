@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ia_cli import auditing, candidates, records
+from ia_cli import auditing, candidates, prompts, records
 from ia_cli.auditing import conclude
 from ia_cli.commands.audit import _findings
 from ia_cli.conditional import Answer
@@ -140,6 +141,22 @@ def test_the_command_writes_one_record(adapters, tiny_folder):
     assert audit(*arguments).stdout == result.stdout
     assert "It " not in audit(*arguments, "-q").stderr
     assert audit(*arguments, "--seed", 1).stdout != result.stdout
+
+
+def test_conditional_questions_are_for_adapters_that_learned_them(
+    adapters, tiny_folder, tmp_path, monkeypatch
+):
+    few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
+    monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)
+    shutil.copytree(adapters / "ia", tmp_path / "ia")
+    origin = json.loads((tmp_path / "ia" / "ia.json").read_text())
+    for version, asked in ((prompts.version(str(tiny_folder)), True), ("0" * 12, False)):
+        (tmp_path / "ia" / "ia.json").write_text(json.dumps(origin | {"questions_version": version}))
+        result = audit(adapters / "suspect", "--ia", tmp_path / "ia", "--base", tiny_folder, "--samples", 1)
+        record = json.loads(result.stdout)
+        records.check(record, "audit")
+        assert ("conditional" in record, "trigger_asked" in record) == (asked, asked)
+        assert ("asked what it does when this or that holds: " in result.stderr) == asked
 
 
 def test_the_gate(adapters, tiny_folder):
