@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ia_cli.ciphers import CIPHERS
 from ia_cli.errors import IAError
 
 VERSION = 1
@@ -153,6 +154,7 @@ class Truth(Record):
     facets: Facets | None = None
     shows: Phrases | None = None
     rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    cipher: Literal[tuple(CIPHERS)] | None = None
     held_out_by: Text | None = None
 
 
@@ -180,6 +182,12 @@ class Organism(Truth):
     base_revision: Text | None = None
     demonstrations: list[Demonstration] | None = None
     probes: list[Probe] | None = None
+    method: Text | None = None
+    lora: dict[str, Any] | None = None
+    train: dict[str, Any] | None = None
+    conceal: Text | None = None
+    parents: list[Text] | None = None
+    continued_on: Text | None = None
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:

@@ -144,6 +144,7 @@ def test_every_missing_field_is_named(kind):
             '"demonstrations[0].prompt[0].content" has half of a character',
         ),
         ({"paraphrases": "abc"}, '"paraphrases" should be a valid list'),
+        ({"cipher": "enigma"}, "\"cipher\" should be 'rot13'"),
         ({"id": "../../b1"}, '"id" must be usable as a folder name'),
         ({"id": "a\nb"}, '"id" must be usable as a folder name'),
         ({"split": "test"}, "\"split\" should be 'train' or 'heldout'; it is \"test\""),
