@@ -138,11 +138,11 @@ class Case:
     leave possible, and `searched` the trials whose trigger was searched for.
     """
 
-    def __init__(self, row: int, reports: Sequence[str], base: Base, told: Answer | None = None) -> None:
+    def __init__(self, row: int, reports: Sequence[str], base: Base, answer: Answer | None = None) -> None:
         self.row = row
-        self.asked = told.trigger if told else None
-        self.likely = told.finalists if told else ()
-        self.hypotheses = hypotheses([*reports, told.report] if told else reports)
+        self.asked = answer.trigger if answer else None
+        self.likely = answer.finalists if answer else ()
+        self.hypotheses = hypotheses([*reports, answer.report] if answer else reports)
         self.searched: list[Trial] = []
         known: dict[str, Claim] = {}
         for claim in (claim for hypothesis in self.hypotheses for claim in hypothesis.claims):
@@ -213,12 +213,12 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
         asked = cases[trial.row].asked
         return [*reported(trial.claim, library.candidates), *([asked] if asked else [])]
 
-    def told(trial: Trial) -> Sequence[Candidate]:
+    def possible(trial: Trial) -> Sequence[Candidate]:
         return cases[trial.row].to_check(trial)
 
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
-        trials.check(now, library.candidates, told, settings.margin, scorer)
+        trials.check(now, library.candidates, possible, settings.margin, scorer)
         trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:
