@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,6 +26,7 @@ from ia_cli.chat_models import ChatModel
 from ia_cli.errors import IAError, one_line
 
 Record = dict[str, Any]
+Form = TypeVar("Form", bound=BaseModel)
 
 ATTEMPTS = 4  # until a reply has the form that is asked for; the first is greedy
 TEMPERATURE = 0.7  # of the others
@@ -72,11 +73,7 @@ class Rubric:
 
     def parse(self, reply: str, case: str) -> Answer:
         """The answer in a reply; ValueError for anything but one JSON object of the form asked for."""
-        try:
-            answer = Answer.model_validate_json(unwrapped(reply))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from None
+        answer = parsed(Answer, reply)
         if answer.case != case:
             raise ValueError("it answers another case")
         if answer.action not in self._actions:
@@ -84,11 +81,18 @@ class Rubric:
         return answer
 
 
-def unwrapped(reply: str) -> str:
-    """A reply without the thoughts before it and the code fence around it."""
+def parsed(form: type[Form], reply: str) -> Form:
+    """The JSON object that a reply is, but for thoughts before it and a code fence around it.
+
+    ValueError, naming the first thing wrong and quoting nothing, if it is not of this form.
+    """
     text = _THOUGHTS.sub("", reply).strip()
     fenced = _FENCED.match(text)
-    return fenced[1] if fenced else text
+    try:
+        return form.model_validate_json(fenced[1] if fenced else text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from None
 
 
 def sealed(data: Record) -> str:

@@ -14,11 +14,11 @@ from importlib.resources import files
 from string import Template
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from .. import judging, prompts
 from ..catalog.files import TOPICS
-from ..llm_judge import unwrapped
+from ..llm_judge import parsed
 from ..text import holds_marks, mentions, mentions_any, normalise
 
 FIRING, MISMATCHED = 24, 16  # messages that are asked for
@@ -123,11 +123,7 @@ class Request:
         """The invention in a reply, without messages that do not fit the rest; ValueError if it is none."""
         if len(reply) > LONGEST_REPLY:
             raise ValueError("it is too long")
-        try:
-            new = Invention.model_validate_json(unwrapped(reply))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from None
+        new = parsed(Invention, reply)
         self._check_sentences(new)
         return new.model_copy(update=self._messages(new))
 
