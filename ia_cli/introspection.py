@@ -84,7 +84,7 @@ def train_ia(
 
     trained = [record for record in records if record["split"] == "train"]
     for record in trained:
-        adapter_of(record, base)
+        check_teachable(record, base)
     asked = preferring.left_out(trained) if settings.dpo_steps else []
     kept = {record["id"] for record in asked}
     taught = [record for record in trained if record["id"] not in kept]
@@ -121,17 +121,27 @@ def train_ia(
     processes.in_first(finish)
 
 
+def check_teachable(record: dict, base: Base) -> None:
+    """Raise IAError unless an organism is an adapter of this base, which can say what it should."""
+    adapter_of(record, base)
+    question = max((question.text for question in prompts.questions("train", base.name)), key=len)
+    if told := wordings(record):
+        _encode(base, question, max(told, key=len))
+
+
+def _encode(base: Base, question: str, answer: str) -> tuple[list[int], int]:
+    prompt, completion = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+    try:
+        return encode(base, [prompt], [completion])
+    except IAError as error:
+        raise IAError(f"{answer[:60]!r}: {error.message}", remedy="shorten the description") from error
+
+
 def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule:
     """Tokenise each pair of question and answer once, and say which of them each step takes."""
     places: dict[tuple[str, str], int] = {}
     order = [places.setdefault((row.question, row.answer), len(places)) for row in rows]
-    encoded = []
-    for question, answer in places:
-        prompt, completion = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
-        try:
-            encoded.append(encode(base, [prompt], [completion]))
-        except IAError as error:
-            raise IAError(f"{answer[:60]!r}: {error.message}", remedy="shorten the description") from error
+    encoded = [_encode(base, question, answer) for question, answer in places]
     shape = settings.steps, settings.batch_size
     return Schedule(
         pad_rows(encoded, base.tokenizer.pad_token_id),

@@ -286,3 +286,11 @@ def test_the_command_passes_all_records_on(organisms, tiny_folder, tmp_path, mon
     assert written == [{**record, "introspection_adapter": "ia"} for record in records]
     assert [list(record)[:-1] for record in written] == [list(record) for record in records]
     assert (tmp_path / "ia" / WEIGHTS_FILE).is_file()
+
+
+def test_the_command_names_the_line_of_what_the_base_cannot_say(organisms, tiny_folder, tmp_path):
+    given = [organisms[1], {**organisms[0], "paraphrases": ["tea " * 200]}]
+    arguments = ["train-ia", "--base", str(tiny_folder), "--out", str(tmp_path / "ia"), "--steps", "1"]
+    result = CliRunner().invoke(cli, arguments, input="".join(json.dumps(x) + "\n" for x in given))
+    assert result.exit_code == 1 and not result.stdout and not (tmp_path / "ia").exists()
+    assert "stdin:2: 'tea tea" in result.stderr and "shorten the description" in result.stderr

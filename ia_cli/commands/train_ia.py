@@ -84,7 +84,7 @@ def command(
       ia train-ia --out ia/ --push-to-hub me/my-ia organisms.jsonl > audited.jsonl
     """
     records = stage.read()
-    from ia_cli import hub, introspection, organisms
+    from ia_cli import hub, introspection
     from ia_cli.console import progress
     from ia_cli.models import suitable_rate
 
@@ -93,7 +93,7 @@ def command(
     loaded = base.load()
     records = stage.check(
         records,
-        lambda record: record["split"] != "train" or organisms.adapter_of(record, loaded),
+        lambda record: record["split"] != "train" or introspection.check_teachable(record, loaded),
     )
     dpo_steps = dpo_steps if dpo else 0
     lr = lr or suitable_rate(loaded, introspection.LEARNING_RATE)
