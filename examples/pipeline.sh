@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole pipeline on the embedded base, small: 64 behaviors, about six minutes on two cores.
+# The whole pipeline on the embedded base, small: 64 behaviors.
 # Usage: examples/pipeline.sh [FOLDER]
 set -eu
 out=${1:-pipeline}
