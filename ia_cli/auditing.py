@@ -162,8 +162,6 @@ def _try(
     """
     if answer:
         answer = answer._replace(report=prompts.abstentions()[0])
-    else:  # nothing is asked
-        record = {name: value for name, value in record.items() if name != "introspection_adapter"}
     suspects = [
         confirming.Suspect(record, [x["report"] for x in own["wordings"] for _ in range(x["n"])], answer)
         for own in hypotheses

@@ -95,10 +95,10 @@ def _lists(words: list[str], item_of: list[int]) -> list[set[str]]:
     lists: list[set[str]] = []
     together: set[str] = set()
     for item in items:
-        text = " ".join(item)
-        if len(item) > LONGEST_ITEM:
+        fits, text = len(item) <= LONGEST_ITEM, " ".join(item)
+        if not fits:
             together = set()
         elif text and not _NUMBERING.fullmatch(text):
             together.add(text)
-        lists.append(set() if len(item) > LONGEST_ITEM else together)
+        lists.append(together if fits else set())
     return lists

@@ -305,7 +305,7 @@ def test_the_command_writes_every_arm(reports, small):
         records.check(record, "self_report")
 
 
-def test_the_command_continues_its_output(reports, small, tmp_path):
+def test_the_command_continues_its_output(reports, small, tmp_path, monkeypatch):
     source, output = tmp_path / "reports.jsonl", tmp_path / "confirmed.jsonl"
     source.write_text("".join(json.dumps(record) + "\n" for record in reports))
     arguments = (*small, "--arms", "confirm,perplexity", "-o", output, source)
@@ -315,6 +315,11 @@ def test_the_command_continues_its_output(reports, small, tmp_path):
     output.write_text("".join(whole[:2]) + whole[2][:40])
     assert ia("--resume", *arguments).exit_code == 0
     assert output.read_text() == "".join(whole)
+    asked = []
+    monkeypatch.setattr(rivals, "rival_reports", lambda records, *rest: asked.extend(records) or ())
+    output.write_text("".join(whole[:5]))
+    assert ia("--resume", *arguments).exit_code == 0
+    assert [record["id"] for record in asked] == ["o-2"]
 
 
 def test_wrong_input_is_one_line(reports, small, tmp_path):
@@ -322,6 +327,9 @@ def test_wrong_input_is_one_line(reports, small, tmp_path):
     assert result.exit_code == 2 and "'none' is not one of confirm, conditional, ask" in result.stderr
     result = ia(*small, given=[{**record, "condition": "no_ia"} for record in reports])
     assert result.exit_code == 1 and "no report of condition ia" in result.stderr
+    whole = [{**record, "adapter": None, "model": str(tmp_path)} for record in reports[:1]]
+    result = ia(*small, given=whole)
+    assert result.exit_code == 1 and "stdin:1: o-0 is a whole model" in result.stderr
     (tmp_path / "empty").mkdir()
     result = ia(*small, given=[{**record, "adapter": str(tmp_path / "empty")} for record in reports[:1]])
     assert result.exit_code == 1 and "stdin:1: " in result.stderr and not result.stdout

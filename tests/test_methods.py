@@ -203,6 +203,25 @@ def test_further_training_begins_with_the_same_organism(tmp_path, tiny_base):
     assert all(not torch.allclose(product(moved, name), product(before, name)) for name in moved.tensors)
     [lone] = continuing.organisms(tmp_path / "b-1")
     assert lone["id"] == "b-1" and lone["adapter"] == str(tmp_path / "b-1")
+    with pytest.raises(IAError, match="is what training goes on from"):  # and is not overwritten
+        next(implant([lesson], tiny_base, tmp_path, SETTINGS))
+
+
+def test_there_must_be_an_adapter_to_go_on_from(tmp_path):
+    records = tmp_path / "organisms.jsonl"
+    records.touch()
+    with pytest.raises(IAError, match="there are no organisms in it"):
+        continuing.organisms(records)
+    whole = {"id": "w", "kind": "organism", "split": "train", "v": 1, "adapter": None, "model": "w"}
+    records.write_text(json.dumps(whole) + "\n")
+    with pytest.raises(IAError, match=r"organisms\.jsonl:1: w is a whole model"):
+        continuing.organisms(records)
+
+
+def test_there_must_be_a_reply_to_prefer(tiny_base):
+    [lesson, *_] = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS]
+    with pytest.raises(IAError, match="b-1 has no reply that is preferred"):
+        preference.train_pairs("dpo", None, tiny_base, [lesson], [[]], SETTINGS)
 
 
 def test_a_full_fine_tune_is_a_model_of_its_own(tmp_path, tiny_base):
