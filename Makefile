@@ -15,7 +15,7 @@ IA = $(BIN)/ia
 BASE = $(wildcard ia_cli/base/*.safetensors)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study test lint base clean force
+.PHONY: help demo study test lint benchmark base clean force
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -34,6 +34,9 @@ test: .venv/installed ## Run the tests
 lint: .venv/installed ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+benchmark: .venv/installed ## Time the bank against TRL and PEFT one organism at a time, on idle cores
+	$(BIN)/python examples/benchmark.py
 
 base: .venv/installed ## Train the embedded base model anew, which takes hours
 	$(BIN)/python -m ia_cli.pretraining
