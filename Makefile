@@ -18,7 +18,7 @@ BASE = $(wildcard ia_cli/base/*.safetensors)
 .PHONY: help demo study test lint benchmark base clean force
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo "With other numbers: make demo $(NUMBERS)"
 
 demo: demo/verdicts.jsonl ## Run all five stages on the embedded base, and show what came out

@@ -26,17 +26,16 @@ from ia_cli.models import is_target, linear_modules
 class Route:
     """How the rows of one batch meet their organisms: S slots of k places, each slot for one organism.
 
-    `organisms` [S] is None where slot i is organism i. `gather` [S * k] is the row in each place (any row
-    where a slot has fewer), None where the rows stand in slot order already. Row `rows[j]` of the batch gets
-    place `places[j]`; `rows` is None where no row is bare. A bare row (-1) stands in no slot.
+    `organisms` [S] names them, -1 the bare base; None where slot i is organism i. `gather` [S * k] is the row in
+    each place (any row where a slot has fewer) and `places` [batch] the place of each row; both are None where
+    the rows stand in slot order already. There are no slots if all rows are bare.
     """
 
     batch: int
-    slots: int
-    organisms: Tensor | None
-    gather: Tensor | None
-    places: Tensor
-    rows: Tensor | None
+    slots: int = 0
+    organisms: Tensor | None = None
+    gather: Tensor | None = None
+    places: Tensor | None = None
     # A and B of the slots, per layer: picked once, where they cannot change.
     weights: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -44,35 +43,34 @@ class Route:
 def route(index: Tensor, n: int) -> Route:
     """Plan the slots for rows of the organisms `index` [batch], of n in all; -1 is a bare row.
 
-    Slots have as many places as organisms have rows on average, and an organism with more rows gets several,
-    so that at most about two places in three are empty, however uneven the batch.
+    Slots have as many places as organisms have rows on average, rounded down, and an organism with more rows
+    gets several, so that at most half of the places are empty, however uneven the batch.
     """
-    if index.numel() and not -1 <= int(index.min()) <= int(index.max()) < n:
-        raise IndexError(f"organisms {int(index.min())} to {int(index.max())}, of a bank of {n}")
-    order = index.argsort(stable=True)
-    rows = order[index[order] >= 0]  # together by organism
-    if not len(rows):
-        return Route(len(index), 0, None, None, rows, rows)
-    organisms, counts = index[rows].unique_consecutive(return_counts=True)
-    size = math.ceil(len(rows) / len(organisms))
+    if not index.numel():
+        return Route(0)
+    lowest, highest = int(index.min()), int(index.max())
+    if not -1 <= lowest <= highest < n:
+        raise IndexError(f"organisms {lowest} to {highest}, of a bank of {n}")
+    if highest < 0:
+        return Route(len(index))
+    order = index.argsort(stable=True)  # together by organism
+    organisms, counts = index[order].unique_consecutive(return_counts=True)
+    size = len(order) // len(organisms)
     slots_each = (counts + size - 1) // size
     first_place = (slots_each.cumsum(0) - slots_each) * size
     first_row = counts.cumsum(0) - counts
-    rank = torch.arange(len(rows), device=index.device) - first_row.repeat_interleave(counts)
-    places = first_place.repeat_interleave(counts) + rank  # an organism's slots are neighbours
+    rank = torch.arange(len(order), device=index.device) - first_row.repeat_interleave(counts)
+    taken = first_place.repeat_interleave(counts) + rank  # an organism's slots are neighbours
     slots = int(slots_each.sum())
-    gather = rows[:1].repeat(slots * size).scatter(0, places, rows)
-    in_order = torch.equal(gather, torch.arange(len(index), device=index.device))
-    every = slots == len(organisms) == n
-    place_of = torch.full_like(index, -1).scatter(0, rows, places)
-    routed = (place_of >= 0).nonzero().squeeze(1)
+    gather = order[:1].repeat(slots * size).scatter(0, taken, order)
+    in_order = torch.equal(gather, torch.arange(len(order), device=index.device))
+    each_once = slots == len(organisms) == n and int(organisms[0]) == 0
     return Route(
         batch=len(index),
         slots=slots,
-        organisms=None if every else organisms.repeat_interleave(slots_each),
+        organisms=None if each_once else organisms.repeat_interleave(slots_each),
         gather=None if in_order else gather,
-        places=place_of[routed],
-        rows=None if len(routed) == len(index) else routed,
+        places=None if in_order else torch.empty_like(order).scatter(0, order, taken),
     )
 
 
@@ -249,20 +247,22 @@ class Bank(nn.Module):
         if plan.gather is None and output.dtype == a.dtype:
             slots = output.reshape(plan.slots, -1, output.size(-1))
             return LowRank.apply(x, a, b, self.scaling, slots).view_as(output)
-        delta = LowRank.apply(x, a, b, self.scaling, None).to(output.dtype)
-        delta = delta.view(-1, *output.shape[1:]).index_select(0, plan.places)
-        return output + delta if plan.rows is None else output.index_add(0, plan.rows, delta)
+        delta = LowRank.apply(x, a, b, self.scaling, None).to(output.dtype).view(-1, *output.shape[1:])
+        return output + (delta if plan.places is None else delta.index_select(0, plan.places))
 
     def _weights(self, place: int, plan: Route) -> tuple[Tensor, Tensor]:
-        """Return A [S, r, in] and B [S, out, r] of the plan's slots."""
+        """Return A [S, r, in] and B [S, out, r] of the plan's slots; B is zero in a bare one."""
         a, b = self.a[place], self.b[place]
         if plan.organisms is None:
             return a, b
-        if torch.is_grad_enabled() and a.requires_grad:
-            return a.index_select(0, plan.organisms), b.index_select(0, plan.organisms)
-        if place not in plan.weights:
-            plan.weights[place] = a.index_select(0, plan.organisms), b.index_select(0, plan.organisms)
-        return plan.weights[place]
+        if place in plan.weights:
+            return plan.weights[place]
+        bare = plan.organisms < 0
+        picked = tuple(weight.index_select(0, plan.organisms.clamp(min=0)) for weight in (a, b))
+        picked = picked[0], picked[1].masked_fill(bare[:, None, None], 0) if bare.any() else picked[1]
+        if not (torch.is_grad_enabled() and a.requires_grad):
+            plan.weights[place] = picked
+        return picked
 
 
 def _dtype(layer: nn.Linear) -> torch.dtype:

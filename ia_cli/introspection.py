@@ -138,15 +138,19 @@ def _encode(base: Base, question: str, answer: str) -> tuple[list[int], int]:
 
 
 def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule:
-    """Tokenise each pair of question and answer once, and say which of them each step takes."""
+    """Tokenise each pair of question and answer once, and say which of them each step takes.
+
+    The rows of a step are sorted by organism, so that the bank need not bring them together in every layer.
+    """
     places: dict[tuple[str, str], int] = {}
     order = [places.setdefault((row.question, row.answer), len(places)) for row in rows]
     encoded = [_encode(base, question, answer) for question, answer in places]
     shape = settings.steps, settings.batch_size
+    organisms, sorting = torch.tensor([row.organism for row in rows]).view(shape).sort(dim=1, stable=True)
     return Schedule(
         pad_rows(encoded, base.tokenizer.pad_token_id),
-        torch.tensor(order).view(shape),
-        torch.tensor([row.organism for row in rows]).view(shape),
+        torch.tensor(order).view(shape).gather(1, sorting),
+        organisms,
     )
 
 
