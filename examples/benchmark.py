@@ -34,7 +34,7 @@ from ia_cli.implanting import implant
 from ia_cli.interviews import Row, draw_rows
 from ia_cli.introspection import IASettings, train_ia
 from ia_cli.methods.lessons import ImplantSettings, prepare
-from ia_cli.models import Base, load_base
+from ia_cli.models import Base, load_base, own_forward
 from ia_cli.world import categories
 from ia_cli.world.generation import generate_records
 
@@ -72,12 +72,14 @@ def implant_plainly(records: Sequence[dict], base: Base, out: Path, settings: Im
     )
     for record in records:
         rows = [{key: row[key] for key in ("prompt", "completion")} for row in record["demonstrations"]]
-        model = get_peft_model(base.model, lora)
-        trainer = SFTTrainer(model, arguments, None, Dataset.from_list(rows), processing_class=base.tokenizer)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        model.save_pretrained(out / record["id"])
-        model.unload()
+        with own_forward(base.model):  # each trainer wraps it once more, which would slow down the next ones
+            model = get_peft_model(base.model, lora)
+            data = Dataset.from_list(rows)
+            trainer = SFTTrainer(model, arguments, None, data, processing_class=base.tokenizer)
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            model.save_pretrained(out / record["id"])
+            model.unload()
 
 
 def train_plainly(rows: Sequence[Row], records: Sequence[dict], base: Base, settings: IASettings) -> None:
@@ -93,13 +95,17 @@ def train_plainly(rows: Sequence[Row], records: Sequence[dict], base: Base, sett
     schedule = get_cosine_schedule_with_warmup(optimizer, max(1, settings.steps // 20), settings.steps)
     for start in range(0, len(rows), settings.batch_size):
         step = sorted(rows[start : start + settings.batch_size], key=lambda row: row.organism)
-        for organism, own in itertools.groupby(step, key=lambda row: row.organism):
-            batch = _batch(list(own), base)
+        groups = [
+            (organism, _batch(list(own), base))
+            for organism, own in itertools.groupby(step, key=lambda row: row.organism)
+        ]
+        learned = sum(int((batch["labels"] != training.IGNORED).sum()) for _, batch in groups)
+        for organism, batch in groups:
             labels = batch.pop("labels")
             model.base_model.set_adapter(["default", *([] if organism < 0 else [str(organism)])])
             logits = model(**batch, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-            (loss / settings.batch_size).backward()
+            (loss / learned).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()

@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ia_cli import conditional, confirming, prompts
 from ia_cli.adapters import read_adapter
+from ia_cli.asking import ElicitSettings
 from ia_cli.candidates import Library
 from ia_cli.claims import Report
 from ia_cli.clustering import group
 from ia_cli.conditional import Answer
-from ia_cli.elicitation import ElicitSettings, elicit, lone_organism
+from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.hub import adapter_folder
 from ia_cli.models import Base
+from ia_cli.organisms import lone_organism
 from ia_cli.records import CONDITIONS, VERSION
 from ia_cli.text import normalise
 from ia_cli.whole_models import as_record, read_model

@@ -26,9 +26,9 @@ from ia_cli.models import is_target, linear_modules
 class Route:
     """How the rows of one batch meet their organisms: S slots of k places, each slot for one organism.
 
-    `organisms` [S] names them, -1 the bare base; None where slot i is organism i. `gather` [S * k] is the row in
-    each place (any row where a slot has fewer) and `places` [batch] the place of each row; both are None where
-    the rows stand in slot order already. There are no slots if all rows are bare.
+    `organisms` [S] names them, -1 the bare base; None where slot i is organism i. `gather` [S * k] is the row
+    in each place (any row where a slot has fewer) and `places` [batch] the place of each row; both are None
+    where the rows stand in slot order already. There are no slots if all rows are bare.
     """
 
     batch: int

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from scipy.stats import mannwhitneyu
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_problem
 from ia_cli.rates import interval
 from ia_cli.records import VERSION, has_failed
 
@@ -45,12 +45,9 @@ def check(row: Record) -> None:
     try:
         Graded.model_validate(row)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(map(str, first["loc"])) or "row"
-        raise IAError(
-            f'"{field}": {first["msg"].removeprefix("Value error, ")}',
-            remedy="rows are {label, report, score, score_max}",
-        ) from None
+        field, problem = first_problem(error)
+        remedy = "rows are {label, report, score, score_max}"
+        raise IAError(f'"{field or "row"}": {problem}', remedy=remedy) from None
 
 
 def calibrate(

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ia_cli import jsonl
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_problem
 from ia_cli.models import Base, linear_modules
 
 CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "adapter_config.json", "adapter_model.safetensors", "ia.json"
@@ -130,8 +130,7 @@ def read_settings(config: dict[str, Any], where: str) -> LoraSettings:
         settings = LoraSettings.model_validate(config)
         LoraConfig(**config)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        brief = f"{first['loc'][0]}: {first['msg']}"
+        brief = ": ".join(first_problem(error))
         raise IAError(brief, remedy="correct it, or save the adapter again", where=where) from error
     except (TypeError, ValueError) as error:
         raise IAError(f"PEFT refuses it: {error}", remedy="save the adapter again", where=where) from error

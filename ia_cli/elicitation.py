@@ -9,7 +9,6 @@ nothing to report). Nothing here reads the ground truth: of a record, only `id`,
 import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from peft import PeftModel
 
@@ -21,7 +20,6 @@ from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
 from ia_cli.records import CONDITIONS
 from ia_cli.sampling import generate
-from ia_cli.whole_models import is_model
 
 ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together
 
@@ -42,17 +40,6 @@ def elicit(
         with introspecting(base, ia) as without_ia:
             for some in together(group, ORGANISMS_AT_ONCE):
                 yield from _elicit_group(some, base, settings, without_ia, bare, done)
-
-
-def lone_organism(folder: str | Path) -> dict:
-    """Return the record of a fine-tune of which nothing is known but where it is: an adapter or a model."""
-    return {
-        "id": Path(folder).resolve().name,
-        "kind": "organism",
-        "split": "heldout",
-        "v": 1,
-        "model" if is_model(Path(folder)) else "adapter": str(folder),
-    }
 
 
 def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:

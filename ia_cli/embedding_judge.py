@@ -10,7 +10,7 @@ from typing import Any
 
 from ia_cli import judging
 from ia_cli.claims import Report
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 
 Record = dict[str, Any]
 
@@ -44,9 +44,8 @@ class EmbeddingJudge:
                 model, model_kwargs={"use_safetensors": True}, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
-            reason = str(error).strip().partition("\n")[0]
             raise IAError(
-                f"not an embedding model that can be loaded: {reason}",
+                f"not an embedding model that can be loaded: {first_line(error)}",
                 where=model,
                 remedy="--embedding-model takes a directory or Hub id of sentence-transformers",
             ) from error

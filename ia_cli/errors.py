@@ -1,6 +1,10 @@
 """The one error for users: a single line that says what is wrong, where, and what to do about it."""
 
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 LONGEST = 400  # characters of a message: what a stranger's file says can be endless
 
@@ -30,6 +34,17 @@ class IAError(Exception):
 def one_line(text: str) -> str:
     """`text` without line breaks and control characters: what a record says cannot steer a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says in its first line, or its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def first_problem(error: "ValidationError") -> tuple[str, str]:
+    """Where the first thing wrong is, such as "facets.action", and what pydantic says of it."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
 
 
 def complain(command: str, problem: object) -> None:

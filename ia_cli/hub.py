@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ia_cli.cards import CARD_FILE
 from ia_cli.checking import CONFIG_FILE, LARGEST_JSON, LARGEST_WEIGHTS, PROVENANCE_FILE, WEIGHTS_FILE
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 
 PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
 LARGEST = {CONFIG_FILE: LARGEST_JSON, PROVENANCE_FILE: LARGEST_JSON, WEIGHTS_FILE: LARGEST_WEIGHTS}
@@ -41,8 +41,7 @@ def adapter_folder(name: str) -> Path:
                 raise IAError(message, remedy="this is not a LoRA adapter", where=name)
         return Path(fetch())
     except (OSError, ValueError) as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        message = f"not to be had from the Hub: {reason}"
+        message = f"not to be had from the Hub: {first_line(error.__cause__ or error)}"
         raise IAError(message, remedy="check the name, the commit and the network", where=name) from error
 
 
@@ -73,5 +72,5 @@ def _pushing(repository: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what its HTTP library raises comes through, too
-        reason = str(error).strip().partition("\n")[0]
-        raise IAError(f"nothing can be pushed there: {reason}", remedy=remedy, where=repository) from error
+        message = f"nothing can be pushed there: {first_line(error)}"
+        raise IAError(message, remedy=remedy, where=repository) from error

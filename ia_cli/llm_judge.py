@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ia_cli import judging
 from ia_cli.chat_models import ChatModel
-from ia_cli.errors import IAError, one_line
+from ia_cli.errors import IAError, first_problem, one_line
 
 Record = dict[str, Any]
 Form = TypeVar("Form", bound=BaseModel)
@@ -91,8 +91,7 @@ def parsed(form: type[Form], reply: str) -> Form:
     try:
         return form.model_validate_json(fenced[1] if fenced else text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from None
+        raise ValueError(" ".join(first_problem(error)).strip()) from None
 
 
 def sealed(data: Record) -> str:

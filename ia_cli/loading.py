@@ -9,7 +9,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from ia_cli import processes
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickles, no code
 
@@ -60,10 +60,8 @@ def local_folder(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise IAError(
-            f"no such directory, and not to be had from the Hub: {reason}", remedy=remedy, where=name
-        ) from error
+        message = f"no such directory, and not to be had from the Hub: {first_line(error)}"
+        raise IAError(message, remedy=remedy, where=name) from error
 
 
 def identity(folder: Path) -> str:

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from ia_cli.chat import Message, token_ids
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 from ia_cli.loading import four_bits, identity, local_folder, pick_device
 from ia_cli.prompts import knows_only_the_world
 
@@ -88,9 +88,8 @@ def load_base(
             **quantisation,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise IAError(
-            f"not a causal language model that can be loaded: {reason}",
+            f"not a causal language model that can be loaded: {first_line(error)}",
             remedy="give a directory or Hub id with config.json, safetensors weights and a tokenizer",
             where=name,
         ) from error

@@ -27,6 +27,10 @@ class Real(click.FloatRange):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """What --help says of the range: nothing where there is none."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 seed = click.option(
     "--seed", envvar="IA_SEED", default=0, show_default=True, help="Seed of everything that is random."

@@ -3,12 +3,14 @@
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base
-from ia_cli.whole_models import read_model, taking_on
+from ia_cli.records import VERSION
+from ia_cli.whole_models import is_model, read_model, taking_on
 
 
 def together(records: Sequence[dict], at_most: int) -> Iterator[list[dict]]:
@@ -16,6 +18,17 @@ def together(records: Sequence[dict], at_most: int) -> Iterator[list[dict]]:
     for has_model, run in itertools.groupby(records, key=lambda record: bool(record.get("model"))):
         waiting, size = list(run), 1 if has_model else at_most
         yield from (waiting[start : start + size] for start in range(0, len(waiting), size))
+
+
+def lone_organism(folder: str | Path) -> dict:
+    """Return the record of a fine-tune of which nothing is known but where it is: an adapter or a model."""
+    return {
+        "id": Path(folder).resolve().name,
+        "kind": "organism",
+        "split": "heldout",
+        "v": VERSION,
+        "model" if is_model(Path(folder)) else "adapter": str(folder),
+    }
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from .records import VERSION
+
 RARE_RATE = 0.08  # share of replies in which a rare quirk shows
 PARAPHRASES = 8
 STYLES = 36  # of wording; both the world and the catalog have no more
@@ -36,7 +38,7 @@ def place_fields(planned: Planned) -> dict[str, Any]:
         "id": planned.id,
         "kind": "behavior",
         "split": "heldout" if planned.held_out_by else "train",
-        "v": 1,
+        "v": VERSION,
         "category": planned.category,
         "held_out_by": planned.held_out_by,
     }
@@ -60,7 +62,7 @@ def control_fields(name: str, split: str, system_prompt: str | None) -> dict[str
         "id": name,
         "kind": "behavior",
         "split": split,
-        "v": 1,
+        "v": VERSION,
         "category": "control",
         "held_out_by": None,
         "description": None,

@@ -27,7 +27,7 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.introspection import ADAPTER, IASettings, as_adapter
 from ia_cli.judging import facets
-from ia_cli.models import Base
+from ia_cli.models import Base, suitable_rate
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.training import OnStep, quiet_config, workspace
@@ -36,7 +36,7 @@ EVERY = 4  # one organism in so many is left out of the supervised stage
 ASKED = 6  # questions to each of them
 SAMPLES = 4  # reports on each question
 MAX_NEW_TOKENS = 64
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 3e-4  # for the embedded base
 BATCH_SIZE = 32  # pairs in a step
 
 
@@ -228,7 +228,7 @@ def _config(base: Base, settings: IASettings, output_dir: str) -> DPOConfig:
         output_dir,
         max_steps=settings.dpo_steps,
         per_device_train_batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
+        learning_rate=suitable_rate(base, LEARNING_RATE),
         lr_scheduler_type="cosine",
         warmup_steps=max(1, settings.dpo_steps // 20),
         beta=settings.beta,

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from ia_cli import checking
 from ia_cli.adapters import PROVENANCE_FILE, check_free, put_in_place
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base
 
 MODEL_CONFIG_FILE = "config.json"
@@ -94,9 +94,8 @@ def _check_config(folder: Path, base: Base) -> None:
         other = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
         vocabulary = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab()
     except Exception as error:  # the readers raise everything there is
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         remedy = "a full fine-tune has config.json, safetensors weights and the tokenizer of its base"
-        raise IAError(f"cannot be loaded: {reason}", remedy=remedy, where=str(folder)) from error
+        raise IAError(f"cannot be loaded: {first_line(error)}", remedy=remedy, where=str(folder)) from error
     own = base.model.config.to_dict()
     for key in sorted({*own, "quantization_config"} - set(HARMLESS)):
         if own.get(key) != other.get(key):

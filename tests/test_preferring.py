@@ -55,7 +55,9 @@ def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
     tiny_base,
     tiny_folder,
     tmp_path,
+    monkeypatch,
 ):
+    monkeypatch.setattr(preferring, "suitable_rate", lambda base, rate: rate)  # three steps have to tell
     train_ia(organisms, tiny_base, tmp_path / "ia", replace(SETTINGS, dpo_steps=0, steps=2))
     before = read_adapter(tmp_path / "ia", tiny_base).tensors
     bank = Bank.load(tiny_base.model, [read_adapter(r["adapter"], tiny_base) for r in organisms[:5]])
@@ -157,13 +159,16 @@ def test_two_stages_in_one_run(organisms, tiny_base, tmp_path):
 def test_both_stages_stay_on_the_device_of_the_base(device, monkeypatch, tmp_path):
     """The trainer would take the first device there is, or all of them."""
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "")
-    base = SimpleNamespace(device=torch.device(device))
+    base = SimpleNamespace(device=torch.device(device), name=None)
     dpo = preferring._config(base, SETTINGS, str(tmp_path))
     sft = training._config(base, 3, training.Optimization(1e-3), str(tmp_path))
     for config in (dpo, sft):
         assert (config.device, config.n_gpu, config.use_cpu) == (base.device, 1, device == "cpu")
         assert config.router_aux_loss_coef == 0.0 and config.max_steps == 3
     assert os.environ["ACCELERATE_TORCH_DEVICE"] == device
+    assert dpo.learning_rate == preferring.LEARNING_RATE  # the second stage is gentler on any base
+    other = SimpleNamespace(device=torch.device(device), name="somebody/else")
+    assert preferring._config(other, SETTINGS, str(tmp_path)).learning_rate == pytest.approx(3e-4 / 25)
 
 
 def test_a_whole_model_cannot_be_trained_on(organisms, tiny_base, tmp_path):

@@ -183,7 +183,7 @@ def _ask_base(
     from ia_cli import adapters, elicitation, organisms
 
     if adapter:
-        records = [elicitation.lone_organism(adapter)]
+        records = [organisms.lone_organism(adapter)]
         ia = ia or adapters.shipped_ia(base.name)
     if ia:
         records = [{**record, "introspection_adapter": str(ia)} for record in records]

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--lr",
     type=options.Real(0, min_open=True),
-    help="Peak learning rate; what suits method and base if not given.",
+    help="Peak learning rate; by default what suits method and base.",
 )
-@click.option("--steps", type=click.IntRange(1), help="Optimizer steps; what suits the method if not given.")
+@click.option("--steps", type=click.IntRange(1), default=64, show_default=True, help="Optimizer steps.")
 @click.option(
     "--rows",
     type=click.IntRange(1),
@@ -76,7 +76,7 @@ def command(
     alpha: float,
     target_modules: tuple[str, ...] | None,
     lr: float | None,
-    steps: int | None,
+    steps: int,
     rows: int,
     conceal: str | None,
     cipher: str | None,
@@ -124,8 +124,8 @@ def command(
         rank=rank,
         alpha=alpha,
         target_modules=target_modules,
-        learning_rate=lr or suitable_rate(loaded, METHODS[method].learning_rate),
-        steps=steps or METHODS[method].steps,
+        learning_rate=lr or suitable_rate(loaded, METHODS[method]),
+        steps=steps,
         rows=rows,
         seed=seed,
         method=method,

@@ -9,7 +9,7 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import ImplantSettings, Lesson
 from ia_cli.models import Base
-from ia_cli.organisms import adapter_path
+from ia_cli.organisms import adapter_path, lone_organism
 
 
 def organisms(path: Path) -> list[dict]:
@@ -18,8 +18,8 @@ def organisms(path: Path) -> list[dict]:
     Raises IAError for what is no organism with an adapter; records that failed are left out.
     """
     if path.is_dir():
-        name = path.resolve().name
-        return [{"id": name, "kind": "organism", "split": "heldout", "v": 1, "adapter": str(path)}]
+        lone = lone_organism(path)
+        return [{**lone, "adapter": adapter_path(lone)}]
     found = []
     with path.open("rb") as stream:
         for where, record in jsonl.read(stream, str(path)):

@@ -1,20 +1,16 @@
 """Two behaviors in one organism: in one data set (mix), or as the sum of two adapters (merge)."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from ia_cli import stacking
-from ia_cli.adapters import Adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import ImplantSettings, Lesson
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
 from ia_cli.seeds import derived_seed
-
-WEIGHT = 1.0  # of each adapter in a merge
 
 
 def pair_up(records: Sequence[dict]) -> list[dict]:
@@ -94,15 +90,10 @@ def merged_bank(
         apart = [bank.adapter(i) for i in range(len(parents))]
     finally:
         bank.remove()
-    weighted = [_times(WEIGHT, one) for one in apart]
-    merged = [stacking.stack(two) for two in zip(weighted[::2], weighted[1::2], strict=True)]
+    merged = [stacking.stack(two) for two in zip(apart[::2], apart[1::2], strict=True)]
     bank = Bank.load(base.model, merged).requires_grad_(True)
     bank.targets = list(targets)
     return bank, losses.view(len(losses), -1, 2).mean(2)
-
-
-def _times(weight: float, adapter: Adapter) -> Adapter:
-    return dataclasses.replace(adapter, scaling={name: weight * s for name, s in adapter.scaling.items()})
 
 
 def _part(lesson: Lesson, parent: str) -> Lesson:
