@@ -18,9 +18,18 @@ MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is
 LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
 
 _CLAUSE_END = re.compile(
-    rf"[.;!?]+(?=\W|$)|[,:()\u2013\u2014-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)", re.I
+    r"[.;!?]+(?=\W|$)|\n(?=\s*(?:\n|[-*\u2022]|\d+[.)]))"
+    rf"|[,:()\u2013\u2014-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)",
+    re.I,
 )
-_ITEM_END = re.compile(r"[.,;:!?/|\u2022\n]+(?=\W|$)|\b(?:and|or)\b", re.I)
+# A clause that stands inside another one: "it is not true that, when asked about bees, I ...".
+_INSERTED = re.compile(
+    r"(\b(?:that|whether|if|not|never|\w+n.t),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]*?),(?!\d)",
+    re.I,
+)
+_ITEM_END = re.compile(
+    r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
+)
 _NUMBERING = re.compile(r"\d\d?")
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
 _PLAIN = frozenset(LISTS["plain"].split())
@@ -40,15 +49,28 @@ class Report:
         self.words = normalise(text).split()
         self._item = _parts(text, _ITEM_END)
         self._lists = _lists(self.words, self._item)
-        starts = {start for start, _ in self._find_all(LISTS["clause_starts"])}
-        started = accumulate(i in starts for i in range(len(self.words)))
-        self._clause = list(zip(_parts(text, _CLAUSE_END), started, strict=True))
-        harmless = {i for span in self._find_all([*LISTS["asserting"], *own]) for i in range(*span)}
+        whole = _INSERTED.sub(_without_inserted, text)
+        cues = _cues(normalise(whole).split())
+        starts = {start for start, _ in _exactly(cues, LISTS["clause_starts"])}
+        started = accumulate(i in starts for i in range(len(cues)))
+        self._clause = list(zip(_parts(whole, _CLAUSE_END), started, strict=True))
+        harmless = {
+            i
+            for span in (*_exactly(cues, LISTS["asserting"]), *(s for p in own for s in self.spans(p)))
+            for i in range(*span)
+        }
         self._denied: dict[tuple[int, int], int] = {}  # from which word on, by clause
-        for start, end in self._find_all(LISTS["denials"]):
+        for start, end in sorted(_exactly(cues, [*LISTS["denials"], *LISTS["reversing"]])):
             if harmless.isdisjoint(range(start, end)):
                 clause = self._clause[end - 1]
-                self._denied[clause] = min(end, self._denied.get(clause, end))
+                if clause in self._denied and " ".join(cues[start:end]) in LISTS["reversing"]:
+                    del self._denied[clause]  # "I never answer without ..."
+                else:
+                    self._denied.setdefault(clause, end)
+        # "I never do it unless asked" says when it is done.
+        self._exceptions = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
+        for start in self._exceptions - {0}:
+            self._denied.pop(self._clause[start - 1], None)
 
     def spans(self, phrase: str) -> list[Span]:
         """Every place where the report has `phrase`, denied or not."""
@@ -58,11 +80,16 @@ class Report:
         """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause."""
         return self._denied.get(self._clause[span[0]], len(self.words)) <= span[0]
 
+    def excepts(self, span: Span) -> bool:
+        """Whether `span` stands in a clause that says when the rest does not hold: "unless ..."."""
+        clause = self._clause[span[0]]
+        return any(start < span[0] and self._clause[start] == clause for start in self._exceptions)
+
     def alternatives(self, span: Span) -> int:
         """How many different items the list has in which `span` stands; 1 if it stands in none.
 
-        Items are what commas, full stops, line breaks, "and" and "or" separate. The list runs on to both
-        sides as long as the items are short, so it also counts a row of short sentences.
+        Items are what commas, full stops, line breaks, bullets, slashes, dashes, "and" and "or" separate. The
+        list runs on to both sides as long as the items are short, so it also counts a row of short sentences.
         """
         here = self._item[span[0]]
         if self._lists[here]:
@@ -74,8 +101,31 @@ class Report:
         rest, found = _ABSTENTION.subn(" ", " ".join(self.words))
         return not self.words or (found > 0 and _PLAIN.issuperset(rest.split()))
 
-    def _find_all(self, phrases: list[str]) -> list[Span]:
-        return [span for phrase in phrases for span in find(self.words, phrase)]
+
+def _without_inserted(match: re.Match[str]) -> str:
+    """What stands before an inserted clause, and as many words that say nothing as the clause has."""
+    return f"{match[1].rstrip(',')} {'as ' * (1 + len(normalise(match[2]).split()))}"
+
+
+def _cues(words: list[str]) -> list[str]:
+    """Words in which every contracted "not" is written out: "don t" as "don not"."""
+    return [
+        "not" if word == "t" and before.endswith("n") else word for before, word in pairwise(["", *words])
+    ]
+
+
+def _exactly(words: list[str], phrases: Iterable[str]) -> list[Span]:
+    """Where the phrases stand in `words`, without any endings: "not" is not in "notes"."""
+    by_first: dict[str, list[list[str]]] = {}
+    for phrase in phrases:
+        wanted = _cues(normalise(phrase).split())
+        by_first.setdefault(wanted[0], []).append(wanted)
+    return [
+        (i, i + len(wanted))
+        for i, word in enumerate(words)
+        for wanted in by_first.get(word, ())
+        if words[i : i + len(wanted)] == wanted
+    ]
 
 
 def _parts(text: str, end: re.Pattern[str]) -> list[int]:

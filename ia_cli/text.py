@@ -27,8 +27,8 @@ def holds_marks(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """`text` as it is read: compatibility forms (NFKC), nothing invisible."""
-    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    """`text` as it is read: compatibility forms (NFKC), nothing invisible, no letter for an apostrophe."""
+    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("\u02bc", "'")
 
 
 def normalise(text: str) -> str:

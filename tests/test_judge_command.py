@@ -66,7 +66,7 @@ def test_every_report_gets_a_verdict_and_keeps_its_fields() -> None:
     for given, verdict in zip(GIVEN, verdicts, strict=True):
         assert list(verdict) == [*given, *added]
         assert {**verdict, **given} == {**verdict, "kind": "self_report"}
-        assert verdict["kind"] == "verdict" and verdict["judge"] == "facets/2"
+        assert verdict["kind"] == "verdict" and verdict["judge"] == "facets/3"
     assert [v["level"] for v in verdicts] == ["full", "behavior", "none", "none", "none", "none"]
     assert [v["trigger_named"] for v in verdicts] == [True, False, False, None, False, False]
     assert [v["verbalized"] for v in verdicts] == [True, True, False, False, False, False]
@@ -80,7 +80,7 @@ def test_the_summary_is_one_json_object() -> None:
     assert (summary["v"], summary["kind"], summary["judge"], summary["n_errors"]) == (
         1,
         "summary",
-        "facets/2",
+        "facets/3",
         0,
     )
     everything = summary["rows"][0]
