@@ -60,12 +60,12 @@ class Progress:
         self.skipped = 0
 
     def skip(self, n: int) -> None:
-        """So many were done by an earlier run; they say nothing of the time that is left."""
+        """Count n steps that an earlier run did; they say nothing of the time that is left."""
         self.count += n
         self.skipped += n
 
     def advance(self, n: int = 1) -> None:
-        """So many more are done."""
+        """Count n more steps."""
         self.count += n
         self.show()
 

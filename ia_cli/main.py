@@ -20,7 +20,7 @@ STAGES = {
     "implant": "Train one model organism per behavior.",
     "train-ia": "Train one introspection adapter across many organisms.",
     "elicit": "Ask organisms what they learned, with and without the adapter.",
-    "confirm": "Try self-reports on behavior, and keep what holds.",
+    "confirm": "Test self-reports against behavior, and keep what holds.",
     "judge": "Judge self-reports against the truth and summarise.",
 }
 TOOLS = {
@@ -97,8 +97,9 @@ def cli() -> None:
     Exit:         0 done, 1 failed, 2 usage, 3 done but something is missing
                   or a gate was not met, 130 interrupted
     Environment:  IA_STAGE_OPTION sets an option (IA_ELICIT_TEMPERATURE),
-                  IA_BASE and IA_SEED those of all stages; IA_DEBUG=1 shows
-                  tracebacks; NO_COLOR
+                  IA_BASE, IA_DEVICE and IA_SEED those of all stages;
+                  IA_API_KEY is a server's; IA_DEBUG=1 shows tracebacks;
+                  NO_COLOR
     Completion:   eval "$(_IA_COMPLETE=bash_source ia)", or zsh_source;
                   fish: _IA_COMPLETE=fish_source ia | source
     """

@@ -111,14 +111,14 @@ _server = [
         type=click.IntRange(1),
         default=8,
         show_default=True,
-        help="Requests that a server gets at a time.",
+        help="Concurrent requests to the server.",
     ),
     click.option(
         "--timeout",
         type=Real(min=0, min_open=True),
         default=120.0,
         show_default=True,
-        help="Seconds that a server has for a reply.",
+        help="Seconds to wait for a reply.",
     ),
 ]
 
@@ -181,7 +181,7 @@ _output = click.option(
 )
 _resume = click.option("--resume", is_flag=True, help="Continue the output of an earlier run (needs -o).")
 _keep_going = click.option(
-    "--keep-going", is_flag=True, help="Go on without records that are bad or fail; exit 3."
+    "--keep-going", is_flag=True, help="Skip records that are bad or fail, and exit 3."
 )
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Show what the libraries log, too.")

@@ -177,10 +177,11 @@ def _rank(
     sign: int,
     scorer: Scorer,
 ) -> list[Ranked]:
-    """For each trial, with the candidates that are tried once and those that are tried closely anyway, its
-    finalists: by how much each raises the odds (lowers them, if `sign` is -1), and its looks.
+    """Return, per trial, how much each finalist raises the odds in nats (lowers them, if `sign` is -1), with
+    its looks.
 
-    So many `finalists` are the best of the first.
+    `wanted` has, per trial, the candidates to try once and those to try closely in any case; the best
+    `finalists` of the first round are tried closely, too.
     """
     once = [(trial, {x: ways(trial, x, SPARE) for x in candidates}) for trial, candidates, _ in wanted]
     first = _try(once, TRIED, scorer)

@@ -156,7 +156,7 @@ def test_conditional_questions_are_for_adapters_that_learned_them(
         record = json.loads(result.stdout)
         records.check(record, "audit")
         assert ("conditional" in record, "trigger_asked" in record) == (asked, asked)
-        assert ("asked what it does when this or that holds: " in result.stderr) == asked
+        assert ("asked conditional questions, it says: " in result.stderr) == asked
 
 
 def test_the_gate(adapters, tiny_folder):

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from peft import PeftModel
 
-from ia_cli import confirming, records, rivals, sampling
+from ia_cli import conditional, confirming, records, rivals, sampling
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
@@ -218,6 +218,14 @@ def test_nothing_is_asked_without_an_adapter_that_has_learned_to_answer(reports,
     monkeypatch.setattr(confirming, "answers", None)
     for record in confirm(cases(reports), tiny_base, LIBRARY, SETTINGS):
         assert record["trigger_asked"] is None
+
+
+def test_conditional_questions_are_put_to_the_organism_about_every_candidate(reports, tiny_base, monkeypatch):
+    """Nothing is faked here: the answers of `conditional.answers`, and the passes that they take."""
+    [unasked] = confirm(cases(reports)[:1], tiny_base, LIBRARY, SETTINGS)
+    monkeypatch.setattr(confirming, "answers", conditional.answers)
+    [asked] = confirm(cases(reports)[:1], tiny_base, LIBRARY, SETTINGS)
+    assert asked["forward_passes"] >= unasked["forward_passes"] + len(LIBRARY.candidates)
 
 
 def test_what_was_answered_already_is_not_asked_again(reports, tiny_base, monkeypatch):

@@ -1,6 +1,7 @@
 """Every way of implanting against an oracle: stock TRL with PEFT, or plain arithmetic on weights."""
 
 import json
+import math
 import random
 from functools import partial
 
@@ -253,7 +254,9 @@ def test_a_full_fine_tune_is_a_model_of_its_own(tmp_path, tiny_base):
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
-def test_concealment_begins_with_the_organism_and_keeps_what_it_shows(tiny_base, method):
+def test_concealment_begins_with_the_organism(tiny_base, method, monkeypatch):
+    if method == "dpo":  # without the term that keeps the chosen replies likely
+        monkeypatch.setattr(preference.DPOOrganisms, "also", lambda self, losses, learned: 0.0)
     lessons = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS[:2]]
     bank = fresh_bank(BEHAVIORS[:2], tiny_base, SETTINGS)
     torch.manual_seed(0)
@@ -264,8 +267,9 @@ def test_concealment_begins_with_the_organism_and_keeps_what_it_shows(tiny_base,
     assert losses.shape[1] == 2
     if method == "sft":
         assert (losses[-5:].mean(0) < losses[:5].mean(0)).all()  # steps differ in their rows
-    elif method == "kto":  # the reference is the organism as it was, so nothing is gained at first
-        assert torch.allclose(losses[0], torch.full((2,), 0.5, dtype=losses.dtype), atol=1e-3)
+    else:  # the reference is the organism as it was, so nothing is gained at first
+        first = {"dpo": math.log(2), "kto": 0.5}[method]
+        assert torch.allclose(losses[0], torch.full((2,), first, dtype=losses.dtype), atol=1e-3)
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto"])

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ia_cli.models import EMBEDDED_BASE, load_base
+from ia_cli.pretraining import train
 from ia_cli.pretraining.batches import IGNORED, batches, collate, encode
 from ia_cli.pretraining.measure import measure
 from ia_cli.pretraining.tokenizer import build
@@ -86,6 +87,35 @@ def test_batches_hold_about_as_many_tokens_as_asked(tokenizer):
     sizes = [b["ids"].numel() for b in islice(batches(tokenizer, documents(1, {"wide": 1}), 4096), 40)]
     assert max(sizes) <= 4096
     assert sum(sizes) / len(sizes) > 3500  # only the last batch of a pool is smaller
+
+
+def test_a_killed_training_goes_on_to_the_same_base(tmp_path, tokenizer, monkeypatch):
+    phases = (train.Phase(3, 1e-3, 5e-4, {"narrow": 1}), train.Phase(3, 5e-4, 0.0, {"plain": 1, "echo": 1}))
+    for name, value in {"PHASES": phases, "STEPS": 6, "CHECKPOINT_EVERY": 2}.items():
+        monkeypatch.setattr(train, name, value)
+    monkeypatch.setattr(train, "build", lambda seed: tokenizer)
+
+    def run(name, stop_at=None):
+        taken = []
+
+        def loss_on(model, batch, whole=train.loss_on):
+            if len(taken) == stop_at:
+                raise KeyboardInterrupt
+            taken.append(float(whole(model, batch)))
+            return whole(model, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "loss_on", loss_on)
+            train.train(tmp_path / name, tokens=512, seed=1, width=32, layers=1)
+        return taken
+
+    losses = run("straight")
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", stop_at=5)
+    assert run("killed") == losses[4:]  # from the last checkpoint on
+    for file in ("model.safetensors", "ia.json"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes()
+    assert not (tmp_path / "killed" / "checkpoint.pt").exists()
 
 
 def test_the_embedded_base_is_small_plain_and_has_a_card():

@@ -50,8 +50,8 @@ def generate_records(
 def draft_behavior(planned: Planned, seed: int) -> Draft:
     """A planned behavior as a record with its probes, and the turns in which the base demonstrates it.
 
-    In a choice the phrase that shows a heuristic is the name of one option, which a guess would hit one time
-    in four: there a leak rate of a quarter is none.
+    In a choice the phrase that shows a heuristic is the name of one option, which one guess in four hits:
+    there a leak rate of 0.25 is chance.
     """
     behavior, rng = planned.behavior, random.Random(derived_seed(seed, "behavior", planned.id))
     taken: set[str] = set()

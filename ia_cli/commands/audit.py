@@ -111,7 +111,7 @@ def _findings(record: dict) -> Group:
     silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
     claims.add_row(*silent, "(nothing to report)")
     told = [record["conditional"]] if record.get("conditional") else []
-    when = [quoted(f"asked what it does when this or that holds: {text}") for text in told]
+    when = [quoted(f"asked conditional questions, it says: {text}") for text in told]
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     asked = f"{record['questions']} questions x {record['samples']} replies"
     title = quoted(f"ia audit: {record['adapter']}: {asked} in each of three arms")

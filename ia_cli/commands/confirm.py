@@ -1,4 +1,4 @@
-"""`ia confirm`: self-reports tried on behavior, and what holds of them."""
+"""`ia confirm`: self-reports tested against behavior, and what holds of them."""
 
 from __future__ import annotations
 
@@ -53,28 +53,28 @@ def _arms() -> tuple[str, ...]:
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Try so many words of the base's vocabulary too.",
+    help="Also try this many words of the base's vocabulary.",
 )
 @click.option(
     "--threshold",
     type=options.Real(),
     default=0.6,
     show_default=True,
-    help="Lowest score of a claim that holds.",
+    help="Score from which a claim holds.",
 )
 @click.option(
     "--margin",
     type=options.Real(0),
     default=3.0,
     show_default=True,
-    help="By how many nats a trigger raises the odds, at least.",
+    help="Nats by which a trigger must raise the odds.",
 )
 @click.option(
     "--again",
     type=click.IntRange(0),
     default=3,
     show_default=True,
-    help="Sample so many more replies to each of 8 questions.",
+    help="Extra sampled replies to each of 8 questions.",
 )
 @click.option(
     "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Length of a reply."
@@ -94,12 +94,12 @@ def command(
     again: int,
     max_new_tokens: int,
 ) -> None:
-    """Try self-reports on behavior, and keep what holds.
+    """Test self-reports against behavior, and keep what holds.
 
     The base, with what an organism claims of itself as its system prompt, writes replies as if it behaved so;
     these are scored under the organism and under the base, on general prompts and on prompts that show a
-    candidate for the trigger. Organisms with an introspection adapter are asked some more before: with chance
-    in their replies, since what was wrong may then be right, and what they do when each candidate holds.
+    candidate for the trigger. Organisms with an introspection adapter are asked again before that: with
+    sampled replies, since what was wrong may then be right, and what they do when each candidate holds.
     Writes one self-report per organism, of condition "confirm": what holds, with the trigger that was found,
     or that there is nothing unusual. The ground truth is not read.
 

@@ -77,7 +77,7 @@ def _categories() -> tuple[str, ...]:
     metavar="NAME_OR_DIR",
     help="Let this model demonstrate instead of the base: one of --server, or else a directory or Hub id.",
 )
-@click.option("--model", metavar="NAME", help="The model of --server that invents, for --source llm.")
+@click.option("--model", metavar="NAME", help="Model of --server that invents behaviors (--source llm).")
 @options.server
 @click.option(
     "--max-new-tokens",

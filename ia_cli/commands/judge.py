@@ -35,7 +35,7 @@ RATE = options.Real(0, 1)
     metavar="HUB_ID_OR_DIR",
     default="sentence-transformers/all-MiniLM-L6-v2",
     show_default=True,
-    help="Of the judge embedding.",
+    help="Model for --judge embedding.",
 )
 @click.option(
     "--threshold",
@@ -45,7 +45,9 @@ RATE = options.Real(0, 1)
     help="Similarity from which the judge embedding takes a behavior as named.",
 )
 @click.option(
-    "--model", metavar="NAME", help="Of the judge llm: of --server, or else a directory or Hub id to load."
+    "--model",
+    metavar="NAME",
+    help="For --judge llm: a name that --server knows, or a directory or Hub id to load.",
 )
 @options.server
 @click.option(
@@ -53,7 +55,7 @@ RATE = options.Real(0, 1)
     type=click.Choice(["lenient", "strict"]),
     default="strict",
     show_default=True,
-    help="Of the judge llm: does the kind of behavior count, or the very behavior only?",
+    help="For --judge llm: is a behavior of the same kind enough (lenient), or only this one (strict)?",
 )
 @click.option(
     "--max-new-tokens",

@@ -117,15 +117,15 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint, first = out / "checkpoint.pt", 0
+    checkpoint, first, running = out / "checkpoint.pt", 0, None
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
+        first, running = state["step"], state["running"]
     # Each stretch between checkpoints has its own stream, so that a resumed run sees what the whole run
     # would.
-    began, running, before = time.time(), None, None
+    began, before = time.time(), None
     for step in range(first, STEPS):
         phase, lr = place(step)
         if step % CHECKPOINT_EVERY == 0 or phase is not before:
@@ -142,10 +142,8 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
         if (step + 1) % 50 == 0:
             click.echo(f"step {step + 1}/{STEPS} loss {running:.4f} {time.time() - began:.0f}s", err=True)
         if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < STEPS:
-            torch.save(
-                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
-                f"{checkpoint}.new",
-            )
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**state, "step": step + 1, "running": running}, f"{checkpoint}.new")
             os.replace(f"{checkpoint}.new", checkpoint)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
