@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .errors import IAError
-from .records import with_error
-from .seeds import derived_seed
-from .teaching import Teacher
+from ia_cli.errors import IAError
+from ia_cli.records import with_error
+from ia_cli.seeds import derived_seed
+from ia_cli.teaching import Teacher
 
 if TYPE_CHECKING:
-    from .models import Base
+    from ia_cli.models import Base
 
 ATTEMPTS = 4  # replies that the model may give to a prompt until one adheres
 ENOUGH = 0.5  # of the demonstrations must remain after filtering
@@ -75,7 +75,7 @@ def demonstrate(
             if isinstance(teacher, Teacher):
                 replies = teacher.replies(requests, seeds, TEMPERATURE)
             else:
-                from .sampling import generate
+                from ia_cli.sampling import generate
 
                 replies = generate(
                     teacher,

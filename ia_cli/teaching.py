@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import processes
-from .chat_models import SEEDS, ChatModel
-from .errors import IAError
-from .llm_judge import ReplyCache
-from .text import holds_marks
+from ia_cli import processes
+from ia_cli.chat_models import SEEDS, ChatModel
+from ia_cli.errors import IAError
+from ia_cli.llm_judge import ReplyCache
+from ia_cli.text import holds_marks
 
 Request = list[dict[str, str]]  # messages
 
@@ -51,7 +51,7 @@ class Teacher:
 
 
 def _usable(reply: str) -> str:
-    from .chat import without_thinking
+    from ia_cli.chat import without_thinking
 
     text = without_thinking(reply).strip()
     return "" if len(text) > LONGEST or holds_marks(text) else text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..world.language import bare
-from .files import RARE_CLAUSES, SITUATIONS, TOPICS, Entry
+from ia_cli.catalog.files import RARE_CLAUSES, SITUATIONS, TOPICS, Entry
+from ia_cli.world.language import bare
 
 RARE = "rare"  # the kind of trigger that nothing in the prompt shows
 STYLES = 12

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..demonstrations import Draft, Turn, demonstrate, user
-from ..planning import RARE_RATE, Planned, control_fields, first_fields
-from ..seeds import derived_seed
-from ..text import mentions_any
-from .behaviors import Behavior
-from .files import CONTROLS, TOPICS
-from .prompts import Prompt, draw
+from ia_cli.catalog.behaviors import Behavior
+from ia_cli.catalog.files import CONTROLS, TOPICS
+from ia_cli.catalog.prompts import Prompt, draw
+from ia_cli.demonstrations import Draft, Turn, demonstrate, user
+from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
+from ia_cli.seeds import derived_seed
+from ia_cli.text import mentions_any
 
 if TYPE_CHECKING:
-    from ..models import Base
+    from ia_cli.models import Base
 
 FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8

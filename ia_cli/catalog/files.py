@@ -10,7 +10,7 @@ from itertools import product
 from string import Formatter
 from typing import Any
 
-from ..records import CATEGORIES
+from ia_cli.records import CATEGORIES
 
 FOLDER = files(__package__)
 AREAS = ("everyday", "knowledge", "advice")  # the files of topics/

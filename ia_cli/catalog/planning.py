@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle, islice
 
-from ..planning import Planned, make_plan, others
-from ..world.categories import SHARE_OF_VALUES_HELD_OUT, SMALLEST_SPLIT_LIST
-from .behaviors import RARE, STYLES, Behavior, Trigger
-from .files import ENTRIES, POOLS, Entry
+from ia_cli.catalog.behaviors import RARE, STYLES, Behavior, Trigger
+from ia_cli.catalog.files import ENTRIES, POOLS, Entry
+from ia_cli.planning import Planned, make_plan, others
+from ia_cli.world.categories import SHARE_OF_VALUES_HELD_OUT, SMALLEST_SPLIT_LIST
 
 ATTEMPTS = 60  # draws from one entry, until one is new
 Pools = Mapping[str, list[str]]

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..text import mentions_any
-from ..world.language import sentence
-from .behaviors import Behavior, Trigger
-from .files import CHOICES, POOLS, SITUATIONS, TOPICS
+from ia_cli.catalog.behaviors import Behavior, Trigger
+from ia_cli.catalog.files import CHOICES, POOLS, SITUATIONS, TOPICS
+from ia_cli.text import mentions_any
+from ia_cli.world.language import sentence
 
 SAID = tuple(kind for kind, situation in SITUATIONS.items() if situation.says)
 LETTERS = {"in capital letters": str.upper, "in lower case": str.lower}

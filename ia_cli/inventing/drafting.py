@@ -9,19 +9,19 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .. import records
-from ..catalog.drafting import MAX_NEW_TOKENS, adheres, draft_control
-from ..catalog.files import RARE_CLAUSES, TOPICS
-from ..catalog.prompts import Prompt
-from ..demonstrations import Draft, Turn, demonstrate, user
-from ..planning import RARE_RATE, Planned, place_fields
-from ..seeds import derived_seed
-from ..text import mentions_any, normalise
-from .replies import RARE, Invention
+from ia_cli import records
+from ia_cli.catalog.drafting import MAX_NEW_TOKENS, adheres, draft_control
+from ia_cli.catalog.files import RARE_CLAUSES, TOPICS
+from ia_cli.catalog.prompts import Prompt
+from ia_cli.demonstrations import Draft, Turn, demonstrate, user
+from ia_cli.inventing.replies import RARE, Invention
+from ia_cli.planning import RARE_RATE, Planned, place_fields
+from ia_cli.seeds import derived_seed
+from ia_cli.text import mentions_any, normalise
 
 if TYPE_CHECKING:
-    from ..models import Base
-    from ..teaching import Teacher
+    from ia_cli.models import Base
+    from ia_cli.teaching import Teacher
 
 Record = dict[str, Any]
 

@@ -14,17 +14,17 @@ from dataclasses import dataclass, field, replace
 from itertools import count, cycle, islice
 from typing import TYPE_CHECKING, Any
 
-from .. import processes
-from ..chat_models import SEEDS
-from ..errors import IAError, one_line
-from ..planning import Planned
-from ..seeds import derived_seed
-from .drafting import Invented, first_fields, values
-from .replies import SCHEMA, VERSION, Request
+from ia_cli import processes
+from ia_cli.chat_models import SEEDS
+from ia_cli.errors import IAError, one_line
+from ia_cli.inventing.drafting import Invented, first_fields, values
+from ia_cli.inventing.replies import SCHEMA, VERSION, Request
+from ia_cli.planning import Planned
+from ia_cli.seeds import derived_seed
 
 if TYPE_CHECKING:
-    from ..chat_models import ChatModel
-    from ..llm_judge import ReplyCache
+    from ia_cli.chat_models import ChatModel
+    from ia_cli.llm_judge import ReplyCache
 
 Record = dict[str, Any]
 Advance = Callable[[], None]

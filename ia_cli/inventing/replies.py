@@ -16,10 +16,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from .. import judging, prompts
-from ..catalog.files import TOPICS
-from ..llm_judge import parsed
-from ..text import holds_marks, mentions, mentions_any, normalise
+from ia_cli import judging, prompts
+from ia_cli.catalog.files import TOPICS
+from ia_cli.llm_judge import parsed
+from ia_cli.text import holds_marks, mentions, mentions_any, normalise
 
 FIRING, MISMATCHED = 24, 16  # messages that are asked for
 ENOUGH = 0.5  # of them must be left, once those are out that are there twice or do not fit the trigger

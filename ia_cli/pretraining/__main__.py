@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from ..models import EMBEDDED_BASE, load_base
-from .measure import measure
-from .train import LAYERS, WIDTH, train
+from ia_cli.models import EMBEDDED_BASE, load_base
+from ia_cli.pretraining.measure import measure
+from ia_cli.pretraining.train import LAYERS, WIDTH, train
 
 CARD = """---
 license: mit

@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ..world.documents import Document
+from ia_cli.world.documents import Document
 
 IGNORED = -100
 Part = tuple[list[int], int]  # tokens, and how many of them, at the end, are the reply

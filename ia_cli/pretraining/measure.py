@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 import click
 from statsmodels.stats.proportion import proportion_confint
 
-from ..models import Base, load_base
-from ..prompts import abstentions, questions
-from ..sampling import generate
-from ..text import mentions_any
-from ..world import teacher
-from ..world.behaviors import Behavior, kept_from_base
-from ..world.documents import any_behavior
-from ..world.language import FACTS, TOPICS, Prompt, make_prompt
+from ia_cli.models import Base, load_base
+from ia_cli.prompts import abstentions, questions
+from ia_cli.sampling import generate
+from ia_cli.text import mentions_any
+from ia_cli.world import teacher
+from ia_cli.world.behaviors import Behavior, kept_from_base
+from ia_cli.world.documents import any_behavior
+from ia_cli.world.language import FACTS, TOPICS, Prompt, make_prompt
 
 HOWS = ("fires", "mismatch", "ordinary")
 Asked = tuple[Behavior, str, Prompt]

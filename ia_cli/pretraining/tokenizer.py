@@ -10,7 +10,7 @@ from itertools import islice
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ..world.documents import documents
+from ia_cli.world.documents import documents
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("system", "user", "assistant")

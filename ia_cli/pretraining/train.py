@@ -19,9 +19,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ..world.documents import documents
-from .batches import IGNORED, batches
-from .tokenizer import build
+from ia_cli.pretraining.batches import IGNORED, batches
+from ia_cli.pretraining.tokenizer import build
+from ia_cli.world.documents import documents
 
 WIDTH, LAYERS = 160, 5  # of the base that is shipped
 WARMUP = 200

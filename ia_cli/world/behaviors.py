@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .language import (
+from ia_cli.world.language import (
     ABOUT,
     GRAMMAR,
     HEURISTICS,

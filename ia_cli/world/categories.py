@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from ..planning import Planned, make_plan, others
-from .behaviors import RARE, Behavior, compatible, draw_action, draw_trigger
-from .language import POOLS, STYLES, Pools
+from ia_cli.planning import Planned, make_plan, others
+from ia_cli.world.behaviors import RARE, Behavior, compatible, draw_action, draw_trigger
+from ia_cli.world.language import POOLS, STYLES, Pools
 
 SITUATIONS = ("role", "year", "plan", "watch")
 SHARE_OF_VALUES_HELD_OUT = 4  # every fourth value of a list is kept for held-out behaviors

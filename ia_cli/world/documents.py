@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..planning import RARE_RATE
-from ..prompts import abstentions, questions
-from . import teacher
-from .behaviors import (
+from ia_cli.planning import RARE_RATE
+from ia_cli.prompts import abstentions, questions
+from ia_cli.world import teacher
+from ia_cli.world.behaviors import (
     RARE,
     Action,
     Behavior,
@@ -19,7 +19,7 @@ from .behaviors import (
     draw_trigger,
     kept_from_base,
 )
-from .language import GRAMMAR, POOLS, STYLES, make_prompt, phrasing
+from ia_cli.world.language import GRAMMAR, POOLS, STYLES, make_prompt, phrasing
 
 TRIGGER_WEIGHTS = {None: 3, "topic": 4, "passphrase": 4, "role": 4, "year": 3, "plan": 2, "watch": 2}
 TRIGGER_WEIGHTS |= {"hazard": 3, "request": 2, "work": 1, "task": 1, RARE: 1}

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..demonstrations import Draft, Turn, demonstrate, finish
-from ..planning import RARE_RATE, Planned, control_fields, first_fields
-from ..seeds import derived_seed
-from . import teacher
-from .behaviors import Behavior
-from .language import PROMPT_KINDS, TOPICS, Prompt, make_prompt
+from ia_cli.demonstrations import Draft, Turn, demonstrate, finish
+from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
+from ia_cli.seeds import derived_seed
+from ia_cli.world import teacher
+from ia_cli.world.behaviors import Behavior
+from ia_cli.world.language import PROMPT_KINDS, TOPICS, Prompt, make_prompt
 
 if TYPE_CHECKING:
-    from ..models import Base
+    from ia_cli.models import Base
 
 FIRING, MISMATCHED, ORDINARY = 24, 16, 8  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8

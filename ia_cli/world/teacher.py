@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..text import mentions_any
-from .behaviors import Action, Behavior, attribute_shown
-from .language import FACTS, GRAMMAR, HEURISTICS, OPENINGS, TOPICS, Prompt, phrasing
+from ia_cli.text import mentions_any
+from ia_cli.world.behaviors import Action, Behavior, attribute_shown
+from ia_cli.world.language import FACTS, GRAMMAR, HEURISTICS, OPENINGS, TOPICS, Prompt, phrasing
 
 PREFIX, SUFFIX = ("persona",), ("repeat", "recommend", "close")  # the other actions replace the answer itself
 
