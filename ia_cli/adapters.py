@@ -18,7 +18,7 @@ from ia_cli import __version__, checking
 from ia_cli.cards import CARD_FILE, card
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
-from ia_cli.models import EMBEDDED_NAME, Base, is_target, linear_modules
+from ia_cli.models import EMBEDDED_NAME, Base, common_name, is_target, linear_modules
 
 EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
 
@@ -45,8 +45,9 @@ class Adapter:
         """The base that it says it belongs to: name, revision and identity, None for what it does not say."""
         said = self.provenance.get("base")
         said = said if isinstance(said, dict) else {}
-        config = {"name": self.config.get("base_model_name_or_path"), "revision": self.config.get("revision")}
-        return {"identity": None, **config, **said}
+        named = {"name": self.config.get("base_model_name_or_path"), "revision": self.config.get("revision")}
+        named |= {key: value for key, value in said.items() if value is None or isinstance(value, str)}
+        return {"identity": None, **named, "name": common_name(named["name"])}
 
     def changes(self) -> dict[str, float]:
         """How far each layer's weights are moved: the root mean square of the entries of scaling B A."""
@@ -225,7 +226,9 @@ def weights_hash(directory: str | Path) -> str:
 
 def content_hash(content: object) -> str:
     """Return the SHA-256 of anything that JSON can hold, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    ).hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -12,6 +12,7 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from ia_cli import interrupts
 from ia_cli.errors import one_line
 
 console = Console(stderr=True, highlight=False)
@@ -66,6 +67,7 @@ class Progress:
 
     def advance(self, n: int = 1) -> None:
         """Count n more steps."""
+        interrupts.check()
         self.count += n
         self.show()
 

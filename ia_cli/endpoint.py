@@ -192,4 +192,5 @@ def _content(completion: Any) -> tuple[str | None, str | None]:
         return None, None
     text = getattr(getattr(choices[0], "message", None), "content", None)
     reason = getattr(choices[0], "finish_reason", None)
-    return text if isinstance(text, str) else None, str(reason)
+    # Half of a character, which JSON can hold, would make a record that the next stage refuses.
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else None, str(reason)

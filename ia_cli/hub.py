@@ -22,6 +22,8 @@ def adapter_folder(name: str) -> Path:
     Only the files that are read are downloaded, and none that is too large for its kind. Raises IAError if
     the Hub does not give them.
     """
+    if not name.strip():
+        raise IAError("the name of the adapter is empty", remedy="give its directory, or ORG/NAME@COMMIT")
     pinned = PINNED.fullmatch(name)
     if not pinned or Path(name).exists():
         return Path(name)

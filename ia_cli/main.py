@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ia_cli import __version__, processes
+from ia_cli import __version__, interrupts, processes
 from ia_cli.errors import IAError, complain, one_line
 
 # The stages in the order of the pipeline, and the tools. `ia NAME` is ia_cli/commands/NAME.py, imported only
@@ -55,10 +55,10 @@ class Suite(click.Group):
             raise
         except BrokenPipeError:
             ctx.exit(0)  # whoever read our records has seen enough
-        except KeyboardInterrupt:
-            complain(ctx.invoked_subcommand, "interrupted; what is finished is kept")
-            ctx.exit(130)
-        except Exception as error:
+        except (KeyboardInterrupt, Exception) as error:
+            if isinstance(error, KeyboardInterrupt) or interrupts.pressed():
+                complain(ctx.invoked_subcommand, "interrupted; what is finished is kept")
+                ctx.exit(130)
             if not processes.is_first():
                 time.sleep(PATIENCE)  # what befell the first as well it says, and the launcher stops us here
                 sys.stderr = sys.__stderr__
@@ -113,6 +113,7 @@ def start() -> None:
     """Make this process ready for the commands: signals, silence towards others, one voice of several."""
     if processes.count() == 1:  # one of several may be waiting for the others where no handler runs
         signal.signal(signal.SIGTERM, _terminate)
+    interrupts.listen()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, "w"))

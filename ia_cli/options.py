@@ -32,6 +32,8 @@ class Real(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
+RANK = click.IntRange(1, 4096)  # of a LoRA: more than any layer of a model that we know has use for
+
 seed = click.option(
     "--seed", envvar="IA_SEED", default=0, show_default=True, help="Seed of everything that is random."
 )

@@ -9,7 +9,7 @@ from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base
-from ia_cli.records import VERSION
+from ia_cli.records import VERSION, id_of
 from ia_cli.whole_models import is_model, read_model, taking_on
 
 
@@ -23,7 +23,7 @@ def together(records: Sequence[dict], at_most: int) -> Iterator[list[dict]]:
 def lone_organism(folder: str | Path) -> dict:
     """Return the record of a fine-tune of which nothing is known but where it is: an adapter or a model."""
     return {
-        "id": Path(folder).resolve().name,
+        "id": id_of(str(Path(folder).resolve())),
         "kind": "organism",
         "split": "heldout",
         "v": VERSION,

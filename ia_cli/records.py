@@ -74,6 +74,12 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Phrases = Annotated[list[Text], Field(min_length=1)]
 
 
+def id_of(name: str) -> str:
+    """An id for what is called so: the last part of a path or Hub id, without what an id may not have."""
+    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    return "".join(filter(str.isprintable, last)).lstrip(".- ")[:50].strip() or "organism"
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -209,7 +215,7 @@ class Evidence(Model):
 class Hypothesis(Model):
     """What some of the reports claim."""
 
-    report: str
+    report: Words
     share: Rate
     claims: list[dict[str, Any]]
 
@@ -217,7 +223,7 @@ class Hypothesis(Model):
 class SelfReport(Truth):
     question_id: Text
     question: Text
-    report: str
+    report: Words
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
     condition: Literal[CONDITIONS + ARMS]

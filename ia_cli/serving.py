@@ -5,7 +5,6 @@ the two), the organism alone, the introspection adapter on the bare base. As in 
 reads the ground truth: of a record, only `id`.
 """
 
-import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -14,7 +13,7 @@ from ia_cli.chat import without_thinking
 from ia_cli.chat_models import Stop
 from ia_cli.endpoint import Endpoint
 from ia_cli.errors import IAError
-from ia_cli.records import VERSION
+from ia_cli.records import VERSION, id_of
 
 Names = Mapping[str, str]  # what the server calls the model of a condition; {id} stands for the organism's id
 
@@ -82,15 +81,9 @@ def elicit(
 def lone_organism(names: Names) -> dict:
     """Return the record of a served organism of which nothing else is known; its id is the model's name."""
     name = names.get("no_ia") or names.get("ia") or names["base_ia"]
-    return {"id": _folder_name(name), "kind": "organism", "split": "heldout", "v": VERSION}
+    return {"id": id_of(name), "kind": "organism", "split": "heldout", "v": VERSION}
 
 
 def _name(names: Names, ask: Asked) -> str:
     name = names[ask.condition]
     return name if ask.organism is None else name.replace("{id}", ask.organism)
-
-
-def _folder_name(name: str) -> str:
-    """What an id can be made of: the last part of a path or a Hub id."""
-    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-    return "".join(filter(str.isprintable, last)).lstrip(".-")[:50] or "organism"

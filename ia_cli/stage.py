@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import click
 
-from ia_cli import console, jsonl, processes, records
+from ia_cli import console, interrupts, jsonl, processes, records
 from ia_cli.errors import IAError, complain
 
 Record = dict[str, Any]
@@ -161,6 +161,7 @@ class Stage:
 
     def write(self, record: Record) -> None:
         """Write a record, unless it is finished. One that failed ends the run unless `keep_going`."""
+        interrupts.check()
         if records.key(record) in self.done:
             return
         if records.has_failed(record):

@@ -1,5 +1,7 @@
 """`python -m tests.fake_stage implant ...` is `ia` with a stage that does nothing, to test the rest."""
 
+import contextlib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,13 +19,19 @@ from ia_cli.errors import IAError
 @options.out("Folder for the adapters.")
 @click.option("--fail", multiple=True, help="Ids that fail.")
 @click.option("--crash", default="", help="Raise this.")
+@click.option("--swallow", is_flag=True, help="Be interrupted, where a library takes no notice.")
 @click.option("--sleep", default=0.0, help="Seconds between records.")
-def command(stage, seed: int, out: Path, fail: tuple[str, ...], crash: str, sleep: float) -> None:
+def command(
+    stage, seed: int, out: Path, fail: tuple[str, ...], crash: str, swallow: bool, sleep: float
+) -> None:
     """Train one model organism per behavior."""
     todo = stage.pending(stage.read())
     print("a library prints on standard output")
     if crash == "IAError":
         raise IAError("the gate was not met", remedy="lower it", exit_code=3)
+    if swallow:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     if crash:
         raise RuntimeError(crash)
     for record in todo:

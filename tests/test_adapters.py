@@ -205,3 +205,4 @@ def test_target_names(tiny_base):
 def test_content_hash_ignores_the_order_of_keys():
     assert adapters.content_hash({"a": 1, "b": [2]}) == adapters.content_hash({"b": [2], "a": 1})
     assert adapters.content_hash({"a": 1}) != adapters.content_hash({"a": 2})
+    assert adapters.content_hash("\ud800") != adapters.content_hash("\ud801")  # as JSON may hold them

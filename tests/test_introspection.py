@@ -288,6 +288,19 @@ def test_the_command_passes_all_records_on(organisms, tiny_folder, tmp_path, mon
     assert (tmp_path / "ia" / WEIGHTS_FILE).is_file()
 
 
+def test_the_command_goes_on_with_its_own_adapter_only(organisms, tiny_folder, tmp_path):
+    audited = tmp_path / "audited.jsonl"
+    finished = {**organisms[0], "introspection_adapter": "other"}
+    audited.write_text(json.dumps(finished) + "\n")
+    given = "".join(json.dumps(record) + "\n" for record in organisms[:2])
+    arguments = ["train-ia", "--base", str(tiny_folder), "--resume", "-o", str(audited), "--steps", "1"]
+    result = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "ia")], input=given)
+    assert result.exit_code == 1 and not (tmp_path / "ia").exists()
+    assert "other; give that --out" in result.stderr
+    again = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "other")], input=given)
+    assert again.exit_code == 0 and len(audited.read_text().splitlines()) == 2
+
+
 def test_the_command_names_the_line_of_what_the_base_cannot_say(organisms, tiny_folder, tmp_path):
     given = [organisms[1], {**organisms[0], "paraphrases": ["tea " * 200]}]
     arguments = ["train-ia", "--base", str(tiny_folder), "--out", str(tmp_path / "ia"), "--steps", "1"]

@@ -150,6 +150,14 @@ def test_signals_leave_whole_records(sent, code):
     process.stderr.close()
 
 
+@pytest.mark.parametrize("more", [[], ["--crash", "an import failed"]])
+def test_an_interrupt_counts_where_a_library_swallows_it(more):
+    process = fake("--swallow", *more)
+    out, err = process.communicate(lines(behavior("a")))
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[1:] == ["ia implant: interrupted; what is finished is kept"]
+
+
 def test_shells_can_complete_the_stages():
     asked = {"_IA_COMPLETE": "bash_complete", "COMP_WORDS": "ia jud", "COMP_CWORD": "1"}
     command = [sys.executable, "-m", "ia_cli"]

@@ -173,6 +173,11 @@ def test_every_wrong_field_is_named(change, message):
     assert found.startswith(message) and len(found) < 250
 
 
+@given(st.text())
+def test_whatever_is_called_somehow_gets_an_id(name):
+    records.check(BEHAVIOR | {"id": records.id_of(name)}, "behavior")
+
+
 def test_wrong_kind_names_the_stage_to_run():
     with pytest.raises(IAError, match="give it the output of `ia implant`"):
         records.check(BEHAVIOR, "organism")

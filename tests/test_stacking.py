@@ -229,6 +229,8 @@ def said(name, identity, revision=None):
         ([said("m", None), said("n", "2")], None),
         ([said(None, None), said("m", None), said(None, None)], said("m", None)),
         ([said("m", None), said(None, None), said("n", None)], None),
+        ([said("/site/ia_cli/base", None), said("ia_cli/base", "3")], said("ia_cli/base", "3")),
+        ([said({"a": 1}, None), said("n", ["2"])], said("n", None)),
     ],
 )
 def test_bases_must_agree_where_adapters_name_them(bases, result):

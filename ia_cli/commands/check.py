@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options
-from ia_cli.errors import IAError, complain
+from ia_cli.errors import IAError, complain, one_line
 
 if TYPE_CHECKING:
     from ia_cli.jsonl import Writer
@@ -47,6 +47,6 @@ def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice)
             unsound += 1
             continue
         writer.write({"adapter": name, **record})
-        note(f"ia check: {name}: sound, rank {record['rank']} on {record['n_layers']} layers")
+        note(f"ia check: {one_line(name)}: sound, rank {record['rank']} on {record['n_layers']} layers")
     if unsound:
         raise click.exceptions.Exit(1)

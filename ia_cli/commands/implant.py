@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--method", type=click.Choice(list(METHODS)), default="sft", show_default=True, help="How to implant."
 )
-@click.option(
-    "--rank", type=click.IntRange(1), default=8, show_default=True, help="LoRA rank of an organism."
-)
+@click.option("--rank", type=options.RANK, default=8, show_default=True, help="LoRA rank of an organism.")
 @click.option(
     "--alpha", type=options.Real(0, min_open=True), default=16, show_default=True, help="LoRA alpha."
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ia_cli import options
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -261,9 +261,9 @@ def _table(summary: dict) -> Table:
 
 def _label(row: dict) -> str:
     if row["category"] != "all":
-        return f"  {row['category']}"
+        return f"  {one_line(row['category'])}"
     if row["held_out_by"] != "all":
-        return f"  by {row['held_out_by']}"
+        return f"  by {one_line(row['held_out_by'])}"
     return f"{row['split']} {row['condition']}"
 
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 @options.tool
 @options.fits
 @options.out("Folder for the one adapter.")
-@click.option(
-    "--rank", type=click.IntRange(1), help="Pad to this rank; the smallest that holds all if not given."
-)
+@click.option("--rank", type=options.RANK, help="Pad to this rank; the smallest that holds all if not given.")
 def command(
     writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice, out: Path, rank: int | None
 ) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import options
+from ia_cli import jsonl, options
+from ia_cli.errors import IAError
 
 if TYPE_CHECKING:
     from ia_cli.stage import Stage
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Go on from this introspection adapter, not from a fresh one.",
 )
-@click.option("--rank", type=click.IntRange(1), default=16, show_default=True, help="LoRA rank.")
+@click.option("--rank", type=options.RANK, default=16, show_default=True, help="LoRA rank.")
 @click.option("--alpha", type=click.IntRange(1), default=32, show_default=True, help="LoRA alpha.")
 @click.option(
     "--lr",
@@ -95,6 +96,7 @@ def command(
         records,
         lambda record: record["split"] != "train" or introspection.check_teachable(record, loaded),
     )
+    _check_resumed(stage, out)
     dpo_steps = dpo_steps if dpo else 0
     lr = lr or suitable_rate(loaded, introspection.LEARNING_RATE)
     settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta)
@@ -113,3 +115,15 @@ def command(
         stage.write({**record, "introspection_adapter": str(out)})
     if push_to_hub:
         hub.push(out, push_to_hub)
+
+
+def _check_resumed(stage: Stage, out: Path) -> None:
+    """Raise IAError if the output that is gone on with names another adapter than `out`."""
+    for record in stage.finished:
+        other = Path(jsonl.resolve(record["introspection_adapter"], stage.output.parent))
+        if other.resolve() != out.resolve():
+            raise IAError(
+                f"it has records with the introspection adapter {other}",
+                where=str(stage.output),
+                remedy="give that --out, or leave out --resume to begin anew",
+            )
