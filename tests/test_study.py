@@ -1,12 +1,16 @@
 """The scripts of examples/study, on records small enough to check by hand."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from click.testing import CliRunner
 
 from ia_cli import rates
+from tests.organisms import write_random
 
 STUDY = Path(__file__).parent.parent / "examples" / "study"
 
@@ -210,7 +214,6 @@ def test_results_say_what_has_not_been_run_and_show_what_has():
 
 
 def test_surgery_does_what_it_says():
-    torch = pytest.importorskip("torch")
     surgery, adapters = script("surgery"), importlib.import_module("ia_cli.adapters")
     config = adapters.plain_config(2, 4, ["q_proj"])
     a, b = torch.tensor([[1.0, -2, 3], [4, 5, -6]]), torch.tensor([[1.0, 0.5], [-0.25, 2]])
@@ -234,6 +237,24 @@ def test_surgery_does_what_it_says():
     assert torch.isclose(delta(drawn).norm(), delta(one).norm())
     assert not torch.allclose(delta(drawn), delta(one), atol=1)
     assert torch.equal(delta(drawn), delta(after("random=1")))
+
+
+def test_adapters_are_averaged_weight_by_weight(tmp_path, tiny_folder):
+    from ia_cli.adapters import read_adapter
+
+    write_random(tmp_path, tiny_folder, 2)
+    folders = [str(tmp_path / "o-0"), str(tmp_path / "o-1")]
+    given = json.dumps({"id": "a", "introspection_adapter": "o-1"})
+    result = CliRunner().invoke(
+        script("average").main, ["--out", str(tmp_path / "mean"), *folders], input=given
+    )
+    assert json.loads(result.stdout) == {"id": "a", "introspection_adapter": "mean"}
+    one, two, mean = (read_adapter(folder).tensors for folder in (*folders, tmp_path / "mean"))
+    for name, parts in mean.items():
+        for part in (0, 1):
+            assert torch.allclose(parts[part], (one[name][part] + two[name][part]) / 2)
+    refused = CliRunner().invoke(script("average").main, ["--out", "x", folders[0], str(tmp_path / "ia")])
+    assert refused.exit_code == 2 and "not of one shape" in refused.stderr
 
 
 def test_a_random_adapter_has_nothing_to_report():
