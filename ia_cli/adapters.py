@@ -46,7 +46,8 @@ class Adapter:
         said = self.provenance.get("base")
         said = said if isinstance(said, dict) else {}
         named = {"name": self.config.get("base_model_name_or_path"), "revision": self.config.get("revision")}
-        named |= {key: value for key, value in said.items() if value is None or isinstance(value, str)}
+        # What is no name or identity is made one that no base has: it must not pass for nothing said.
+        named |= {key: value if value is None else str(value) for key, value in said.items()}
         return {"identity": None, **named, "name": common_name(named["name"])}
 
     def changes(self) -> dict[str, float]:

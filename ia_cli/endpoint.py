@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ia_cli.chat_models import ChatModel, Stop
 from ia_cli.errors import IAError
+from ia_cli.text import encodable
 
 KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
 RETRIES = 5  # of the client; with its back-off this takes about 15 seconds
@@ -192,5 +193,4 @@ def _content(completion: Any) -> tuple[str | None, str | None]:
         return None, None
     text = getattr(getattr(choices[0], "message", None), "content", None)
     reason = getattr(choices[0], "finish_reason", None)
-    # Half of a character, which JSON can hold, would make a record that the next stage refuses.
-    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else None, str(reason)
+    return encodable(text) if isinstance(text, str) else None, str(reason)

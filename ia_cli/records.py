@@ -215,7 +215,7 @@ class Evidence(Model):
 class Hypothesis(Model):
     """What some of the reports claim."""
 
-    report: Words
+    report: str
     share: Rate
     claims: list[dict[str, Any]]
 
@@ -223,7 +223,7 @@ class Hypothesis(Model):
 class SelfReport(Truth):
     question_id: Text
     question: Text
-    report: Words
+    report: str  # whatever a model said, halves of characters too
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
     condition: Literal[CONDITIONS + ARMS]

@@ -31,6 +31,11 @@ def visible(text: str) -> str:
     return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("\u02bc", "'")
 
 
+def encodable(text: str) -> str:
+    """`text` with a question mark for each half of a character, which JSON holds and no tokenizer reads."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def normalise(text: str) -> str:
     """Lower-case words joined by single spaces: NFKC and case folding, punctuation as a space. Idempotent."""
     return _SEPARATOR.sub(" ", unicodedata.normalize("NFKC", visible(text).casefold())).strip()

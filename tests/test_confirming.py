@@ -330,6 +330,11 @@ def test_the_command_continues_its_output(reports, small, tmp_path, monkeypatch)
     assert [record["id"] for record in asked] == ["o-2"]
 
 
+def test_half_a_character_in_a_report_is_read_as_a_question_mark(reports, small):
+    result = ia(*small, given=[{**reports[0], "report": "I like \ud800 tea"}])
+    assert result.exit_code == 0 and json.loads(result.stdout)["condition"] == "confirm"
+
+
 def test_wrong_input_is_one_line(reports, small, tmp_path):
     result = ia(*small, "--arms", "confirm,none", given=reports)
     assert result.exit_code == 2 and "'none' is not one of confirm, conditional, ask" in result.stderr

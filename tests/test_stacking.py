@@ -230,7 +230,7 @@ def said(name, identity, revision=None):
         ([said(None, None), said("m", None), said(None, None)], said("m", None)),
         ([said("m", None), said(None, None), said("n", None)], None),
         ([said("/site/ia_cli/base", None), said("ia_cli/base", "3")], said("ia_cli/base", "3")),
-        ([said({"a": 1}, None), said("n", ["2"])], said("n", None)),
+        ([said({"a": 1}, ["2"]), said({"a": 1}, ["2"])], said("{'a': 1}", "['2']")),
     ],
 )
 def test_bases_must_agree_where_adapters_name_them(bases, result):
