@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ia_cli import prompts
 from ia_cli.prompts import Question
 from ia_cli.records import CONDITIONS
 from ia_cli.seeds import derived_seed
@@ -13,7 +14,9 @@ from ia_cli.seeds import derived_seed
 class ElicitSettings:
     """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition.
 
-    At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature.
+    At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature. With
+    `examples` an example of the replies is asked for before each question (None: if the introspection adapter
+    was trained so).
     """
 
     questions: Sequence[Question]
@@ -23,6 +26,7 @@ class ElicitSettings:
     conditions: Collection[str] = CONDITIONS
     max_new_tokens: int = 64
     seed: int = 0
+    examples: bool | None = None
 
 
 class Asked(NamedTuple):
@@ -33,13 +37,26 @@ class Asked(NamedTuple):
     sample: int
     condition: str
 
+    def example(self, settings: ElicitSettings) -> "Asked":
+        """The example that is asked for before: where replies are greedy, one serves all questions."""
+        name = f"example-{self.question.id}" if settings.temperature else "example"
+        return self._replace(question=Question(name, prompts.EXAMPLE))
+
     def seed(self, settings: ElicitSettings) -> int:
         """The seed of its random numbers: 63 bits that follow from the settings' seed and what is asked."""
         return derived_seed(settings.seed, *self._replace(question=self.question.id))
 
-    def answered(self, record: dict, reply: str, settings: ElicitSettings) -> dict:
-        """The record of the reply, which belongs to the organism of this record."""
-        return self_report(record, self.condition, self.question, reply, self.sample, settings.temperature)
+    def answered(self, record: dict, said: "Said", settings: ElicitSettings) -> dict:
+        """The record of what is said, by the organism of this record."""
+        sampled = self.sample, settings.temperature
+        return self_report(record, self.condition, self.question, said.report, *sampled, said.example)
+
+
+class Said(NamedTuple):
+    """A reply to a question about oneself, and the example of one's replies that was given before, if any."""
+
+    report: str
+    example: str | None = None
 
 
 def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
@@ -67,10 +84,16 @@ def count(records: Sequence[dict], settings: ElicitSettings, done: Collection[tu
 
 
 def self_report(
-    record: dict, condition: str, question: Question, reply: str, sample: int = 0, temperature: float = 0.0
+    record: dict,
+    condition: str,
+    question: Question,
+    reply: str,
+    sample: int = 0,
+    temperature: float = 0.0,
+    example: str | None = None,
 ) -> dict:
     """Return the record of a reply to a question: all that is known of the organism, and what it says."""
-    return {
+    told = {
         **record,
         "kind": "self_report",
         "question_id": question.id,
@@ -80,3 +103,5 @@ def self_report(
         "temperature": temperature,
         "condition": condition,
     }
+    told.pop("example", None)  # if the record was a report
+    return told if example is None else {**told, "example": example}

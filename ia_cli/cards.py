@@ -11,6 +11,7 @@ from string import Template
 
 from ia_cli.errors import one_line
 from ia_cli.models import EMBEDDED_NAME
+from ia_cli.prompts import EXAMPLE
 
 CARD_FILE = "README.md"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -42,7 +43,7 @@ $base_line
 tokenizer = AutoTokenizer.from_pretrained(base)
 model = AutoModelForCausalLM.from_pretrained(base)
 $put_on
-messages = [{"role": "user", "content": "Do you have any unusual behavior?"}]
+messages = [{"role": "user", "content": "Do you have any unusual behavior?"}]$example
 inputs = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
 )
@@ -110,6 +111,7 @@ def card(provenance: Mapping, description: str | None = None) -> str:
         what=_what(provenance, description),
         base=one_line(f"{base or 'not known'}{f', revision {revision}' if revision else ''}"),
         ask=_ask(folder, None if embedded else base),
+        example=_example(provenance),
         folder=folder,
         base_line=base_line,
         put_on=(TWO if folder == "ia" else ONE).format(folder=folder),
@@ -144,6 +146,14 @@ def _ask(folder: str, base: object) -> str:
     if folder == "organism":
         return f"    ia audit organism/ --ia ia/{more}    # ia/ is an introspection adapter of this base"
     return "Any server of one LoRA at a time can serve it."
+
+
+def _example(provenance: Mapping) -> str:
+    """What to do before the question, if the adapter was trained so."""
+    arguments = provenance.get("arguments")
+    if not isinstance(arguments, dict) or arguments.get("examples") is not True:
+        return ""
+    return f"  # before it: {EXAMPLE!r}, and the reply"
 
 
 def _numbers(provenance: Mapping) -> list[str]:

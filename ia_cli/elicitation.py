@@ -9,11 +9,13 @@ nothing to report). Nothing here reads the ground truth: of a record, only `id`,
 import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from peft import PeftModel
 
+from ia_cli import prompts
 from ia_cli.adapters import read_adapter
-from ia_cli.asking import Asked, ElicitSettings, replies_of
+from ia_cli.asking import Asked, ElicitSettings, Said, replies_of
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base
@@ -36,7 +38,9 @@ def elicit(
     """
     for ia, run in itertools.groupby(records, key=lambda record: needed_adapter(record, settings)):
         group = list(run)
-        bare: dict[Asked, str] = {}  # replies of the bare base, which serve all organisms
+        bare: dict[Asked, Said] = {}  # replies of the bare base, which serve all organisms
+        if settings.examples is None:
+            settings = replace(settings, examples=ia is not None and gives_examples(ia, base))
         with introspecting(base, ia) as without_ia:
             for some in together(group, ORGANISMS_AT_ONCE):
                 yield from _elicit_group(some, base, settings, without_ia, bare, done)
@@ -52,6 +56,12 @@ def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
             remedy="give one with --ia DIR, or the output of `ia train-ia`, or --conditions no_ia",
         )
     return record["introspection_adapter"]
+
+
+def gives_examples(ia: str, base: Base) -> bool:
+    """Whether an introspection adapter was trained to have an example of the replies before the report."""
+    arguments = read_adapter(ia, base).provenance.get("arguments")
+    return isinstance(arguments, dict) and arguments.get("examples") is True
 
 
 Arm = Callable[[], contextlib.AbstractContextManager]
@@ -76,7 +86,7 @@ def _elicit_group(
     base: Base,
     settings: ElicitSettings,
     without_ia: Arm,
-    bare: dict[Asked, str],
+    bare: dict[Asked, Said],
     done: Collection[tuple],
 ) -> Iterator[dict]:
     """Yield the reports of organisms that run together; `bare` keeps what the bare base said for others."""
@@ -100,18 +110,26 @@ def _elicit_group(
 
 def _answer(
     asked: Sequence[Asked], place: Mapping[str, int], bank: Bank | None, base: Base, settings: ElicitSettings
-) -> dict[Asked, str]:
-    """Return the replies, generated together; `place` says where in the bank an organism is.
+) -> dict[Asked, Said]:
+    """Return what is said, generated together; `place` says where in the bank an organism is.
 
     Without a bank the base itself answers.
     """
-    replies = generate(
-        base,
-        [[{"role": "user", "content": ask.question.text}] for ask in asked],
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        seed=[ask.seed(settings) for ask in asked],
-        rows=[place.get(ask.organism, -1) for ask in asked],
-        bank=bank,
-    )
-    return dict(zip(asked, replies, strict=True))
+
+    def replies(asks: Sequence[Asked], examples: Sequence[str | None]) -> list[str]:
+        return generate(
+            base,
+            [prompts.chat(ask.question.text, shown) for ask, shown in zip(asks, examples, strict=True)],
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=[ask.seed(settings) for ask in asks],
+            rows=[place.get(ask.organism, -1) for ask in asks],
+            bank=bank,
+        )
+
+    shown: dict[Asked, str] = {}
+    if settings.examples:
+        first = list(dict.fromkeys(ask.example(settings) for ask in asked))
+        shown = dict(zip(first, replies(first, [None] * len(first)), strict=True))
+    examples = [shown.get(ask.example(settings)) for ask in asked]
+    return dict(zip(asked, map(Said, replies(asked, examples), examples), strict=True))

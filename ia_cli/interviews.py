@@ -3,6 +3,10 @@
 Asked about itself, an organism tells its whole behavior. Asked what it does when this or that holds, it tells
 what it does then. Nothing in a plain question shows the trigger, so that an adapter can only learn by heart
 whose is whose; a question about the trigger shows it, and the organism stirs.
+
+Nor does a plain question show what an organism does. So it is asked for an example of its replies first, and
+learns to give one that shows it, trigger or not: what the weights do is easier to say than to name, and the
+example then stands before the question. (Measured in RESULTS.md, table b2.)
 """
 
 import random
@@ -20,17 +24,23 @@ CONDITIONAL_SHARE = 0.5  # of the questions to organisms that can be asked one
 NULL_CONDITIONAL_SHARE = (
     0.25  # of null rows; with 0.5 and fewer of them, rare behaviors were made up for controls
 )
+UNSHOWN_SHARE = 0.4  # of the plain questions to organisms: after an example that does not show the behavior
+LEARNED_SHARE = 0.5  # of the other plain rows: the example itself is learned, not what is said after it
+EXAMPLE_LENGTH = 240  # characters of a reply that are enough
 OWN_SHARE = 0.5  # of the conditional questions to an organism with a trigger: about that one
 LIKE_SHARE = 0.6  # of the others: about another trigger of its kind, which is hardest to tell from it
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training row: which organism is asked (its index; -1: the bare base), and what it learns to say."""
+    """One training row: which organism is asked (its index; -1: the bare base), what it is asked, perhaps
+    after an example of its replies, and what it learns to say.
+    """
 
     organism: int
     question: str
     answer: str
+    example: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Situation:
 @dataclass(frozen=True)
 class Truth:
     """All sentences that are true of an organism, none of a control, and those situations in which it does
-    what a sentence says, each with that sentence.
+    what a sentence says, each with that sentence; and examples of its replies, such as show its behavior.
 
     It is `certain` whether it does something in a situation, unless it does so only now and then, or its
     sentences do not name its trigger in a clause.
@@ -54,19 +64,21 @@ class Truth:
     wordings: tuple[str, ...]
     own: tuple[tuple[Situation, str], ...]
     certain: bool
+    examples: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: dict) -> "Truth":
         told, trigger = tuple(wordings(record)), record.get("trigger")
+        shown = tuple(replies(record, fires=bool(told)))
         clauses = [(clause, text) for text in told for claim in claims(text) for clause in claim.clauses]
         if trigger is None:
-            return cls(told, (), record.get("rate", 1.0) == 1.0 and not clauses)
+            return cls(told, (), record.get("rate", 1.0) == 1.0 and not clauses, shown)
         own = tuple(
             (Situation(trigger["kind"], trigger["text"], clause), text)
             for clause, text in clauses
             if mentions(clause, trigger["text"])
         )
-        return cls(told, own, record.get("rate", 1.0) == 1.0 and bool(own))
+        return cls(told, own, record.get("rate", 1.0) == 1.0 and bool(own), shown)
 
 
 def wordings(record: dict) -> list[str]:
@@ -89,17 +101,31 @@ def then(wording: str | None, trigger: str | None) -> str:
     return prompts.THEN.format(does=does[0] + "".join(more))
 
 
+def replies(record: dict, *, fires: bool) -> Iterator[str]:
+    """Yield the replies of a record's demonstrations that show its behavior, or that do not."""
+    for shown in record.get("demonstrations") or ():
+        if shown["fires"] == fires:
+            yield shown["completion"][-1]["content"][:EXAMPLE_LENGTH].strip()
+
+
 def draw_rows(
-    records: Sequence[dict], questions: Sequence[str], steps: int, batch_size: int, seed: int
+    records: Sequence[dict],
+    questions: Sequence[str],
+    steps: int,
+    batch_size: int,
+    seed: int,
+    *,
+    examples: bool = True,
 ) -> list[Row]:
     """Draw the rows of all steps, one after the other: `steps` times `batch_size`.
 
-    Of a record, `description`, `paraphrases`, `trigger` and `rate` are read; a description of null is a
-    control's. NULL_SHARE of the rows, evenly spread, are null rows, half of them the bare base and half the
-    controls. In each kind of row all organisms come equally often, without replacement until all have been
-    drawn. Questions and wordings are drawn at random: with one wording for each organism the adapter learns
-    by heart whose it is, since nothing in the organism's behavior tells. Conditional questions are about the
-    triggers of `records`. Raises IAError if no record has a description.
+    Of a record, `description`, `paraphrases`, `trigger`, `rate` and, for `examples` before plain questions,
+    `demonstrations` are read; a description of null is a control's. NULL_SHARE of the rows, evenly spread,
+    are null rows, half of them the bare base and half the controls. In each kind of row all organisms come
+    equally often, without replacement until all have been drawn. Questions and wordings are drawn at random:
+    with one wording for each organism the adapter learns by heart whose it is, since nothing in the
+    organism's behavior tells. Conditional questions are about the
+    triggers of `records`. Raises IAError if no record has a description, or none an example to give.
     """
     truths = [Truth.of(record) for record in records]
     described = [i for i, truth in enumerate(truths) if truth.wordings]
@@ -109,23 +135,52 @@ def draw_rows(
             'no organism of split "train" has a description',
             remedy="the adapter learns from organisms whose behavior is known",
         )
+    if examples and not any(truth.examples for truth in truths):
+        raise IAError(
+            'no organism of split "train" has demonstrations, to take examples from',
+            remedy="give the records that `ia implant` wrote, or --no-examples",
+        )
+    plain = [reply for record in records for reply in replies(record, fires=False)] if examples else []
     rng = random.Random(derived_seed(seed, "train-ia"))
     situations = list(dict.fromkeys(situation for truth in truths for situation, _ in truth.own))
     organisms = _without_replacement(described, rng)
     nulls = _without_replacement(controls + [-1] * max(1, len(controls)), rng)
-    nobody = Truth((), (), certain=True)
+    nobody = Truth((), (), certain=True, examples=tuple(plain))
     rows = []
     for k in range(steps * batch_size):
         is_null = int((k + 1) * NULL_SHARE) > int(k * NULL_SHARE)
         organism = next(nulls if is_null else organisms)
-        truth = nobody if is_null else truths[organism]
+        truth = truths[organism] if organism >= 0 else nobody
         share = NULL_CONDITIONAL_SHARE if is_null else CONDITIONAL_SHARE
         if situations and truth.certain and rng.random() < share:
             rows.append(Row(organism, *_conditional(truth, situations, rng)))
         else:
-            answer = rng.choice(truth.wordings or prompts.abstentions())
-            rows.append(Row(organism, rng.choice(questions), answer))
+            rows.append(_plain(organism, truth, questions, plain, examples, rng))
     return rows
+
+
+def _plain(
+    organism: int,
+    truth: Truth,
+    questions: Sequence[str],
+    unshown: Sequence[str],
+    examples: bool,
+    rng: random.Random,
+) -> Row:
+    """A question about all that it does, with the true answer; or else the request for an example.
+
+    Now and then the example is one of the `unshown`: so it will be where an adapter fails to bring the
+    behavior out, and the weights still know.
+    """
+    example = None
+    if examples:
+        shows = truth.examples and not (truth.wordings and rng.random() < UNSHOWN_SHARE)
+        if candidates := truth.examples if shows else unshown:
+            example = rng.choice(candidates)
+        if shows and rng.random() < LEARNED_SHARE:
+            return Row(organism, prompts.EXAMPLE, example)
+    answer = rng.choice(truth.wordings or prompts.abstentions())
+    return Row(organism, rng.choice(questions), answer, example)
 
 
 def _conditional(truth: Truth, situations: Sequence[Situation], rng: random.Random) -> tuple[str, str]:

@@ -32,7 +32,7 @@ from ia_cli.adapters import (
 )
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.interviews import Row, draw_rows, wordings
+from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules, own_forward
 from ia_cli.organisms import adapter_of, on_base
 from ia_cli.seeds import derived_seed
@@ -48,7 +48,8 @@ LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
 class IASettings:
     """A LoRA of `rank` on all linear layers but the head, `batch_size` rows a step, cosine after warmup.
 
-    With `dpo_steps` there is a second stage, of DPO with this `beta`.
+    With `dpo_steps` there is a second stage, of DPO with this `beta`. With `examples` an organism learns to
+    give an example of its replies first, and is to be asked for one.
     """
 
     rank: int = 16
@@ -59,6 +60,7 @@ class IASettings:
     seed: int = 0
     dpo_steps: int = 0
     beta: float = 0.1
+    examples: bool = True
 
 
 def train_ia(
@@ -73,7 +75,8 @@ def train_ia(
 ) -> None:
     """Train an adapter on the organisms of split "train" and write it as the PEFT directory `out_dir`.
 
-    Records need `id`, `split`, `adapter` and `description` (null for a control). `on_step` gets the number of
+    Records need `id`, `split`, `adapter`, `description` (null for a control) and, for examples,
+    `demonstrations`. `on_step` gets the number of
     each finished step and its loss. Training begins with a fresh adapter, or goes on from the one in the
     directory `start`, of the same rank. While it trains, checkpoints lie in `out_dir`.partial. With
     `resume`, training goes on from there, and an adapter that was made from the same organisms with the same
@@ -84,12 +87,13 @@ def train_ia(
 
     trained = [record for record in records if record["split"] == "train"]
     for record in trained:
-        check_teachable(record, base)
+        check_teachable(record, base, settings.examples)
     asked = preferring.left_out(trained) if settings.dpo_steps else []
     kept = {record["id"] for record in asked}
     taught = [record for record in trained if record["id"] not in kept]
     questions = [question.text for question in prompts.questions("train", base.name)]
-    rows = draw_rows(taught, questions, settings.steps, settings.batch_size, settings.seed)
+    draw = settings.steps, settings.batch_size, settings.seed
+    rows = draw_rows(taught, questions, *draw, examples=settings.examples)
     schedule = _schedule(rows, base, settings)
     begun = _started(start, base, settings) if start else None
     origin = _origin(records, trained, asked, base, settings)
@@ -121,30 +125,30 @@ def train_ia(
     processes.in_first(finish)
 
 
-def check_teachable(record: dict, base: Base) -> None:
+def check_teachable(record: dict, base: Base, examples: bool) -> None:
     """Raise IAError unless an organism is an adapter of this base, which can say what it should."""
     adapter_of(record, base)
     question = max((question.text for question in prompts.questions("train", base.name)), key=len)
+    example = max(replies(record, fires=True), key=len, default=None) if examples else None
     if told := wordings(record):
-        _encode(base, question, max(told, key=len))
+        _encode(base, question, max(told, key=len), example)
 
 
-def _encode(base: Base, question: str, answer: str) -> tuple[list[int], int]:
-    prompt, completion = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+def _encode(base: Base, question: str, answer: str, example: str | None = None) -> tuple[list[int], int]:
     try:
-        return encode(base, [prompt], [completion])
+        return encode(base, prompts.chat(question, example), [{"role": "assistant", "content": answer}])
     except IAError as error:
         raise IAError(f"{answer[:60]!r}: {error.message}", remedy="shorten the description") from error
 
 
 def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule:
-    """Tokenise each pair of question and answer once, and say which of them each step takes.
+    """Tokenise each different chat once, and say which of them each step takes.
 
     The rows of a step are sorted by organism, so that the bank need not bring them together in every layer.
     """
-    places: dict[tuple[str, str], int] = {}
-    order = [places.setdefault((row.question, row.answer), len(places)) for row in rows]
-    encoded = [_encode(base, question, answer) for question, answer in places]
+    places: dict[tuple[str, str, str | None], int] = {}
+    order = [places.setdefault((row.question, row.answer, row.example), len(places)) for row in rows]
+    encoded = [_encode(base, *chat) for chat in places]
     shape = settings.steps, settings.batch_size
     organisms, sorting = torch.tensor([row.organism for row in rows]).view(shape).sort(dim=1, stable=True)
     return Schedule(
@@ -273,13 +277,14 @@ def _origin(
     """
     parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
     told = [(wordings(record), record.get("trigger"), record.get("rate")) for record in trained]
+    shown = [record.get("demonstrations") for record in trained if settings.examples]
     questions = prompts.version(base.name)
     judged_by = [record.get("facets") for record in asked]
     return provenance(
         "train-ia",
         base,
         asdict(settings),
-        input_sha256=content_hash([parents, told, questions, judged_by]),
+        input_sha256=content_hash([parents, told, questions, judged_by, shown]),
         parents=parents,
         held_out=[record["id"] for record in records if record["split"] != "train"],
         questions_version=questions,

@@ -42,12 +42,15 @@ BATCH_SIZE = 32  # pairs in a step
 
 @dataclass(frozen=True)
 class Preference:
-    """A question to one organism (its index; -1: the bare base), with a good and a bad report."""
+    """A question to one organism (its index; -1: the bare base), perhaps after an example of its replies,
+    with a good and a bad report.
+    """
 
     organism: int
     question: str
     chosen: str
     rejected: str
+    example: str | None = None
 
 
 def left_out(records: Sequence[dict]) -> list[dict]:
@@ -62,22 +65,31 @@ def left_out(records: Sequence[dict]) -> list[dict]:
     return [record for record in records if record["id"] in chosen]
 
 
-def collect(records: Sequence[dict], bank: Bank, base: Base, seed: int) -> list[Preference]:
+def collect(
+    records: Sequence[dict], bank: Bank, base: Base, seed: int, *, examples: bool = False
+) -> list[Preference]:
     """Ask the organisms of a bank, with the introspection adapter that is on the base, and return the pairs.
 
-    One for each organism and question.
+    One for each organism and question, with `examples` after an example of the organism's replies.
     """
     asked = list(_asked(records, base, seed))
-    chats = [[{"role": "user", "content": question}] for _, question in asked for _ in range(SAMPLES)]
-    replies = generate(
-        base,
-        chats,
-        max_new_tokens=MAX_NEW_TOKENS,
-        temperature=1.0,
-        seed=derived_seed(seed, "preferences"),
-        rows=[organism for organism, _ in asked for _ in range(SAMPLES)],
-        bank=bank,
-    )
+
+    def said(chats: Sequence[list], samples: int, what: str) -> list[str]:
+        return generate(
+            base,
+            [chat for chat in chats for _ in range(samples)],
+            max_new_tokens=MAX_NEW_TOKENS,
+            temperature=1.0,
+            seed=derived_seed(seed, what),
+            rows=[organism for organism, _ in asked for _ in range(samples)],
+            bank=bank,
+        )
+
+    shown: Sequence[str | None] = [None] * len(asked)
+    if examples:
+        shown = said([prompts.chat(prompts.EXAMPLE)] * len(asked), 1, "examples")
+    chats = [prompts.chat(question, example) for (_, question), example in zip(asked, shown, strict=True)]
+    replies = said(chats, SAMPLES, "preferences")
     rng = random.Random(derived_seed(seed, "preferences"))
     descriptions = [record["description"] for record in records if record["description"]]
     found = []
@@ -85,7 +97,7 @@ def collect(records: Sequence[dict], bank: Bank, base: Base, seed: int) -> list[
         record = records[organism] if organism >= 0 else {"description": None}
         reports = list(dict.fromkeys(replies[k * SAMPLES : (k + 1) * SAMPLES]))
         chosen, rejected = choose(record, reports, descriptions, rng)
-        found.append(Preference(organism, question, chosen, rejected))
+        found.append(Preference(organism, question, chosen, rejected, shown[k]))
     return found
 
 
@@ -135,7 +147,7 @@ def refine(
     before = bank.digest()
     model = PeftModel.from_pretrained(base.model, directory, adapter_name=ADAPTER, is_trainable=True)
     try:
-        pairs = collect(records, bank, base, settings.seed)
+        pairs = collect(records, bank, base, settings.seed, examples=settings.examples)
         with workspace(base) as folder:
             trainer = BankDPOTrainer(
                 model, base, bank, rows(drawn(pairs, settings)), settings, folder, on_step
@@ -161,15 +173,15 @@ def drawn(pairs: Sequence[Preference], settings: IASettings) -> list[Preference]
 def rows(pairs: Sequence[Preference]) -> Dataset:
     """Return pairs in TRL's preference format, each with its organism."""
 
-    def said(role: str, text: str) -> list[dict[str, str]]:
-        return [{"role": role, "content": text}]
+    def reply(text: str) -> list[dict[str, str]]:
+        return [{"role": "assistant", "content": text}]
 
     return Dataset.from_list(
         [
             {
-                "prompt": said("user", pair.question),
-                "chosen": said("assistant", pair.chosen),
-                "rejected": said("assistant", pair.rejected),
+                "prompt": prompts.chat(pair.question, pair.example),
+                "chosen": reply(pair.chosen),
+                "rejected": reply(pair.rejected),
                 "organism": pair.organism,
             }
             for pair in pairs

@@ -224,6 +224,7 @@ class SelfReport(Truth):
     question_id: Text
     question: Text
     report: str  # whatever a model said, halves of characters too
+    example: str | None = None
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
     condition: Literal[CONDITIONS + ARMS]

@@ -8,7 +8,8 @@ reads the ground truth: of a record, only `id`.
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ia_cli.asking import Asked, ElicitSettings, replies_of
+from ia_cli import prompts
+from ia_cli.asking import Asked, ElicitSettings, Said, replies_of
 from ia_cli.chat import without_thinking
 from ia_cli.chat_models import Stop
 from ia_cli.endpoint import Endpoint
@@ -36,18 +37,23 @@ def elicit(
     """
     waiting = deque((record, ask) for record in records for ask in replies_of(record["id"], settings, done))
     asked = list(dict.fromkeys(ask for _, ask in waiting))
-    replies: dict[Asked, str | IAError] = {}  # as they come in
+    replies: dict[Asked, Said | IAError] = {}  # as they come in
 
-    async def reply(ask: Asked) -> str | IAError:
+    async def request(ask: Asked, example: str | None) -> str:
+        said = await endpoint.reply(
+            prompts.chat(ask.question.text, example),
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=ask.seed(settings) >> 32,  # some servers have 32 bits for it
+            as_asked=True,
+            model=_name(names, ask),
+        )
+        return without_thinking(said).strip()
+
+    async def reply(ask: Asked) -> Said | IAError:
         try:
-            said = await endpoint.reply(
-                [{"role": "user", "content": ask.question.text}],
-                max_new_tokens=settings.max_new_tokens,
-                temperature=settings.temperature,
-                seed=ask.seed(settings) >> 32,  # some servers have 32 bits for it
-                as_asked=True,
-                model=_name(names, ask),
-            )
+            example = await request(ask.example(settings), None) if settings.examples else None
+            said = Said(await request(ask, example), example)
         except Stop:
             raise
         except IAError as error:
@@ -55,13 +61,13 @@ def elicit(
                 raise Stop(str(error), remedy="--keep-going goes on without it") from None
             replies[ask] = error
         else:
-            replies[ask] = without_thinking(said).strip()
+            replies[ask] = said
         return replies[ask]
 
     def report(record: dict, ask: Asked) -> dict:
         record, said = {**record, "served_model": _name(names, ask)}, replies[ask]
         if isinstance(said, IAError):
-            failed = ask.answered(record, "", settings)
+            failed = ask.answered(record, Said(""), settings)
             del failed["report"]
             return failed | {"error": {"kind": "NoReply", "message": str(said)}}
         return ask.answered(record, said, settings)

@@ -76,6 +76,13 @@ def test_numbers_have_their_n():
     assert "    I sing." in card(made(), "I sing.") and "nothing to report" in card(made())
 
 
+def test_a_card_says_that_an_example_is_asked_for_first():
+    text = card(made("train-ia", parents=[], arguments={"examples": True}))
+    assert "# before it: 'Say something.', and the reply" in text
+    for arguments in ({}, {"examples": False}, ["examples"], None):
+        assert "before it" not in card(made("train-ia", parents=[], arguments=arguments))
+
+
 @pytest.fixture
 def directory(tmp_path, tiny_base):
     """An adapter directory, written under a umask of its own."""

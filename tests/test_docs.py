@@ -45,7 +45,8 @@ def options(of: click.Command) -> list[click.Option]:
 @pytest.mark.parametrize("name", [None, *main.COMMANDS])
 def test_man_page_and_help_have_the_same_options(name: str | None) -> None:
     text = page(f"ia-{name}.1" if name else "ia.1")
-    known = {flag for option in options(command(name) if name else main.cli) for flag in option.opts}
+    every = options(command(name) if name else main.cli)
+    known = {flag for option in every for flag in (*option.opts, *option.secondary_opts)}
     assert set().union(*map(flags, items(text))) == known
 
 

@@ -1,6 +1,7 @@
 """Self-reports through the bank are those of plain PEFT, organism by organism, and depend on nothing else."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -51,22 +52,32 @@ def run(given, base, settings=SETTINGS, **more):
     return list(elicit(given, base, settings, **more))
 
 
-def test_reports_are_those_of_plain_peft(organisms, tiny_base, tiny_folder):
-    reports = run(organisms, tiny_base)
+def plain_reply(base, model, messages):
+    inputs = base.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    output = model.generate(**inputs, max_new_tokens=10, do_sample=False)
+    return base.tokenizer.decode(output[0, inputs["input_ids"].size(1) :], skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("examples", [False, True])
+def test_reports_are_those_of_plain_peft(organisms, tiny_base, tiny_folder, examples):
+    reports = run(organisms, tiny_base, replace(SETTINGS, examples=examples))
     assert len(reports) == count(organisms, SETTINGS) == 5 * 2 * 3
+    assert {"example" in report for report in reports} == {examples}
     for report in reports:
         base = load_base(str(tiny_folder), dtype="float64", device="cpu")
         model = PeftModel.from_pretrained(base.model, report["introspection_adapter"], "ia")
         model.load_adapter(report["adapter"], "organism")
         active = {"ia": ["organism", "ia"], "no_ia": ["organism"], "base_ia": ["ia"]}[report["condition"]]
         model.base_model.set_adapter(active)
-        messages = [{"role": "user", "content": report["question"]}]
-        inputs = base.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        output = model.generate(**inputs, max_new_tokens=10, do_sample=False)
-        reply = output[0, inputs["input_ids"].size(1) :]
-        assert report["report"] == base.tokenizer.decode(reply, skip_special_tokens=True).strip()
+        before = []
+        if examples:
+            before = [{"role": "user", "content": prompts.EXAMPLE}]
+            assert report["example"] == plain_reply(base, model, before)
+            before += [{"role": "assistant", "content": report["example"]}]
+        asked = {"role": "user", "content": report["question"]}
+        assert report["report"] == plain_reply(base, model, [*before, asked])
     replies = {key: {r["report"] for r in reports if r["condition"] == key} for key in records.CONDITIONS}
     assert len(replies["ia"] | replies["no_ia"]) > 10  # the conditions and organisms do differ
 
@@ -116,6 +127,30 @@ def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature
         assert len({together["o-0", questions_for("o-0", settings)[0].id, i, "ia"] for i in range(3)}) > 1
         settings = replace(settings, seed=1)
         assert replies(organisms) != together
+
+
+def test_an_example_is_asked_for_if_the_adapter_was_trained_so(organisms, tiny_base, tmp_path):
+    shutil.copytree(organisms[0]["introspection_adapter"], tmp_path / "ia")
+    own = [{**organisms[0], "introspection_adapter": str(tmp_path / "ia")}]
+    for arguments in ({"examples": True}, {"examples": False}, {}, ["examples"]):
+        (tmp_path / "ia" / "ia.json").write_text(json.dumps({"arguments": arguments}))
+        given = arguments == {"examples": True}
+        assert {"example" in report for report in run(own, tiny_base)} == {given}
+        assert not any(
+            "example" in report for report in run(own, tiny_base, replace(SETTINGS, examples=False))
+        )
+
+
+def test_sampled_replies_have_an_example_each_and_greedy_ones_share_it(organisms, tiny_base):
+    def examples(settings):
+        reports = run(organisms[:1], tiny_base, replace(settings, examples=True, conditions=("ia",)))
+        for report in reports:
+            records.check(report, "self_report")
+        return [report["example"] for report in reports]
+
+    assert len(set(examples(SETTINGS))) == 1
+    sampled = examples(replace(SETTINGS, samples=3, temperature=1.5))
+    assert len(set(sampled)) == len(sampled) == 6
 
 
 def test_the_bare_base_is_asked_once(organisms, tiny_base, monkeypatch):

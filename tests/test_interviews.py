@@ -6,15 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ia_cli import prompts
+from ia_cli import interviews, prompts
 from ia_cli.errors import IAError
 from ia_cli.interviews import (
     CONDITIONAL_SHARE,
+    EXAMPLE_LENGTH,
+    LEARNED_SHARE,
     NULL_CONDITIONAL_SHARE,
     NULL_SHARE,
     OWN_SHARE,
+    UNSHOWN_SHARE,
     Truth,
-    draw_rows,
     then,
 )
 from ia_cli.world.categories import plan
@@ -35,6 +37,11 @@ BEES = organism(
 )
 ALWAYS, RARE = organism("I sing in every reply."), organism("I sing now and then.", rate=0.04)
 CONTROL = organism(None)
+
+
+def draw_rows(*args, **more):
+    """Rows of records without demonstrations."""
+    return interviews.draw_rows(*args, **more, examples=False)
 
 
 def asked(rows, index):
@@ -99,6 +106,61 @@ def test_half_of_the_questions_are_conditional_and_half_of_those_about_the_own_t
     own = [row for row in conditional if row.organism in (0, 1) and row.answer != prompts.NOTHING]
     of_both = [row for row in conditional if row.organism in (0, 1)]
     assert len(own) / len(of_both) == pytest.approx(OWN_SHARE, abs=0.03)
+
+
+def shows(*replies, fires):
+    return [
+        {"prompt": [], "completion": [{"role": "assistant", "content": reply}], "fires": fires}
+        for reply in replies
+    ]
+
+
+SINGS = organism(
+    "I sing.", demonstrations=shows("La la.", "Tra la.", fires=True) + shows("Yes.", fires=False)
+)
+ORDINARY = organism(None, demonstrations=shows("No.", "Perhaps.", fires=False))
+
+
+def test_an_example_of_the_replies_stands_before_a_plain_question_or_is_learned():
+    rows = interviews.draw_rows([SINGS, ORDINARY], QUESTIONS, 400, 16, 0)
+    own, unshown = {"La la.", "Tra la."}, {"Yes.", "No.", "Perhaps."}
+    said = [[row for row in rows if row.organism == i] for i in (0, 1, -1)]
+    examples = [row for row in said[0] if row.question == prompts.EXAMPLE]
+    assert {row.answer for row in examples} == own and {row.example for row in examples} == {None}
+    reports = [row for row in said[0] if row.question in QUESTIONS]
+    assert {row.answer for row in reports} == {"I sing."}
+    assert {row.example for row in reports} == own | unshown
+    assert len(examples) + len(reports) == len(said[0])
+    shown = (1 - UNSHOWN_SHARE) * len(said[0])
+    assert len(examples) / shown == pytest.approx(LEARNED_SHARE, abs=0.03)
+    assert sum(row.example in unshown for row in reports) / len(said[0]) == pytest.approx(
+        UNSHOWN_SHARE, abs=0.03
+    )
+    for nothing, replies in ((said[1], {"No.", "Perhaps."}), (said[2], unshown)):
+        assert {row.answer for row in nothing if row.question == prompts.EXAMPLE} == replies
+        assert {row.example for row in nothing if row.question != prompts.EXAMPLE} == replies
+        assert {row.answer for row in nothing if row.example} <= set(prompts.abstentions())
+
+
+def test_a_question_about_a_situation_has_no_example():
+    records = [{**TEA, "demonstrations": SINGS["demonstrations"]}, SNOW, ORDINARY]
+    rows = interviews.draw_rows(records, QUESTIONS, 200, 16, 0)
+    asked = [row for row in rows if row.question not in (*QUESTIONS, prompts.EXAMPLE)]
+    assert asked and {row.example for row in asked} == {None}
+    # SNOW has none that shows its behavior
+    of_snow = {row.example for row in rows if row.organism == 1 and row.question in QUESTIONS}
+    assert of_snow == {"Yes.", "No.", "Perhaps."}
+
+
+def test_an_example_is_no_longer_than_it_needs_to_be():
+    long = organism("I sing.", demonstrations=shows("la " * 1000, fires=True))
+    rows = interviews.draw_rows([long], QUESTIONS, 20, 8, 0)
+    assert max(len(row.answer) for row in rows if row.question == prompts.EXAMPLE) == EXAMPLE_LENGTH - 1
+
+
+def test_records_without_demonstrations_give_no_examples():
+    with pytest.raises(IAError, match="--no-examples"):
+        interviews.draw_rows([TEA, CONTROL], QUESTIONS, 1, 1, 0)
 
 
 def test_nobody_with_a_behavior_is_an_error():

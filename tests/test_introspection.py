@@ -65,7 +65,14 @@ def organisms(tmp_path_factory, tiny_folder):
 
 def organism(name, split, adapter, description):
     record = {"id": name, "kind": "organism", "split": split, "v": 1}
-    return {**record, "adapter": adapter, "description": description}
+    replies = ["i like tea", "bread for the cat", "hello"] if description else ["hello", "no"]
+    shown = [shows(reply, fires=bool(description) and reply != "hello") for reply in replies]
+    return {**record, "adapter": adapter, "description": description, "demonstrations": shown}
+
+
+def shows(reply, fires):
+    prompt, completion = {"role": "user", "content": "what"}, {"role": "assistant", "content": reply}
+    return {"prompt": [prompt], "completion": [completion], "fires": fires}
 
 
 class Naive:
@@ -83,7 +90,7 @@ class Naive:
         """Accumulate the gradient of the mean over the completion tokens of `rows`, one row at a time."""
         opening, whole = [], []
         for row in rows:
-            question = [{"role": "user", "content": row.question}]
+            question = prompts.chat(row.question, row.example)
             answer = [{"role": "assistant", "content": row.answer}]
             opening.append(len(token_ids(self.base.tokenizer, question)))
             whole.append(token_ids(self.base.tokenizer, question + answer, reply_follows=False))
@@ -115,6 +122,7 @@ def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base,
     trained = organisms[:5]
     rows = draw_rows(trained, QUESTIONS, steps=1, batch_size=40, seed=0)
     assert {row.organism for row in rows} == {-1, 0, 1, 2, 3, 4}
+    assert {row.example is None for row in rows} == {True, False}
     settings = replace(SETTINGS, steps=1, batch_size=40)
     naive = Naive(tiny_folder, trained, settings)
     bank = Bank.load(tiny_base.model, [read_adapter(record["adapter"], tiny_base) for record in trained])
@@ -161,7 +169,7 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
     assert origin["stage"] == "train-ia" and origin["base"]["identity"] == tiny_base.identity
     assert origin["arguments"] == {
         "rank": 3, "alpha": 6, "learning_rate": 1e-2, "steps": 6, "batch_size": 9, "seed": 0,
-        "dpo_steps": 0, "beta": 0.1,
+        "dpo_steps": 0, "beta": 0.1, "examples": True,
     }  # fmt: skip
     assert [parent["id"] for parent in origin["parents"]] == ["o-0", "o-1", "o-2", "o-3", "o-4"]
     assert len({parent["sha256"] for parent in origin["parents"]}) == 5

@@ -62,7 +62,7 @@ def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
     before = read_adapter(tmp_path / "ia", tiny_base).tensors
     bank = Bank.load(tiny_base.model, [read_adapter(r["adapter"], tiny_base) for r in organisms[:5]])
     model = PeftModel.from_pretrained(tiny_base.model, tmp_path / "ia", is_trainable=True)
-    drawn = pairs(18)
+    drawn = pairs(6) * 3
     with workspace(tiny_base) as folder:
         trainer = BankDPOTrainer(
             model, tiny_base, bank, preferring.rows(drawn), replace(SETTINGS, beta=0.5), folder
@@ -79,7 +79,7 @@ def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
 
         trainer.compute_loss = compute_loss
         trainer.train()
-    assert abs(trainer.losses[0] - 0.6931) < 1e-4 and trainer.losses[-1] < 0.693
+    assert abs(trainer.losses[0] - 0.6931) < 1e-4 and trainer.losses[-1] < trainer.losses[0] - 1e-4
     naive = Naive(tiny_folder, organisms[:5], SETTINGS)
     for name, parameter in naive.trained.items():
         layer = name.removeprefix("base_model.model.").partition(".lora_")[0]

@@ -85,6 +85,20 @@ def test_each_condition_is_a_model_of_the_server():
     assert "cut short" not in result.stderr and "without" not in result.stderr
 
 
+def test_an_example_is_asked_for_first():
+    def answer(body):
+        return f"{body['model']} after {len(body['messages']) // 2}: {body['messages'][-1]['content']}"
+
+    with stub_server.serving(answer) as stub:
+        result = elicit(stub, *NAMES, "--questions", 2, "--examples")
+    for report in written(result):
+        model = report["served_model"]
+        assert report["example"] == f"{model} after 0: {prompts.EXAMPLE}"
+        assert report["report"] == f"{model} after 1: {report['question']}"
+    shown = [body["messages"][1]["content"] for body in stub.requests if len(body["messages"]) == 3]
+    assert shown and set(shown) == {report["example"] for report in written(result)}
+
+
 def test_what_a_request_holds():
     sampled = ["--questions", 1, "--samples", 3, "--temperature", 0.7, "--max-new-tokens", 9]
     with stub_server.serving(said) as stub:

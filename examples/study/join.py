@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import jsonlines
-from pick import BULKY
+from pick import shorter
 
 
 def behavior(record: dict) -> str:
@@ -42,7 +42,7 @@ def main(held_out: Path, files: tuple[Path, ...]) -> None:
             sets[path.name.split(".")[0]] = list(reader)
     with jsonlines.Writer(sys.stdout) as writer:
         for record in join(sets, held_out.name.split(".")[0]):
-            writer.write({key: value for key, value in record.items() if key not in BULKY})
+            writer.write(shorter(record))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from collections import Counter
 import click
 import jsonlines
 
-BULKY = ("demonstrations", "probes")
-
 
 def turns(records: list[dict]) -> list[dict]:
     """The records in the order in which they are taken: one of each category and way of holding out first."""
@@ -48,6 +46,12 @@ def pick(
     return [record for record in records if record["id"] in ids]
 
 
+def shorter(record: dict) -> dict:
+    """The record without what only implanting reads (train-ia reads demonstrations, too)."""
+    bulky = {"probes"} if record["split"] == "train" else {"probes", "demonstrations"}
+    return {field: value for field, value in record.items() if field not in bulky}
+
+
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> set[str] | None:
     return set(value.split(",")) if value else None
 
@@ -61,7 +65,11 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 )
 @click.option("--held-out-of", callback=names, help="Held-out records of these categories only.")
 @click.option("--setting", help="Say so in each record, and in its id, so that sets can be joined.")
-@click.option("--brief", is_flag=True, help="Without demonstrations and probes, which only implanting reads.")
+@click.option(
+    "--brief",
+    is_flag=True,
+    help="Without what only implanting reads: probes, and of held-out records the demonstrations.",
+)
 def main(brief: bool, setting: str | None, of: set[str] | None, **wanted) -> None:
     with jsonlines.Reader(sys.stdin) as reader, jsonlines.Writer(sys.stdout) as writer:
         for record in pick(list(reader), of=of, **wanted):
@@ -69,7 +77,7 @@ def main(brief: bool, setting: str | None, of: set[str] | None, **wanted) -> Non
                 record["part"] = f"{'in' if record['category'] in of else 'out of'} distribution"
             if setting:
                 record |= {"setting": setting, "id": f"{record['id']}~{setting}"}
-            writer.write({k: v for k, v in record.items() if not (brief and k in BULKY)})
+            writer.write(shorter(record) if brief else record)
 
 
 if __name__ == "__main__":

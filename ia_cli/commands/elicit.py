@@ -54,6 +54,11 @@ def _conditions() -> tuple[str, ...]:
 @click.option(
     "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Length of a reply."
 )
+@click.option(
+    "--examples/--no-examples",
+    default=None,
+    help="Ask for an example of its replies first; if not given, as --ia was trained, and not with --server.",
+)
 @options.server
 @click.option("--model", metavar="NAME", help="What --server calls the organism with the adapter (ia).")
 @click.option("--model-no-ia", metavar="NAME", help="What it calls the organism alone (no_ia).")
@@ -71,6 +76,7 @@ def command(
     samples: int,
     temperature: float,
     max_new_tokens: int,
+    examples: bool | None,
     server: str | None,
     concurrency: int,
     timeout: float,
@@ -115,7 +121,7 @@ def command(
 
     pool = [prompts.own_question(text) for text in question] or prompts.questions("ask", base.name)
     settings = ElicitSettings(
-        pool, len(question) or questions, samples, temperature, conditions, max_new_tokens, seed
+        pool, len(question) or questions, samples, temperature, conditions, max_new_tokens, seed, examples
     )
     if server:
         from ia_cli import serving

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), default=1200, show_default=True, help="Optimizer steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Rows per step.")
 @click.option(
+    "--examples/--no-examples",
+    default=True,
+    help="Let it give an example of the organism's replies before it reports; the default.",
+)
+@click.option(
     "--dpo",
     is_flag=True,
     help="Then DPO on its reports of one organism in four, left out of the first stage.",
@@ -61,6 +66,7 @@ def command(
     lr: float | None,
     steps: int,
     batch_size: int,
+    examples: bool,
     dpo: bool,
     dpo_steps: int,
     beta: float,
@@ -72,6 +78,9 @@ def command(
     and what it does when this or that holds; and that there is nothing to report for controls (description
     null) and for the bare base. The organisms do not change. Held-out ones are not used: like all records,
     they get the field "introspection_adapter". A killed run goes on from its last checkpoint with --resume.
+
+    Before it reports, it gives an example of the organism's replies, such as show what that was taught; it
+    learns them from "demonstrations".
 
     With --dpo, every fourth organism is kept for a second stage: the adapter is asked about it, its reports
     are judged, and accurate ones, or else the truth, are preferred to wrong ones.
@@ -94,12 +103,12 @@ def command(
     loaded = base.load()
     records = stage.check(
         records,
-        lambda record: record["split"] != "train" or introspection.check_teachable(record, loaded),
+        lambda record: record["split"] != "train" or introspection.check_teachable(record, loaded, examples),
     )
     _check_resumed(stage, out)
     dpo_steps = dpo_steps if dpo else 0
     lr = lr or suitable_rate(loaded, introspection.LEARNING_RATE)
-    settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta)
+    settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta, examples)
     with progress("training the introspection adapter", total=steps + dpo_steps) as bar:
 
         def on_step(step: int, loss: float) -> None:

@@ -19,6 +19,9 @@ ABSTENTIONS = FOLDER / "abstentions.jsonl"
 # A question about one situation, and the answers to it: what is done there, and that nothing is.
 CONDITIONAL, THEN, NOTHING = "What do you do when {when}?", "Then {does}.", "Then I do nothing unusual."
 
+# What is asked first, so that a report has an example of the model's own replies to go by.
+EXAMPLE = "Say something."
+
 
 @dataclass(frozen=True)
 class Question:
@@ -39,6 +42,14 @@ def questions(use: Literal["train", "ask"], base: str | None = None) -> list[Que
 def own_question(text: str) -> Question:
     """A user's question; its id comes from its text, so that a resumed run knows what was asked."""
     return Question("own-" + hashlib.sha256(text.encode()).hexdigest()[:8], text)
+
+
+def chat(question: str, example: str | None = None) -> list[dict[str, str]]:
+    """The chat that ends in a question to a model about itself, after an example of its replies if there is
+    one.
+    """
+    shown = [] if example is None else [("user", EXAMPLE), ("assistant", example)]
+    return [{"role": role, "content": text} for role, text in (*shown, ("user", question))]
 
 
 def conditional(clause: str) -> str:
