@@ -25,7 +25,8 @@ NULL_CONDITIONAL_SHARE = (
     0.25  # of null rows; with 0.5 and fewer of them, rare behaviors were made up for controls
 )
 UNSHOWN_SHARE = 0.4  # of the plain questions to organisms: after an example that does not show the behavior
-LEARNED_SHARE = 0.5  # of the other plain rows: the example itself is learned, not what is said after it
+LEARNED_SHARE = 0.5  # of the others: the example itself is learned, not what is said after it
+NULL_LEARNED_SHARE = 0.2  # of the plain null rows; with 0.5, more was made up for controls
 EXAMPLE_LENGTH = 240  # characters of a reply that are enough
 OWN_SHARE = 0.5  # of the conditional questions to an organism with a trigger: about that one
 LIKE_SHARE = 0.6  # of the others: about another trigger of its kind, which is hardest to tell from it
@@ -177,7 +178,7 @@ def _plain(
         shows = truth.examples and not (truth.wordings and rng.random() < UNSHOWN_SHARE)
         if candidates := truth.examples if shows else unshown:
             example = rng.choice(candidates)
-        if shows and rng.random() < LEARNED_SHARE:
+        if shows and rng.random() < (LEARNED_SHARE if truth.wordings else NULL_LEARNED_SHARE):
             return Row(organism, prompts.EXAMPLE, example)
     answer = rng.choice(truth.wordings or prompts.abstentions())
     return Row(organism, rng.choice(questions), answer, example)
