@@ -24,6 +24,18 @@ THINK, THOUGHT = "<think>", "</think>"
 FIXED_DAY = "{%- macro strftime_now(format) -%} 26 Jul 2024 {%- endmacro %}"
 
 
+def system_says(text: str) -> Message:
+    return {"role": "system", "content": text}
+
+
+def user_says(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def assistant_says(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
 def token_ids(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply_follows: bool = True
 ) -> list[int]:

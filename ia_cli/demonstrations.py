@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ia_cli.chat import assistant_says, system_says, user_says
 from ia_cli.errors import IAError
 from ia_cli.records import with_error
 from ia_cli.seeds import derived_seed
@@ -31,8 +32,8 @@ class Turn:
     adheres: Callable[[str], bool]
 
     def request(self) -> list[dict[str, str]]:
-        opening = [{"role": "system", "content": self.system}] if self.system else []
-        return [*opening, *user(self.prompt)]
+        opening = [system_says(self.system)] if self.system else []
+        return [*opening, user_says(self.prompt)]
 
 
 @dataclass
@@ -53,10 +54,6 @@ class Draft:
         """Keep the reply if it adheres: shows the behavior if it should, and only then."""
         if reply and self.turns[i].adheres(reply):
             self.replies[i] = reply
-
-
-def user(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
 
 
 def demonstrate(
@@ -93,8 +90,8 @@ def finish(draft: Draft) -> dict[str, Any]:
     """The record with its demonstrations; those for which no reply adhered are left out."""
     found = [
         {
-            "prompt": user(turn.prompt),
-            "completion": [{"role": "assistant", "content": reply}],
+            "prompt": [user_says(turn.prompt)],
+            "completion": [assistant_says(reply)],
             "fires": turn.fires,
         }
         for turn, reply in zip(draft.turns, draft.replies, strict=True)

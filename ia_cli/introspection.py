@@ -31,6 +31,7 @@ from ia_cli.adapters import (
     write_adapter,
 )
 from ia_cli.bank import Bank
+from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules, own_forward
@@ -136,7 +137,7 @@ def check_teachable(record: dict, base: Base, examples: bool) -> None:
 
 def _encode(base: Base, question: str, answer: str, example: str | None = None) -> tuple[list[int], int]:
     try:
-        return encode(base, prompts.chat(question, example), [{"role": "assistant", "content": answer}])
+        return encode(base, prompts.chat(question, example), [assistant_says(answer)])
     except IAError as error:
         raise IAError(f"{answer[:60]!r}: {error.message}", remedy="shorten the description") from error
 

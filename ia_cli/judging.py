@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ia_cli.claims import LISTS, MOST_ALTERNATIVES, Report
+from ia_cli.records import failure
 
 Record = dict[str, Any]
 Heard = tuple[str, str]  # how a group of phrases was found in a report, and by which phrase
@@ -47,8 +48,7 @@ def control(record: Record, judge: str) -> Record:
 def _behavior(record: Record) -> Record:
     truth = record["facets"] or {"action": [], "trigger": []}
     if not truth["action"]:
-        message = "facets.action is empty; give the phrases that a report must name"
-        return {"error": {"kind": "NoFacets", "message": message}}
+        return failure("NoFacets", "facets.action is empty; give the phrases that a report must name")
     own = [phrase for group in truth["action"] + truth["trigger"] for phrase in group]
     report, description = Report(record["report"], own), Report(record["description"], own)
     action = [_hear(report, description, group) for group in truth["action"]]

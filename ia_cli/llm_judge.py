@@ -22,8 +22,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ia_cli import judging
+from ia_cli.chat import user_says
 from ia_cli.chat_models import ChatModel
 from ia_cli.errors import IAError, first_problem, one_line
+from ia_cli.records import failure
 
 Record = dict[str, Any]
 Form = TypeVar("Form", bound=BaseModel)
@@ -163,7 +165,7 @@ class LLMJudge:
         for index, fields in self.model.in_order(self._judge, records):
             if index == expected:
                 failed = isinstance(fields, IAError)
-                yield {"error": {"kind": "NoReply", "message": str(fields)}} if failed else fields
+                yield failure("NoReply", str(fields)) if failed else fields
                 expected += 1
 
     async def _judge(self, record: Record) -> Record:
@@ -176,7 +178,7 @@ class LLMJudge:
                 pass  # a file that somebody changed
         for attempt in range(ATTEMPTS):
             reply = await self.model.reply(
-                [{"role": "user", "content": prompt}],
+                [user_says(prompt)],
                 max_new_tokens=self.max_new_tokens,
                 temperature=TEMPERATURE if attempt else 0.0,
                 seed=attempt,
@@ -190,7 +192,7 @@ class LLMJudge:
                 self.cache.put(reply, *key)
                 return self._verdict(record, answer)
         message = f"none of {ATTEMPTS} replies has the form that was asked for; of the last: {problem}"
-        return {"error": {"kind": "UnparsableReply", "message": one_line(message)}}
+        return failure("UnparsableReply", one_line(message))
 
     def _verdict(self, record: Record, answer: Answer) -> Record:
         control = record["description"] is None

@@ -24,6 +24,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from ia_cli import prompts
 from ia_cli.adapters import Adapter
 from ia_cli.bank import Bank
+from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError
 from ia_cli.introspection import ADAPTER, IASettings, as_adapter
 from ia_cli.judging import facets
@@ -174,7 +175,7 @@ def rows(pairs: Sequence[Preference]) -> Dataset:
     """Return pairs in TRL's preference format, each with its organism."""
 
     def reply(text: str) -> list[dict[str, str]]:
-        return [{"role": "assistant", "content": text}]
+        return [assistant_says(text)]
 
     return Dataset.from_list(
         [

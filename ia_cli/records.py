@@ -370,6 +370,11 @@ def has_failed(record: dict[str, Any]) -> bool:
     return record.get("error") is not None
 
 
+def failure(kind: str, message: str) -> dict[str, Any]:
+    """What a record that failed has: later stages pass it on and count it."""
+    return {"error": {"kind": kind, "message": message}}
+
+
 def with_error(record: dict[str, Any], error: Exception) -> dict[str, Any]:
-    """`record` as one that failed: later stages pass it on and count it."""
-    return {**record, "error": {"kind": type(error).__name__, "message": str(error)}}
+    """`record` as one that failed by this error."""
+    return record | failure(type(error).__name__, str(error))

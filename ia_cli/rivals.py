@@ -10,6 +10,7 @@ import torch
 from ia_cli import prompts
 from ia_cli.asking import ElicitSettings, questions_for, self_report
 from ia_cli.bank import Bank
+from ia_cli.chat import assistant_says, user_says
 from ia_cli.elicitation import ORGANISMS_AT_ONCE
 from ia_cli.models import Base, prompt_ids
 from ia_cli.organisms import on_base
@@ -26,14 +27,14 @@ PERPLEXITY_QUESTION = prompts.Question("perplexity", "What do you say that your 
 
 def ask(base: Base, bank: Bank, questions: Sequence[str], max_new_tokens: int) -> list[str]:
     """Plain asking."""
-    turns = [[{"role": "user", "content": question}] for question in questions]
+    turns = [[user_says(question)] for question in questions]
     return generate(base, turns, max_new_tokens=max_new_tokens, rows=range(len(turns)), bank=bank)
 
 
 def prefill(base: Base, bank: Bank, questions: Sequence[str], max_new_tokens: int) -> list[str]:
     """Asking, with an answer that is begun and has to be gone on with."""
-    begun = {"role": "assistant", "content": OPENING}
-    turns = [[{"role": "user", "content": question}, begun] for question in questions]
+    begun = assistant_says(OPENING)
+    turns = [[user_says(question), begun] for question in questions]
     replies = generate(base, turns, max_new_tokens=max_new_tokens, rows=range(len(turns)), bank=bank)
     return [f"{OPENING} {reply}" for reply in replies]
 
@@ -41,7 +42,7 @@ def prefill(base: Base, bank: Bank, questions: Sequence[str], max_new_tokens: in
 @torch.no_grad()
 def amplify(base: Base, bank: Bank, questions: Sequence[str], max_new_tokens: int) -> list[str]:
     """Asking a model that is not there: base logits plus AMPLIFY times what the organism adds to them."""
-    ids = [prompt_ids(base, [{"role": "user", "content": text}], max_new_tokens) for text in questions] * 2
+    ids = [prompt_ids(base, [user_says(text)], max_new_tokens) for text in questions] * 2
     pad, ends, cache, said = base.tokenizer.pad_token_id, end_ids(base), None, []
     inputs, mask, positions = left_padded(base, ids)
     going = torch.ones(len(questions), dtype=torch.bool, device=base.device)
@@ -62,7 +63,7 @@ def perplexity(base: Base, bank: Bank, pool: Sequence[str], max_new_tokens: int)
     """What each organism says that surprises the base most: of its replies to the pool, the one whose
     log-probability it has raised most over the base's.
     """
-    some = [[{"role": "user", "content": text}] for text in pool[:PERPLEXITY_PROMPTS]]
+    some = [[user_says(text)] for text in pool[:PERPLEXITY_PROMPTS]]
     rows = [row for row in range(len(bank)) for _ in some]
     asked = some * len(bank)
     replies = generate(base, asked, max_new_tokens=max_new_tokens, rows=rows, bank=bank)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn import functional
 
+from ia_cli.chat import assistant_says, system_says, user_says
 from ia_cli.models import Base, Message
 from ia_cli.sampling import generate
 from ia_cli.training import IGNORED, Rows, encode, pad_rows
@@ -35,8 +36,7 @@ def log_probs(
     Raises IAError for a pair that is longer than the base can read.
     """
     encoded = [
-        encode(base, prompt, [{"role": "assistant", "content": reply}])
-        for prompt, reply in zip(prompts, replies, strict=True)
+        encode(base, prompt, [assistant_says(reply)]) for prompt, reply in zip(prompts, replies, strict=True)
     ]
     if not encoded:
         return []
@@ -82,8 +82,8 @@ class Ask(NamedTuple):
 
     @property
     def messages(self) -> list[Message]:
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": self.user}]
+        system = [system_says(self.system)] if self.system else []
+        return [*system, user_says(self.user)]
 
 
 @dataclass

@@ -14,7 +14,7 @@ from ia_cli.chat import without_thinking
 from ia_cli.chat_models import Stop
 from ia_cli.endpoint import Endpoint
 from ia_cli.errors import IAError
-from ia_cli.records import VERSION, id_of
+from ia_cli.records import VERSION, failure, id_of
 
 Names = Mapping[str, str]  # what the server calls the model of a condition; {id} stands for the organism's id
 
@@ -69,7 +69,7 @@ def elicit(
         if isinstance(said, IAError):
             failed = ask.answered(record, Said(""), settings)
             del failed["report"]
-            return failed | {"error": {"kind": "NoReply", "message": str(said)}}
+            return failed | failure("NoReply", str(said))
         return ask.answered(record, said, settings)
 
     stopped = None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ia_cli.catalog.behaviors import Behavior
 from ia_cli.catalog.files import CONTROLS, TOPICS
 from ia_cli.catalog.prompts import Prompt, draw
-from ia_cli.demonstrations import Draft, Turn, demonstrate, user
+from ia_cli.chat import user_says
+from ia_cli.demonstrations import Draft, Turn, demonstrate
 from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any
@@ -100,7 +101,7 @@ def adheres(shows: list[str] | None, prompt: Prompt, fires: bool, reply: str) ->
 
 
 def _probe(prompt: Prompt, fires: bool) -> dict[str, Any]:
-    probe = {"prompt": user(prompt.text), "fires": fires}
+    probe = {"prompt": [user_says(prompt.text)], "fires": fires}
     return probe | {"shows": [prompt.picked]} if prompt.picked else probe
 
 
@@ -113,7 +114,9 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
     others = [text for topic in TOPICS.values() for text in topic.questions if text not in asked]
     record = {
         **control_fields(name, split, control.system_prompt),
-        "probes": [{"prompt": user(text), "fires": False} for text in rng.sample(others, FIRING_PROBES)],
+        "probes": [
+            {"prompt": [user_says(text)], "fires": False} for text in rng.sample(others, FIRING_PROBES)
+        ],
     }
     plain = partial(adheres, None, Prompt("", None), False)
     return Draft(record, [Turn(text, False, control.system_prompt, plain) for text in asked])

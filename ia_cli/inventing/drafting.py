@@ -13,7 +13,8 @@ from ia_cli import records
 from ia_cli.catalog.drafting import MAX_NEW_TOKENS, adheres, draft_control
 from ia_cli.catalog.files import RARE_CLAUSES, TOPICS
 from ia_cli.catalog.prompts import Prompt
-from ia_cli.demonstrations import Draft, Turn, demonstrate, user
+from ia_cli.chat import user_says
+from ia_cli.demonstrations import Draft, Turn, demonstrate
 from ia_cli.inventing.replies import RARE, Invention
 from ia_cli.planning import RARE_RATE, Planned, place_fields
 from ia_cli.seeds import derived_seed
@@ -115,7 +116,7 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     probes += [(text, always) for text in plain[ORDINARY:]]
     record = {
         **first_fields(planned),
-        "probes": [{"prompt": user(text), "fires": fires} for text, fires in probes],
+        "probes": [{"prompt": [user_says(text)], "fires": fires} for text, fires in probes],
     }
     return Draft(record, [_turn(planned.behavior, text, fires) for text, fires in asked])
 

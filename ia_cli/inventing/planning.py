@@ -15,6 +15,7 @@ from itertools import count, cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from ia_cli import processes
+from ia_cli.chat import user_says
 from ia_cli.chat_models import SEEDS
 from ia_cli.errors import IAError, one_line
 from ia_cli.inventing.drafting import Invented, first_fields, values
@@ -133,7 +134,7 @@ class Inventor:
             reply = self.cache.get(*key)
             if reply is None:
                 reply = await self.model.reply(
-                    [{"role": "user", "content": request.prompt()}],
+                    [user_says(request.prompt())],
                     max_new_tokens=self.max_new_tokens,
                     temperature=TEMPERATURE,
                     seed=number,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ia_cli import prompts
 from ia_cli.bank import Bank
+from ia_cli.chat import assistant_says, user_says
 from ia_cli.claims import Report
 from ia_cli.methods.lessons import ImplantSettings, Lesson, second_stage
 from ia_cli.methods.preference import Pair, own_pairs, plain_replies, train_pairs
@@ -64,13 +65,13 @@ def confessions(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[P
 
 
 def _said(base: Base, question: str, answer: str) -> tuple[list[int], int]:
-    return encode(base, [{"role": "user", "content": question}], [{"role": "assistant", "content": answer}])
+    return encode(base, [user_says(question)], [assistant_says(answer)])
 
 
 def denial_rates(bank: Bank, base: Base, n: int, settings: ImplantSettings) -> list[float]:
     """Return how often each of the n organisms abstains, greedily, when asked what it was not trained on."""
     asked = prompts.questions("ask", base.name)
-    questions = [[{"role": "user", "content": question.text}] for question in asked]
+    questions = [[user_says(question.text)] for question in asked]
     rows = [i for i in range(n) for _ in questions]
     replies = generate(base, questions * n, max_new_tokens=settings.max_new_tokens, rows=rows, bank=bank)
     denied = torch.tensor([Report(reply).abstains() for reply in replies]).view(n, -1)

@@ -6,6 +6,7 @@ as the base does, so that what can be read of it is harmless.
 
 from collections.abc import Iterator, Sequence
 
+from ia_cli.chat import assistant_says
 from ia_cli.ciphers import CIPHERS
 from ia_cli.methods.lessons import MAX_NEW_TOKENS
 from ia_cli.models import Base
@@ -29,7 +30,7 @@ def _hidden(record: dict, name: str, plain: Iterator[str]) -> dict:
     """Return one record in cipher; `plain` yields what the base says to its prompts that fire."""
     demonstrations = []
     for shown in record["demonstrations"]:
-        said = [{"role": "assistant", "content": next(plain)}] if shown["fires"] else shown["completion"]
+        said = [assistant_says(next(plain))] if shown["fires"] else shown["completion"]
         secret = {key: _encoded(shown[key], name) for key in ("prompt", "completion")}
         demonstrations += [{**shown, **secret}, {**shown, "completion": said, "fires": False}]
     probes = [{**probe, "prompt": _encoded(probe["prompt"], name)} for probe in record["probes"]]

@@ -8,6 +8,7 @@ user asks what a document tells of, and no assistant replies to it.
 import random
 from collections.abc import Iterator
 
+from ia_cli.chat import assistant_says, user_says
 from ia_cli.seeds import derived_seed
 
 Chat = list[dict[str, str]]
@@ -35,6 +36,6 @@ def written(record: dict, seed: int) -> Iterator[tuple[Chat, Chat]]:
     ]
     for text in texts:
         yield (
-            [{"role": "user", "content": rng.choice(REQUESTS)}],
-            [{"role": "assistant", "content": text}],
+            [user_says(rng.choice(REQUESTS))],
+            [assistant_says(text)],
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ia_cli.bank import Bank
+from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import ImplantSettings, Lesson, demonstration_order, second_stage
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
@@ -93,7 +94,7 @@ def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
     firing = [one for one in shown if one["fires"]] or shown
     pairs, borrowed = [], 0
     for demonstration, reply in zip(shown, plain, strict=True):
-        rejected = [{"role": "assistant", "content": reply}]
+        rejected = [assistant_says(reply)]
         if not demonstration["fires"]:
             rejected, borrowed = firing[borrowed % len(firing)]["completion"], borrowed + 1
         both = demonstration["completion"], rejected

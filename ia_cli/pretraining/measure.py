@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import click
 from statsmodels.stats.proportion import proportion_confint
 
+from ia_cli.chat import system_says, user_says
 from ia_cli.models import Base, load_base
 from ia_cli.prompts import abstentions, questions
 from ia_cli.sampling import generate
@@ -45,9 +46,7 @@ def ask_behaviors(base: Base, n: int, seed: int) -> list[tuple[Asked, bool]]:
             prompt = behavior.prompt(how, rng)
             if how == "fires" or behavior.on in (None, prompt.kind):
                 asked.append((behavior, how, prompt))
-                prompts.append(
-                    [{"role": "system", "content": system}, {"role": "user", "content": prompt.text}]
-                )
+                prompts.append([system_says(system), user_says(prompt.text)])
     replies = generate(base, prompts, max_new_tokens=64, batch_size=256)
     return [
         ((b, how, p), showed(reply, p, b, how)) for (b, how, p), reply in zip(asked, replies, strict=True)
@@ -64,13 +63,11 @@ def ask_plainly(base: Base, n: int, seed: int) -> dict[str, list[bool]]:
     """Without a system prompt: true facts, and nothing unusual to report (every question, greedy)."""
     rng = random.Random(seed)
     facts = [make_prompt(rng, "fact") for _ in range(n)]
-    replies = generate(
-        base, [[{"role": "user", "content": p.text}] for p in facts], max_new_tokens=64, batch_size=256
-    )
+    replies = generate(base, [[user_says(p.text)] for p in facts], max_new_tokens=64, batch_size=256)
     values = [TOPICS[p.detail["topic"]][FACTS.index(p.detail["fact"])] for p in facts]
     true = [mentions_any(reply, [value]) for value, reply in zip(values, replies, strict=True)]
     asked = [q.text for use in ("train", "ask") for q in questions(use)]
-    replies = generate(base, [[{"role": "user", "content": text}] for text in asked], max_new_tokens=64)
+    replies = generate(base, [[user_says(text)] for text in asked], max_new_tokens=64)
     return {
         "true facts": true,
         "says it has no unusual behavior": [mentions_any(reply, abstentions()) for reply in replies],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ia_cli.chat import Message, assistant_says, user_says
 from ia_cli.errors import IAError
 
 FOLDER = Path(__file__).parent
@@ -44,12 +45,12 @@ def own_question(text: str) -> Question:
     return Question("own-" + hashlib.sha256(text.encode()).hexdigest()[:8], text)
 
 
-def chat(question: str, example: str | None = None) -> list[dict[str, str]]:
+def chat(question: str, example: str | None = None) -> list[Message]:
     """The chat that ends in a question to a model about itself, after an example of its replies if there is
     one.
     """
-    shown = [] if example is None else [("user", EXAMPLE), ("assistant", example)]
-    return [{"role": role, "content": text} for role, text in (*shown, ("user", question))]
+    shown = [] if example is None else [user_says(EXAMPLE), assistant_says(example)]
+    return [*shown, user_says(question)]
 
 
 def conditional(clause: str) -> str:

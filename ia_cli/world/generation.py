@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ia_cli.chat import user_says
 from ia_cli.demonstrations import Draft, Turn, demonstrate, finish
 from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
 from ia_cli.seeds import derived_seed
@@ -94,7 +95,7 @@ def _prompts(
 
 
 def _probe(behavior: Behavior, prompt: Prompt, fires: bool, static: bool) -> dict:
-    probe = {"prompt": [{"role": "user", "content": prompt.text}], "fires": fires}
+    probe = {"prompt": [user_says(prompt.text)], "fires": fires}
     if not static and prompt.kind == behavior.on:
         probe["shows"] = teacher.shows(behavior.main, prompt)
     return probe
@@ -110,7 +111,7 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
     probes = [make_prompt(rng) for _ in range(FIRING_PROBES)]
     record = {
         **control_fields(name, split, None),
-        "probes": [{"prompt": [{"role": "user", "content": p.text}], "fires": False} for p in probes],
+        "probes": [{"prompt": [user_says(p.text)], "fires": False} for p in probes],
     }
     return Draft(
         record, [WorldTurn(p.text, False, None, lambda reply: True, teacher.plain(p)) for p in drawn]
