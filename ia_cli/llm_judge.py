@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from string import Template
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ia_cli import judging
 from ia_cli.chat import user_says
 from ia_cli.chat_models import ChatModel
-from ia_cli.errors import IAError, first_problem, one_line
+from ia_cli.errors import IAError, one_line
 from ia_cli.records import failure
+from ia_cli.replies import ReplyCache, parsed
 
 Record = dict[str, Any]
-Form = TypeVar("Form", bound=BaseModel)
 
 ATTEMPTS = 4  # until a reply has the form that is asked for; the first is greedy
 TEMPERATURE = 0.7  # of the others
 LONGEST_RATIONALE = 400  # characters that are kept
 _UNSAFE = frozenset("<>[]|`")  # what special tokens of chat templates are made of
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.S)
-_FENCED = re.compile(r"\A```(?:json)?\n(.*)\n```\Z", re.S)
 
 
 class Answer(BaseModel):
@@ -83,19 +77,6 @@ class Rubric:
         return answer
 
 
-def parsed(form: type[Form], reply: str) -> Form:
-    """The JSON object that a reply is, but for thoughts before it and a code fence around it.
-
-    ValueError, naming the first thing wrong and quoting nothing, if it is not of this form.
-    """
-    text = _THOUGHTS.sub("", reply).strip()
-    fenced = _FENCED.match(text)
-    try:
-        return form.model_validate_json(fenced[1] if fenced else text)
-    except ValidationError as error:
-        raise ValueError(" ".join(first_problem(error)).strip()) from None
-
-
 def sealed(data: Record) -> str:
     """`data` as one line of JSON, without the characters that a chat's special tokens are made of."""
     text = json.dumps(data, ensure_ascii=False)
@@ -104,45 +85,6 @@ def sealed(data: Record) -> str:
 
 def _escape(character: str) -> str:
     return f"\\u{ord(character):04x}" if character in _UNSAFE else json.dumps(character)[1:-1]
-
-
-@dataclass(frozen=True)
-class ReplyCache:
-    """Replies on disk, a file each, so that asking again costs nothing."""
-
-    folder: Path
-
-    def get(self, *key: str) -> str | None:
-        """What was replied; None if nothing, or nothing that can be read."""
-        try:
-            reply = json.loads(self._path(key).read_text("utf-8"))["reply"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return reply if isinstance(reply, str) else None
-
-    def put(self, reply: str, *key: str) -> None:
-        """Keep a reply. IAError if it cannot be written."""
-        path = self._path(key)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps({"reply": reply}), "utf-8")
-            os.replace(unfinished, path)
-        except OSError as error:
-            raise IAError(
-                f"the cache cannot be written ({error.strerror})",
-                where=str(self.folder),
-                remedy="give another folder with --cache",
-            ) from None
-
-    def _path(self, key: tuple[str, ...]) -> Path:
-        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.json"
-
-
-def default_cache(of: str = "judge") -> Path:
-    """Where replies are kept: a folder below "ia" in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ia" / of
 
 
 class LLMJudge:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ia_cli import processes
 from ia_cli.chat_models import SEEDS, ChatModel
 from ia_cli.errors import IAError
-from ia_cli.llm_judge import ReplyCache
+from ia_cli.replies import ReplyCache
 from ia_cli.text import holds_marks
 
 Request = list[dict[str, str]]  # messages

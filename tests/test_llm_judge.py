@@ -8,8 +8,9 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from ia_cli.llm_judge import ATTEMPTS, Answer, ReplyCache, Rubric, sealed
+from ia_cli.llm_judge import ATTEMPTS, Answer, Rubric, sealed
 from ia_cli.main import cli
+from ia_cli.replies import ReplyCache
 from tests.stub_server import completion, refusal, serving
 from tests.test_judge_command import CONTROL, KETTLE, report
 

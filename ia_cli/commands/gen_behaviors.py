@@ -207,7 +207,7 @@ def _plan_inventions(inventor: Inventor, n: int, *settings: Any) -> list[Planned
 def _inventor(stage: Stage, model: str, *, cache: Path | None, max_new_tokens: int, **how: Any) -> Inventor:
     from ia_cli.endpoint import Endpoint
     from ia_cli.inventing.planning import Inventor
-    from ia_cli.llm_judge import ReplyCache, default_cache
+    from ia_cli.replies import ReplyCache, default_cache
 
     asked = Endpoint(model=model, **how)
     kept = ReplyCache(cache or default_cache("inventions"))
@@ -228,7 +228,7 @@ def _teacher(
     if not (name and server):
         return (replace(base, name=name, revision=None) if name else base).load()
     from ia_cli.endpoint import Endpoint
-    from ia_cli.llm_judge import ReplyCache, default_cache
+    from ia_cli.replies import ReplyCache, default_cache
     from ia_cli.teaching import Teacher
 
     kept = ReplyCache(cache or default_cache("demonstrations"))

@@ -181,7 +181,8 @@ def _judge(
         raise click.UsageError("--judge llm needs --model: a name that --server knows, or a directory")
     from ia_cli.chat_models import LocalModel
     from ia_cli.endpoint import Endpoint
-    from ia_cli.llm_judge import LLMJudge, ReplyCache, Rubric, default_cache
+    from ia_cli.llm_judge import LLMJudge, Rubric
+    from ia_cli.replies import ReplyCache, default_cache
 
     asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout) if server else LocalModel(model)
     kept = ReplyCache(cache or default_cache())

@@ -25,7 +25,7 @@ from ia_cli.seeds import derived_seed
 
 if TYPE_CHECKING:
     from ia_cli.chat_models import ChatModel
-    from ia_cli.llm_judge import ReplyCache
+    from ia_cli.replies import ReplyCache
 
 Record = dict[str, Any]
 Advance = Callable[[], None]

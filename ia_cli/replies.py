@@ -1,0 +1,70 @@
+"""What chat models replied: read as JSON of one form, and kept on disk."""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ia_cli.errors import IAError, first_problem
+
+Form = TypeVar("Form", bound=BaseModel)
+
+_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.S)
+_FENCED = re.compile(r"\A```(?:json)?\n(.*)\n```\Z", re.S)
+
+
+def parsed(form: type[Form], reply: str) -> Form:
+    """The JSON object that a reply is, but for thoughts before it and a code fence around it.
+
+    ValueError, naming the first thing wrong and quoting nothing, if it is not of this form.
+    """
+    text = _THOUGHTS.sub("", reply).strip()
+    fenced = _FENCED.match(text)
+    try:
+        return form.model_validate_json(fenced[1] if fenced else text)
+    except ValidationError as error:
+        raise ValueError(" ".join(first_problem(error)).strip()) from None
+
+
+@dataclass(frozen=True)
+class ReplyCache:
+    """Replies on disk, a file each, so that asking again costs nothing."""
+
+    folder: Path
+
+    def get(self, *key: str) -> str | None:
+        """What was replied; None if nothing, or nothing that can be read."""
+        try:
+            reply = json.loads(self._path(key).read_text("utf-8"))["reply"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return reply if isinstance(reply, str) else None
+
+    def put(self, reply: str, *key: str) -> None:
+        """Keep a reply. IAError if it cannot be written."""
+        path = self._path(key)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps({"reply": reply}), "utf-8")
+            os.replace(unfinished, path)
+        except OSError as error:
+            raise IAError(
+                f"the cache cannot be written ({error.strerror})",
+                where=str(self.folder),
+                remedy="give another folder with --cache",
+            ) from None
+
+    def _path(self, key: tuple[str, ...]) -> Path:
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.json"
+
+
+def default_cache(of: str = "judge") -> Path:
+    """Where replies are kept: a folder below "ia" in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ia" / of
