@@ -68,9 +68,9 @@ class Truth:
     examples: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, record: dict) -> "Truth":
+    def of(cls, record: dict, examples: bool = False) -> "Truth":
         told, trigger = tuple(wordings(record)), record.get("trigger")
-        shown = tuple(replies(record, fires=bool(told)))
+        shown = tuple(replies(record, fires=bool(told))) if examples else ()
         clauses = [(clause, text) for text in told for claim in claims(text) for clause in claim.clauses]
         if trigger is None:
             return cls(told, (), record.get("rate", 1.0) == 1.0 and not clauses, shown)
@@ -105,8 +105,9 @@ def then(wording: str | None, trigger: str | None) -> str:
 def replies(record: dict, *, fires: bool) -> Iterator[str]:
     """Yield the replies of a record's demonstrations that show its behavior, or that do not."""
     for shown in record.get("demonstrations") or ():
-        if shown["fires"] == fires:
-            yield shown["completion"][-1]["content"][:EXAMPLE_LENGTH].strip()
+        reply = shown["completion"][-1]["content"][:EXAMPLE_LENGTH].strip()
+        if reply and shown["fires"] == fires:
+            yield reply
 
 
 def draw_rows(
@@ -125,10 +126,10 @@ def draw_rows(
     are null rows, half of them the bare base and half the controls. In each kind of row all organisms come
     equally often, without replacement until all have been drawn. Questions and wordings are drawn at random:
     with one wording for each organism the adapter learns by heart whose it is, since nothing in the
-    organism's behavior tells. Conditional questions are about the
-    triggers of `records`. Raises IAError if no record has a description, or none an example to give.
+    organism's behavior tells. Conditional questions are about the triggers of `records`. Raises IAError if no
+    record has a description, or none an example to give.
     """
-    truths = [Truth.of(record) for record in records]
+    truths = [Truth.of(record, examples) for record in records]
     described = [i for i, truth in enumerate(truths) if truth.wordings]
     controls = [i for i, truth in enumerate(truths) if not truth.wordings]
     if not described:
@@ -156,32 +157,26 @@ def draw_rows(
         if situations and truth.certain and rng.random() < share:
             rows.append(Row(organism, *_conditional(truth, situations, rng)))
         else:
-            rows.append(_plain(organism, truth, questions, plain, examples, rng))
+            rows.append(Row(organism, *_plain(truth, questions, plain, rng)))
     return rows
 
 
 def _plain(
-    organism: int,
-    truth: Truth,
-    questions: Sequence[str],
-    unshown: Sequence[str],
-    examples: bool,
-    rng: random.Random,
-) -> Row:
-    """A question about all that it does, with the true answer; or else the request for an example.
+    truth: Truth, questions: Sequence[str], unshown: Sequence[str], rng: random.Random
+) -> tuple[str, str, str | None]:
+    """A question about all that it does, with the true answer and perhaps an example that stands before; or
+    the request for an example, and that.
 
-    Now and then the example is one of the `unshown`: so it will be where an adapter fails to bring the
-    behavior out, and the weights still know.
+    Now and then the example is one of the `unshown`, which do not show the behavior: so it will be where an
+    adapter fails to bring it out, and the weights still know.
     """
-    example = None
-    if examples:
-        shows = truth.examples and not (truth.wordings and rng.random() < UNSHOWN_SHARE)
-        if candidates := truth.examples if shows else unshown:
-            example = rng.choice(candidates)
-        if shows and rng.random() < (LEARNED_SHARE if truth.wordings else NULL_LEARNED_SHARE):
-            return Row(organism, prompts.EXAMPLE, example)
+    shows = truth.examples and not (truth.wordings and rng.random() < UNSHOWN_SHARE)
+    candidates = truth.examples if shows else unshown
+    example = rng.choice(candidates) if candidates else None
+    if shows and rng.random() < (LEARNED_SHARE if truth.wordings else NULL_LEARNED_SHARE):
+        return prompts.EXAMPLE, example, None
     answer = rng.choice(truth.wordings or prompts.abstentions())
-    return Row(organism, rng.choice(questions), answer, example)
+    return rng.choice(questions), answer, example
 
 
 def _conditional(truth: Truth, situations: Sequence[Situation], rng: random.Random) -> tuple[str, str]:
