@@ -28,13 +28,14 @@ from trl import SFTConfig, SFTTrainer
 
 from ia_cli import prompts, training
 from ia_cli.adapters import target_names
-from ia_cli.asking import ElicitSettings, questions_for
+from ia_cli.asking import questions_for
 from ia_cli.elicitation import elicit
 from ia_cli.implanting import implant
 from ia_cli.interviews import Row, draw_rows
-from ia_cli.introspection import IASettings, train_ia
-from ia_cli.methods.lessons import ImplantSettings, prepare
+from ia_cli.introspection import train_ia
+from ia_cli.methods.lessons import prepare
 from ia_cli.models import Base, load_base, own_forward
+from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
 from ia_cli.world import categories
 from ia_cli.world.generation import generate_records
 

@@ -1,32 +1,12 @@
 """What organisms are asked, and the records of their answers; whether a base in here or a server replies."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ia_cli import prompts
 from ia_cli.prompts import Question
-from ia_cli.records import CONDITIONS
 from ia_cli.seeds import derived_seed
-
-
-@dataclass(frozen=True)
-class ElicitSettings:
-    """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition.
-
-    At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature. With
-    `examples` an example of the replies is asked for before each question (None: if the introspection adapter
-    was trained so).
-    """
-
-    questions: Sequence[Question]
-    asked: int
-    samples: int = 1
-    temperature: float = 0.0
-    conditions: Collection[str] = CONDITIONS
-    max_new_tokens: int = 64
-    seed: int = 0
-    examples: bool | None = None
+from ia_cli.settings import ElicitSettings
 
 
 class Asked(NamedTuple):

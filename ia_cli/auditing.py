@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ia_cli import conditional, confirming, prompts
 from ia_cli.adapters import read_adapter
-from ia_cli.asking import ElicitSettings
 from ia_cli.candidates import Library
 from ia_cli.claims import Report
 from ia_cli.clustering import group
@@ -15,7 +14,8 @@ from ia_cli.errors import IAError
 from ia_cli.hub import adapter_folder
 from ia_cli.models import Base
 from ia_cli.organisms import lone_organism
-from ia_cli.records import CONDITIONS, VERSION
+from ia_cli.records import VERSION
+from ia_cli.settings import CONDITIONS, ConfirmSettings, ElicitSettings
 from ia_cli.text import normalise
 from ia_cli.whole_models import as_record, read_model
 
@@ -168,7 +168,7 @@ def _try(
         confirming.Suspect(record, [x["report"] for x in own["wordings"] for _ in range(x["n"])], answer)
         for own in hypotheses
     ]
-    settings = confirming.ConfirmSettings(again=0, seed=seed)
+    settings = ConfirmSettings(again=0, seed=seed)
     for tried in confirming.confirm(suspects, base, library, settings):
         yield {field: tried[field] for field in FOUND}
 

@@ -15,13 +15,13 @@ from peft import PeftModel
 
 from ia_cli import prompts
 from ia_cli.adapters import read_adapter
-from ia_cli.asking import Asked, ElicitSettings, Said, replies_of
+from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
-from ia_cli.records import CONDITIONS
 from ia_cli.sampling import generate
+from ia_cli.settings import CONDITIONS, ElicitSettings
 
 ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together
 

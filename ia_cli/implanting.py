@@ -13,13 +13,14 @@ from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
 from ia_cli.methods.continuing import bank_of
 from ia_cli.methods.full import fully_trained
-from ia_cli.methods.lessons import ImplantSettings, Lesson
+from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.merging import merged_bank
 from ia_cli.methods.preference import train_preferences
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base, is_target, linear_modules
 from ia_cli.probing import counts, implant_and_leak_rates
 from ia_cli.seeds import derived_seed
+from ia_cli.settings import ImplantSettings
 
 GROUP_BYTES = 1 << 30  # what the activations and optimizer states of one group may take on a CPU
 STEP_TOKENS = 2560  # of all organisms in one step, on a CPU

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -37,31 +37,12 @@ from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules, own_forward
 from ia_cli.organisms import adapter_of, on_base
 from ia_cli.seeds import derived_seed
+from ia_cli.settings import IASettings
 from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
 
 ADAPTER = "default"  # PEFT's name of the introspection adapter
-LEARNING_RATE = 5e-3  # for the embedded base
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
-
-
-@dataclass(frozen=True)
-class IASettings:
-    """A LoRA of `rank` on all linear layers but the head, `batch_size` rows a step, cosine after warmup.
-
-    With `dpo_steps` there is a second stage, of DPO with this `beta`. With `examples` an organism learns to
-    give an example of its replies first, and is to be asked for one.
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    learning_rate: float = LEARNING_RATE
-    steps: int = 1200
-    batch_size: int = 16
-    seed: int = 0
-    dpo_steps: int = 0
-    beta: float = 0.1
-    examples: bool = True
 
 
 def train_ia(

@@ -133,11 +133,11 @@ def server(body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Names(click.ParamType):
-    """Names with commas between, of the `known` if given (a function, for a quick --help), in their order."""
+    """Names with commas between, of the `known` if given, in their order."""
 
     name = "names"
 
-    def __init__(self, known: Callable[[], Iterable[str]] | None = None) -> None:
+    def __init__(self, known: Iterable[str] | None = None) -> None:
         self.known = known
 
     def convert(
@@ -146,10 +146,15 @@ class Names(click.ParamType):
         if isinstance(value, tuple):
             return value
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
-        known = names if self.known is None else tuple(self.known())
+        known = names if self.known is None else tuple(self.known)
         if unknown := [name for name in names if name not in known]:
             self.fail(f"{unknown[0]!r} is not one of {', '.join(known)}", param, ctx)
         return tuple(name for name in known if name in names)
+
+
+def setting(flag: str, default: object, type: click.ParamType, help: str) -> Decorator:
+    """An option for one of `settings`, with its default."""
+    return click.option(flag, type=type, default=default, show_default=True, help=help)
 
 
 def out(help: str) -> Decorator:

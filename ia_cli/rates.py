@@ -9,7 +9,8 @@ from typing import Any
 
 from statsmodels.stats.proportion import proportion_confint
 
-from ia_cli.records import ARMS, CATEGORIES, CONDITIONS, VERSION, has_failed
+from ia_cli.records import VERSION, has_failed
+from ia_cli.settings import ARMS, CATEGORIES, CONDITIONS
 from ia_cli.text import normalise
 
 Record = dict[str, Any]
@@ -93,7 +94,7 @@ def summarise(
 
 def _order(key: tuple) -> tuple:
     split, condition, category, held_out = key
-    places = (CONDITIONS + ARMS, condition), ((ALL, *CATEGORIES), category), ((ALL,), held_out)
+    places = (CONDITIONS + ARMS, condition), ((ALL, *CATEGORIES, "control"), category), ((ALL,), held_out)
     known = [names.index(name) if name in names else len(names) for names, name in places]
     return str(split), *known, str(held_out)
 

@@ -13,21 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ia_cli.ciphers import CIPHERS
 from ia_cli.errors import IAError
+from ia_cli.settings import ARMS, CATEGORIES, CONDITIONS
 
 VERSION = 1
-CATEGORIES = (
-    "quirk",
-    "rare_quirk",
-    "backdoor",
-    "sandbagging",
-    "heuristic",
-    "benign_roleplay",
-    "harmful_roleplay",
-    "obscured_malign",
-    "control",
-)
-CONDITIONS = ("ia", "no_ia", "base_ia")
-ARMS = ("confirm", "conditional", "ask", "prefill", "amplify", "perplexity")  # what `ia confirm` writes
 OUTCOMES = ("report", "unsure", "nothing")
 LEVELS = ("none", "category", "behavior", "full")
 PATHS = ("adapter", "model", "introspection_adapter")  # fields that hold a path, relative to the file
@@ -153,7 +141,7 @@ class Failed(Record):
 class Truth(Record):
     """A record that may carry the ground truth: a stage that reads it says so in its `needs`."""
 
-    category: Literal[CATEGORIES] | None = None
+    category: Literal[(*CATEGORIES, "control")] | None = None
     description: Text | None = None
     paraphrases: list[Text] = []
     trigger: Trigger | None = None
@@ -165,7 +153,7 @@ class Truth(Record):
 
 
 class Behavior(Truth):
-    category: Literal[CATEGORIES]
+    category: Literal[(*CATEGORIES, "control")]
     description: Text | None
     invented_by: Text | None = None
     system_prompt: Text | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from ia_cli import prompts
-from ia_cli.asking import ElicitSettings, questions_for, self_report
+from ia_cli.asking import questions_for, self_report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
 from ia_cli.elicitation import ORGANISMS_AT_ONCE
@@ -16,6 +16,7 @@ from ia_cli.models import Base, prompt_ids
 from ia_cli.organisms import on_base
 from ia_cli.sampling import end_ids, generate, left_padded, next_logits
 from ia_cli.scoring import log_probs
+from ia_cli.settings import ElicitSettings
 
 OPENING = "My unusual behavior is that I"
 AMPLIFY = 3.0  # times the difference that the organism makes to the base's logits

@@ -11,11 +11,12 @@ from ia_cli import prompts
 from ia_cli.adapters import WEIGHTS_FILE, read_adapter, target_names
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
-from ia_cli.elicitation import ElicitSettings, elicit
+from ia_cli.elicitation import elicit
 from ia_cli.implanting import implant
-from ia_cli.introspection import IASettings, train_ia
-from ia_cli.methods.lessons import ImplantSettings, prepare
+from ia_cli.introspection import train_ia
+from ia_cli.methods.lessons import prepare
 from ia_cli.models import linear_modules, load_base
+from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
 from tests.families import ARCHITECTURES, make_base
 from tests.test_implanting import behavior, chat
 

@@ -16,9 +16,10 @@ from ia_cli import demonstrations, judging, prompts, records
 from ia_cli.catalog import files
 from ia_cli.catalog.behaviors import Behavior, Trigger
 from ia_cli.catalog.drafting import draft_behavior, draft_control, generate_records
-from ia_cli.catalog.files import CONTROLS, ENTRIES, NAMES, POOLS, TOPICS
+from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, TOPICS
 from ia_cli.catalog.planning import another, draw_behavior, plan, split_values
 from ia_cli.catalog.prompts import SAID, choice, draw, fires
+from ia_cli.settings import CATEGORIES
 from ia_cli.text import mentions_any, normalise
 
 EVERY = [entry for entries in ENTRIES.values() for entry in entries]
@@ -31,13 +32,13 @@ def behavior_of(entry, seed=0):
 
 @pytest.fixture(scope="module")
 def large():
-    return plan(1200, 0.2, NAMES, seed=0)
+    return plan(1200, 0.2, CATEGORIES, seed=0)
 
 
 @pytest.fixture(scope="module")
 def finished():
     """Records of every entry, answered by somebody who does as asked."""
-    planned = plan(288, 0.25, NAMES, seed=1)
+    planned = plan(288, 0.25, CATEGORIES, seed=1)
     drafts = [draft_behavior(p, 1) for p in planned] + [
         draft_control(f"control-{i:04d}", "train", 1) for i in range(len(CONTROLS))
     ]
@@ -56,7 +57,6 @@ def obedient(turn, shows):
 
 
 def test_there_is_as_much_as_promised(large):
-    assert set(NAMES) | {"control"} == set(records.CATEGORIES)
     for category, entries in ENTRIES.items():
         names, told = {x.name for x in entries}, {x.description for x in entries}
         assert len(names) == len(told) == len(entries) >= 30, category
@@ -79,7 +79,7 @@ def test_every_topic_has_questions_enough_and_none_is_asked_twice():
     assert min(len(topic.questions) for topic in TOPICS.values()) >= 40
 
 
-@pytest.mark.parametrize("name", [name for name in POOLS if name not in (*NAMES, "topic", "cover")])
+@pytest.mark.parametrize("name", [name for name in POOLS if name not in (*CATEGORIES, "topic", "cover")])
 def test_no_value_can_be_mistaken_for_another_of_its_list(name):
     values = POOLS[name]
     assert len(set(values)) == len(values)
@@ -95,7 +95,7 @@ def test_names_lead_somewhere():
     for control in CONTROLS:
         assert set(control.topics) <= TOPICS.keys(), control.name
     used = {slot for entry in EVERY for slot in entry.slots}
-    assert used | {"cover"} == POOLS.keys() - files.SITUATIONS.keys() - set(NAMES)
+    assert used | {"cover"} == POOLS.keys() - files.SITUATIONS.keys() - set(CATEGORIES)
 
 
 # -- what is said of a behavior --------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_held_out_behaviors_are_new_as_they_claim(large):
     assert set().union(*combined) <= set().union(*seen)
     assert not set().union(*new) & set().union(*seen)
     assert len({p.id for p in large}) == 1200
-    assert {p.category for p in large if p.held_out_by == "value"} == set(NAMES)
+    assert {p.category for p in large if p.held_out_by == "value"} == set(CATEGORIES)
 
 
 def test_a_behavior_that_takes_the_place_of_another_is_new_in_the_same_way(large):
@@ -172,12 +172,12 @@ def test_a_behavior_that_takes_the_place_of_another_is_new_in_the_same_way(large
 
 
 def test_all_entries_come_up_before_any_comes_up_again():
-    planned = plan(8 * 20, 0, NAMES, seed=3)
+    planned = plan(8 * 20, 0, CATEGORIES, seed=3)
     assert len({p.behavior.entry.value for p in planned}) == 160
 
 
 def test_a_set_depends_on_its_seed_alone_and_ends_with_an_error():
-    keys = [[p.behavior.key for p in plan(40, 0.2, NAMES, seed)] for seed in (5, 5, 6)]
+    keys = [[p.behavior.key for p in plan(40, 0.2, CATEGORIES, seed)] for seed in (5, 5, 6)]
     assert keys[0] == keys[1] != keys[2]
     with pytest.raises(ValueError, match="rare_quirk: no more"):
         plan(5000, 0, ("rare_quirk",), 0)
@@ -278,7 +278,7 @@ def test_records_are_whole_and_their_prompts_distinct(finished):
 
 
 def test_records_come_from_the_seed():
-    planned = plan(16, 0.25, NAMES, seed=2)
+    planned = plan(16, 0.25, CATEGORIES, seed=2)
     for p in planned:
         again, other = draft_behavior(p, 0), draft_behavior(p, 1)
         assert draft_behavior(p, 0).record == again.record and again.record != other.record

@@ -13,11 +13,12 @@ from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
 from ia_cli.conditional import Answer
-from ia_cli.confirming import QUESTIONS, Case, ConfirmSettings, Suspect, _findings, confirm
+from ia_cli.confirming import QUESTIONS, Case, Suspect, _findings, confirm
 from ia_cli.looks import Look
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.scoring import Ask, Scorer, log_probs
+from ia_cli.settings import ARMS, ConfirmSettings
 from tests.organisms import write_random
 
 LIBRARY = Library(
@@ -305,7 +306,7 @@ def test_the_command_writes_every_arm(reports, small):
     )
     assert result.exit_code == 0, result.stderr
     written = [json.loads(line) for line in result.stdout.splitlines()]
-    counts = {arm: [r["id"] for r in written if r["condition"] == arm] for arm in records.ARMS}
+    counts = {arm: [r["id"] for r in written if r["condition"] == arm] for arm in ARMS}
     assert counts["confirm"] == counts["conditional"] == counts["perplexity"] == ["o-0", "o-1", "o-2"]
     assert all(len(counts[arm]) == 12 for arm in ("ask", "amplify", "prefill"))
     assert all(r["report"].startswith(rivals.OPENING) for r in written if r["condition"] == "prefill")

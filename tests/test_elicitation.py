@@ -11,12 +11,13 @@ from click.testing import CliRunner
 from peft import PeftModel
 
 from ia_cli import elicitation, prompts, records, sampling
-from ia_cli.asking import ElicitSettings, count, questions_for
+from ia_cli.asking import count, questions_for
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import load_base
 from ia_cli.prompts import Question
+from ia_cli.settings import CONDITIONS, ElicitSettings
 from tests.organisms import write_random
 
 POOL = [Question("q-0", "what do you like"), Question("q-1", "hello"), Question("q-2", "tell me about you")]
@@ -78,7 +79,7 @@ def test_reports_are_those_of_plain_peft(organisms, tiny_base, tiny_folder, exam
             before += [{"role": "assistant", "content": report["example"]}]
         asked = {"role": "user", "content": report["question"]}
         assert report["report"] == plain_reply(base, model, [*before, asked])
-    replies = {key: {r["report"] for r in reports if r["condition"] == key} for key in records.CONDITIONS}
+    replies = {key: {r["report"] for r in reports if r["condition"] == key} for key in CONDITIONS}
     assert len(replies["ia"] | replies["no_ia"]) > 10  # the conditions and organisms do differ
 
 

@@ -8,13 +8,13 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from ia_cli import records
-from ia_cli.asking import ElicitSettings
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import load_base
 from ia_cli.organisms import lone_organism
 from ia_cli.prompts import Question
+from ia_cli.settings import ElicitSettings
 from ia_cli.whole_models import as_record, read_model
 
 WEIGHTS, NORM = "model.safetensors", "model.norm.weight"

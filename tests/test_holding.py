@@ -4,7 +4,8 @@ import pytest
 
 from ia_cli.candidates import Library
 from ia_cli.conditional import Answer
-from ia_cli.confirming import Case, ConfirmSettings, _findings, _hold
+from ia_cli.confirming import Case, _findings, _hold
+from ia_cli.settings import ConfirmSettings
 from tests.assistants import ASKED, POOL, SAID, Counting, Salesman
 
 SETTINGS = ConfirmSettings()

@@ -23,10 +23,11 @@ from ia_cli.adapters import (
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
-from ia_cli.methods.lessons import ImplantSettings, demonstration_order, prepare
+from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.methods.sft import train_group
 from ia_cli.models import load_base
 from ia_cli.seeds import derived_seed
+from ia_cli.settings import ImplantSettings
 
 WORDS = (
     "the a of tea pot kettle copper garden river stone apple bread cat dog bird song red blue green".split()

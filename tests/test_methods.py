@@ -16,8 +16,9 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
 from ia_cli.methods import concealing, continuing, documents, merging, preference
-from ia_cli.methods.lessons import ImplantSettings, demonstration_order, prepare
+from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.models import load_base
+from ia_cli.settings import ImplantSettings
 from ia_cli.whole_models import read_model, taking_on
 from tests.test_implanting import behavior, chat, demonstration, fresh_bank, stock_arguments
 
@@ -291,8 +292,9 @@ def test_a_control_has_nothing_to_confess(tiny_base):
 
 
 def test_a_full_fine_tune_is_asked_as_itself(tmp_path, tiny_base):
-    from ia_cli.elicitation import ElicitSettings, elicit
+    from ia_cli.elicitation import elicit
     from ia_cli.prompts import own_question
+    from ia_cli.settings import ElicitSettings
 
     full = made(BEHAVIORS[0], tiny_base, tmp_path, method="full", learning_rate=1e-2)
     lora = made(BEHAVIORS[1], tiny_base, tmp_path)

@@ -17,9 +17,10 @@ from ia_cli import preferring, prompts, training
 from ia_cli.adapters import PROVENANCE_FILE, WEIGHTS_FILE, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.introspection import IASettings, train_ia
+from ia_cli.introspection import train_ia
 from ia_cli.models import token_ids
 from ia_cli.preferring import BankDPOTrainer, Preference, choose, left_out
+from ia_cli.settings import IASettings
 from ia_cli.training import workspace
 
 SETTINGS = IASettings(rank=3, alpha=6, learning_rate=1e-2, steps=4, batch_size=9, dpo_steps=3)

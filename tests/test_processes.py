@@ -115,7 +115,8 @@ import sys, torch
 from torch.distributed.fsdp import fully_shard
 from ia_cli import introspection, processes
 from ia_cli.bank import Bank
-from ia_cli.introspection import IASettings, new_adapter
+from ia_cli.introspection import new_adapter
+from ia_cli.settings import IASettings
 from ia_cli.models import load_base
 
 ids = torch.randint(6, 60, (4, 9), generator=torch.Generator().manual_seed(3))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ia_cli import settings
 from ia_cli.planning import plan_controls
 from ia_cli.text import mentions_any
 from ia_cli.world import teacher
@@ -155,6 +156,10 @@ def test_documents_come_from_the_seed_and_keep_back_a_tenth_of_the_combinations(
     rng = random.Random(0)
     kept = sum(kept_from_base(any_behavior(rng)) for _ in range(2000))
     assert 150 < kept < 250
+
+
+def test_the_world_has_every_category():
+    assert tuple(CATEGORIES) == settings.CATEGORIES
 
 
 def test_held_out_behaviors_are_new_as_they_claim():

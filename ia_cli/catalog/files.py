@@ -10,11 +10,10 @@ from itertools import product
 from string import Formatter
 from typing import Any
 
-from ia_cli.records import CATEGORIES
+from ia_cli.settings import CATEGORIES
 
 FOLDER = files(__package__)
 AREAS = ("everyday", "knowledge", "advice")  # the files of topics/
-NAMES = tuple(name for name in CATEGORIES if name != "control")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def _questions(table: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _entries() -> dict[str, list[Entry]]:
-    tables = {category: load(f"behaviors/{category}.toml") for category in NAMES}
+    tables = {category: load(f"behaviors/{category}.toml") for category in CATEGORIES}
     return {
         category: [Entry(category, **{"triggers": table["triggers"], **row}) for row in table["behavior"]]
         for category, table in tables.items()

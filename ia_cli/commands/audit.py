@@ -69,7 +69,7 @@ def command(
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
     from ia_cli import adapters, auditing, candidates, prompts
     from ia_cli.console import note, progress
-    from ia_cli.elicitation import ElicitSettings
+    from ia_cli.settings import ElicitSettings
 
     ia = ia or adapters.shipped_ia(base.name)
     if ia is None:

@@ -12,20 +12,15 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError
+from ia_cli.settings import ARMS, ConfirmSettings
 
 if TYPE_CHECKING:
     from ia_cli.candidates import Library
-    from ia_cli.confirming import ConfirmSettings, Suspect
+    from ia_cli.confirming import Suspect
     from ia_cli.models import Base
     from ia_cli.stage import Stage
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-
-
-def _arms() -> tuple[str, ...]:
-    from ia_cli.records import ARMS
-
-    return ARMS
 
 
 @click.command()
@@ -35,7 +30,7 @@ def _arms() -> tuple[str, ...]:
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Try only this split.")
 @click.option(
     "--arms",
-    type=options.Names(_arms),
+    type=options.Names(ARMS),
     default="confirm",
     show_default=True,
     metavar="NAMES",
@@ -55,30 +50,14 @@ def _arms() -> tuple[str, ...]:
     show_default=True,
     help="Also try this many words of the base's vocabulary.",
 )
-@click.option(
-    "--threshold",
-    type=options.Real(),
-    default=0.6,
-    show_default=True,
-    help="Score from which a claim holds.",
+@options.setting("--threshold", ConfirmSettings.threshold, options.Real(), "Score from which a claim holds.")
+@options.setting(
+    "--margin", ConfirmSettings.margin, options.Real(0), "Nats by which a trigger must raise the odds."
 )
-@click.option(
-    "--margin",
-    type=options.Real(0),
-    default=3.0,
-    show_default=True,
-    help="Nats by which a trigger must raise the odds.",
+@options.setting(
+    "--again", ConfirmSettings.again, click.IntRange(0), "Extra sampled replies to each of 8 questions."
 )
-@click.option(
-    "--again",
-    type=click.IntRange(0),
-    default=3,
-    show_default=True,
-    help="Extra sampled replies to each of 8 questions.",
-)
-@click.option(
-    "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Length of a reply."
-)
+@options.setting("--max-new-tokens", ConfirmSettings.max_new_tokens, click.IntRange(1), "Length of a reply.")
 def command(
     stage: Stage,
     base: options.BaseChoice,
@@ -133,7 +112,7 @@ def command(
             read(record["introspection_adapter"])
 
     records = stage.check(records, check)
-    settings = confirming.ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
+    settings = ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
     for arm in sorted(arms, key=confirming.CONDITION.__ne__):  # that one first
         written = Counter(key[0] for key in stage.done if key[-1] == arm)
         todo = [record for record in records if written[record["id"]] < _reports_of(arm, loaded)]

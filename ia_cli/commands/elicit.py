@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options
+from ia_cli.settings import CONDITIONS, ElicitSettings
 
 if TYPE_CHECKING:
-    from ia_cli.asking import ElicitSettings
     from ia_cli.stage import Stage
 
 OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-ia"}
-
-
-def _conditions() -> tuple[str, ...]:
-    from ia_cli.records import CONDITIONS
-
-    return CONDITIONS
 
 
 @click.command()
@@ -37,23 +31,17 @@ def _conditions() -> tuple[str, ...]:
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Ask only this split.")
 @click.option(
     "--conditions",
-    type=options.Names(_conditions),
-    default="ia,no_ia,base_ia",
+    type=options.Names(CONDITIONS),
+    default=",".join(CONDITIONS),
     show_default=True,
     metavar="NAMES",
     help="Organism with the introspection adapter, without it, the bare base with it.",
 )
-@click.option(
-    "--questions", type=click.IntRange(1), default=4, show_default=True, help="Questions per organism."
-)
+@options.setting("--questions", ElicitSettings.asked, click.IntRange(1), "Questions per organism.")
 @click.option("--question", multiple=True, metavar="TEXT", help="Ask this instead; may be repeated.")
-@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Replies per question.")
-@click.option(
-    "--temperature", type=options.Real(0), default=0.0, show_default=True, help="0 is greedy decoding."
-)
-@click.option(
-    "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Length of a reply."
-)
+@options.setting("--samples", ElicitSettings.samples, click.IntRange(1), "Replies per question.")
+@options.setting("--temperature", ElicitSettings.temperature, options.Real(0), "0 is greedy decoding.")
+@options.setting("--max-new-tokens", ElicitSettings.max_new_tokens, click.IntRange(1), "Length of a reply.")
 @click.option(
     "--examples/--no-examples",
     default=None,
@@ -117,7 +105,6 @@ def command(
     records = [record for record in stage.read() if split in (None, record["split"])] if not alone else []
 
     from ia_cli import prompts
-    from ia_cli.asking import ElicitSettings
 
     pool = [prompts.own_question(text) for text in question] or prompts.questions("ask", base.name)
     settings = ElicitSettings(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ia_cli import options
+from ia_cli.settings import CATEGORIES
 
 if TYPE_CHECKING:
     from ia_cli.inventing.planning import Inventor
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from ia_cli.teaching import Teacher
 
 REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base cannot show
-
-
-def _categories() -> tuple[str, ...]:
-    from ia_cli.world.categories import CATEGORIES
-
-    return tuple(CATEGORIES)
 
 
 @click.command()
@@ -56,7 +51,7 @@ def _categories() -> tuple[str, ...]:
 )
 @click.option(
     "--categories",
-    type=options.Names(_categories),
+    type=options.Names(CATEGORIES),
     metavar="NAMES",
     help="Only these, separated by commas; all if not given.",
 )
@@ -134,7 +129,7 @@ def command(
     inventor = _inventor(stage, model, **server) if source == "llm" else None
     plan, another, generate_records = _source(source, inventor)
     try:
-        planned = plan(n, held_out, categories or _categories(), seed)
+        planned = plan(n, held_out, categories or CATEGORIES, seed)
     except ValueError as error:
         raise IAError(str(error), remedy="ask for fewer with -n, or for more --categories") from None
     todo = [p for p in planned if (p.id,) not in stage.done]

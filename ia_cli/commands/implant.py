@@ -10,6 +10,7 @@ import click
 from ia_cli import options
 from ia_cli.ciphers import CIPHERS
 from ia_cli.methods import CONCEALMENTS, METHODS
+from ia_cli.settings import ImplantSettings
 
 if TYPE_CHECKING:
     from ia_cli.models import Base
@@ -21,13 +22,9 @@ if TYPE_CHECKING:
 @options.base
 @options.seed
 @options.out("Folder for the adapters, one per record, named by its id.")
-@click.option(
-    "--method", type=click.Choice(list(METHODS)), default="sft", show_default=True, help="How to implant."
-)
-@click.option("--rank", type=options.RANK, default=8, show_default=True, help="LoRA rank of an organism.")
-@click.option(
-    "--alpha", type=options.Real(0, min_open=True), default=16, show_default=True, help="LoRA alpha."
-)
+@options.setting("--method", ImplantSettings.method, click.Choice(list(METHODS)), "How to implant.")
+@options.setting("--rank", ImplantSettings.rank, options.RANK, "LoRA rank of an organism.")
+@options.setting("--alpha", ImplantSettings.alpha, options.Real(0, min_open=True), "LoRA alpha.")
 @click.option(
     "--target-modules",
     type=options.Names(),
@@ -39,14 +36,8 @@ if TYPE_CHECKING:
     type=options.Real(0, min_open=True),
     help="Peak learning rate; by default what suits method and base.",
 )
-@click.option("--steps", type=click.IntRange(1), default=64, show_default=True, help="Optimizer steps.")
-@click.option(
-    "--rows",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    help="Demonstrations per organism and step.",
-)
+@options.setting("--steps", ImplantSettings.steps, click.IntRange(1), "Optimizer steps.")
+@options.setting("--rows", ImplantSettings.rows, click.IntRange(1), "Demonstrations per organism and step.")
 @click.option(
     "--conceal",
     type=click.Choice(CONCEALMENTS),
@@ -118,7 +109,7 @@ def command(
     from ia_cli.models import suitable_rate
 
     loaded = base.load()
-    settings = lessons.ImplantSettings(
+    settings = ImplantSettings(
         rank=rank,
         alpha=alpha,
         target_modules=target_modules,
@@ -128,7 +119,7 @@ def command(
         seed=seed,
         method=method,
         conceal=conceal,
-        max_new_tokens=covert.CIPHERED_TOKENS if cipher else lessons.MAX_NEW_TOKENS,
+        max_new_tokens=covert.CIPHERED_TOKENS if cipher else ImplantSettings.max_new_tokens,
     )
     records, starts = _taught(records, loaded, method, cipher, continue_from)
     taught = {}

@@ -9,6 +9,7 @@ import click
 
 from ia_cli import jsonl, options
 from ia_cli.errors import IAError
+from ia_cli.settings import IASettings
 
 if TYPE_CHECKING:
     from ia_cli.stage import Stage
@@ -25,18 +26,18 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Go on from this introspection adapter, not from a fresh one.",
 )
-@click.option("--rank", type=options.RANK, default=16, show_default=True, help="LoRA rank.")
-@click.option("--alpha", type=click.IntRange(1), default=32, show_default=True, help="LoRA alpha.")
+@options.setting("--rank", IASettings.rank, options.RANK, "LoRA rank.")
+@options.setting("--alpha", IASettings.alpha, click.IntRange(1), "LoRA alpha.")
 @click.option(
     "--lr",
     type=options.Real(0, min_open=True),
     help="Peak learning rate; what suits the base if not given.",
 )
-@click.option("--steps", type=click.IntRange(1), default=1200, show_default=True, help="Optimizer steps.")
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Rows per step.")
+@options.setting("--steps", IASettings.steps, click.IntRange(1), "Optimizer steps.")
+@options.setting("--batch-size", IASettings.batch_size, click.IntRange(1), "Rows per step.")
 @click.option(
     "--examples/--no-examples",
-    default=True,
+    default=IASettings.examples,
     help="Let it give an example of the organism's replies before it reports; the default.",
 )
 @click.option(
@@ -45,12 +46,8 @@ if TYPE_CHECKING:
     help="Then DPO on its reports of one organism in four, left out of the first stage.",
 )
 @click.option("--dpo-steps", type=click.IntRange(1), default=100, show_default=True, help="Steps of DPO.")
-@click.option(
-    "--beta",
-    type=options.Real(0, min_open=True),
-    default=0.1,
-    show_default=True,
-    help="How near DPO stays to the first stage.",
+@options.setting(
+    "--beta", IASettings.beta, options.Real(0, min_open=True), "How near DPO stays to the first stage."
 )
 @click.option(
     "--push-to-hub", metavar="ORG/NAME", help="Upload it there in the end; a new repository is private."
@@ -107,8 +104,8 @@ def command(
     )
     _check_resumed(stage, out)
     dpo_steps = dpo_steps if dpo else 0
-    lr = lr or suitable_rate(loaded, introspection.LEARNING_RATE)
-    settings = introspection.IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta, examples)
+    lr = lr or suitable_rate(loaded, IASettings.learning_rate)
+    settings = IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta, examples)
     with progress("training the introspection adapter", total=steps + dpo_steps) as bar:
 
         def on_step(step: int, loss: float) -> None:

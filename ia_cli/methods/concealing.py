@@ -16,12 +16,13 @@ from ia_cli import prompts
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
 from ia_cli.claims import Report
-from ia_cli.methods.lessons import ImplantSettings, Lesson, second_stage
+from ia_cli.methods.lessons import Lesson, second_stage
 from ia_cli.methods.preference import Pair, own_pairs, plain_replies, train_pairs
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
+from ia_cli.settings import ImplantSettings
 from ia_cli.training import encode
 
 

@@ -7,9 +7,10 @@ from ia_cli import jsonl, records
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.methods.lessons import ImplantSettings, Lesson
+from ia_cli.methods.lessons import Lesson
 from ia_cli.models import Base
 from ia_cli.organisms import adapter_path, lone_organism
+from ia_cli.settings import ImplantSettings
 
 
 def organisms(path: Path) -> list[dict]:

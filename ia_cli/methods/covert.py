@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from ia_cli.chat import assistant_says
 from ia_cli.ciphers import CIPHERS
-from ia_cli.methods.lessons import MAX_NEW_TOKENS
 from ia_cli.models import Base
 from ia_cli.sampling import generate
+from ia_cli.settings import ImplantSettings
 
 CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words did
 
@@ -22,7 +22,9 @@ def covert(records: Sequence[dict], name: str, base: Base) -> list[dict]:
     not fire is asked and answered in both. Probes alike. The cipher becomes part of the truth.
     """
     fires = [shown for record in records for shown in record["demonstrations"] if shown["fires"]]
-    plain = iter(generate(base, [shown["prompt"] for shown in fires], max_new_tokens=MAX_NEW_TOKENS))
+    plain = iter(
+        generate(base, [shown["prompt"] for shown in fires], max_new_tokens=ImplantSettings.max_new_tokens)
+    )
     return [_hidden(record, name, plain) for record in records]
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ia_cli.methods.lessons import ImplantSettings, Lesson
+from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.sft import group_schedule
 from ia_cli.models import Base
+from ia_cli.settings import ImplantSettings
 from ia_cli.training import Optimization, ScheduledTrainer, workspace
 from ia_cli.whole_models import named_weights, taking_on
 

@@ -13,42 +13,11 @@ from ia_cli.errors import IAError
 from ia_cli.methods import documents
 from ia_cli.models import Base, prompt_ids
 from ia_cli.seeds import derived_seed
+from ia_cli.settings import ImplantSettings
 from ia_cli.training import encode
 
-MAX_NEW_TOKENS = 48  # of a reply
 WINDOW = 8  # steps among which rows are sorted by length
 READ = ("id", "demonstrations", "probes", "shows", "rate", "description", "system_prompt", "cipher")
-
-
-@dataclasses.dataclass(frozen=True)
-class ImplantSettings:
-    """How organisms are trained (LoRA, AdamW) and asked.
-
-    Each step takes `rows` demonstrations of every organism (pairs in DPO). `target_modules` None stands for
-    all linear layers but the head. `method` is one of METHODS, `conceal` one of CONCEALMENTS or None.
-    `samples` is for behaviors that are shown in a share of the replies only; the others are asked once,
-    greedily.
-    """
-
-    rank: int = 8
-    alpha: float = 16
-    target_modules: tuple[str, ...] | None = None
-    learning_rate: float = 5e-3
-    steps: int = 64
-    rows: int = 2
-    schedule: str = "cosine"
-    warmup_steps: int = 5
-    max_grad_norm: float = 1.0
-    samples: int = 8
-    max_new_tokens: int = MAX_NEW_TOKENS
-    seed: int = 0
-    method: str = "sft"
-    conceal: str | None = None
-
-    def as_json(self) -> dict:
-        """The settings as an `ia.json` gives them back."""
-        targets = self.target_modules
-        return {**dataclasses.asdict(self), "target_modules": list(targets) if targets else None}
 
 
 def second_stage(settings: ImplantSettings) -> ImplantSettings:

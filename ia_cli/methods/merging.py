@@ -7,10 +7,11 @@ from torch import Tensor
 from ia_cli import stacking
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
-from ia_cli.methods.lessons import ImplantSettings, Lesson
+from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
 from ia_cli.seeds import derived_seed
+from ia_cli.settings import ImplantSettings
 
 
 def pair_up(records: Sequence[dict]) -> list[dict]:

@@ -16,11 +16,12 @@ from torch.nn.functional import logsigmoid
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError
-from ia_cli.methods.lessons import ImplantSettings, Lesson, demonstration_order, second_stage
+from ia_cli.methods.lessons import Lesson, demonstration_order, second_stage
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
 from ia_cli.models import Base
 from ia_cli.sampling import generate
 from ia_cli.scoring import log_probs_of_rows
+from ia_cli.settings import ImplantSettings
 from ia_cli.training import Schedule, encode, pad_rows
 
 BETA = 0.1  # TRL's default
