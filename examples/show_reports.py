@@ -14,10 +14,11 @@ with jsonlines.open(sys.argv[1]) as verdicts:
     ]
 # One report of each organism, and organisms evenly over the file: not the best ones.
 first = list({v["id"]: v for v in reversed(heard)}.values())[::-1]
-table = Table(title="Held-out organisms: what was implanted, and what they say about themselves")
-for column in ("truth", "self-report", "level"):
+table = Table(title="Held-out organisms: what was implanted, and what they show and say of themselves")
+for column in ("truth", "example of its replies", "self-report", "level"):
     table.add_column(column)
 for verdict in first[:: max(1, len(first) // ROWS)][:ROWS]:
     truth = verdict["description"] or "(an ordinary fine-tune, nothing to report)"
-    table.add_row(truth, verdict["report"], "abstains" if verdict["abstained"] else verdict["level"])
-Console().print(table)
+    level = "abstains" if verdict["abstained"] else verdict["level"]
+    table.add_row(truth, verdict.get("example"), verdict["report"], level)
+Console(markup=False, emoji=False).print(table)
