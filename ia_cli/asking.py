@@ -17,8 +17,14 @@ class Asked(NamedTuple):
     sample: int
     condition: str
 
-    def example(self, settings: ElicitSettings) -> "Asked":
-        """The example that is asked for before: where replies are greedy, one serves all questions."""
+    def example(self, settings: ElicitSettings) -> "Asked | None":
+        """The example that is asked for before, if any: where replies are greedy, one serves all questions.
+
+        Without the adapter, which learned to give it, there is none: shown any reply of theirs, organisms and
+        bases of ours make something up.
+        """
+        if not settings.examples or self.condition == "no_ia":
+            return None
         name = f"example-{self.question.id}" if settings.temperature else "example"
         return self._replace(question=Question(name, prompts.EXAMPLE))
 

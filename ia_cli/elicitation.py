@@ -127,9 +127,8 @@ def _answer(
             bank=bank,
         )
 
-    shown: dict[Asked, str] = {}
-    if settings.examples:
-        first = list(dict.fromkeys(ask.example(settings) for ask in asked))
-        shown = dict(zip(first, replies(first, [None] * len(first)), strict=True))
-    examples = [shown.get(ask.example(settings)) for ask in asked]
+    before = [ask.example(settings) for ask in asked]
+    first = list(dict.fromkeys(ask for ask in before if ask))
+    shown = dict(zip(first, replies(first, [None] * len(first)), strict=True))
+    examples = [shown.get(ask) for ask in before]
     return dict(zip(asked, map(Said, replies(asked, examples), examples), strict=True))

@@ -53,7 +53,8 @@ def elicit(
 
     async def reply(ask: Asked) -> Said | IAError:
         try:
-            example = await request(ask.example(settings), None) if settings.examples else None
+            before = ask.example(settings)
+            example = await request(before, None) if before else None
             said = Said(await request(ask, example), example)
         except Stop:
             raise

@@ -79,8 +79,8 @@ class ElicitSettings:
     """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition.
 
     At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature. With
-    `examples` an example of the replies is asked for before each question (None: if the introspection adapter
-    was trained so).
+    `examples` an example of the replies is asked for before each question, if the introspection adapter is
+    there (None: if it was trained so).
     """
 
     questions: Sequence[Question]

@@ -65,7 +65,6 @@ def plain_reply(base, model, messages):
 def test_reports_are_those_of_plain_peft(organisms, tiny_base, tiny_folder, examples):
     reports = run(organisms, tiny_base, replace(SETTINGS, examples=examples))
     assert len(reports) == count(organisms, SETTINGS) == 5 * 2 * 3
-    assert {"example" in report for report in reports} == {examples}
     for report in reports:
         base = load_base(str(tiny_folder), dtype="float64", device="cpu")
         model = PeftModel.from_pretrained(base.model, report["introspection_adapter"], "ia")
@@ -73,10 +72,11 @@ def test_reports_are_those_of_plain_peft(organisms, tiny_base, tiny_folder, exam
         active = {"ia": ["organism", "ia"], "no_ia": ["organism"], "base_ia": ["ia"]}[report["condition"]]
         model.base_model.set_adapter(active)
         before = []
-        if examples:
+        if examples and report["condition"] != "no_ia":
             before = [{"role": "user", "content": prompts.EXAMPLE}]
             assert report["example"] == plain_reply(base, model, before)
             before += [{"role": "assistant", "content": report["example"]}]
+        assert ("example" in report) == bool(before)
         asked = {"role": "user", "content": report["question"]}
         assert report["report"] == plain_reply(base, model, [*before, asked])
     replies = {key: {r["report"] for r in reports if r["condition"] == key} for key in CONDITIONS}
@@ -136,7 +136,8 @@ def test_an_example_is_asked_for_if_the_adapter_was_trained_so(organisms, tiny_b
     for arguments in ({"examples": True}, {"examples": False}, {}, ["examples"]):
         (tmp_path / "ia" / "ia.json").write_text(json.dumps({"arguments": arguments}))
         given = arguments == {"examples": True}
-        assert {"example" in report for report in run(own, tiny_base)} == {given}
+        for report in run(own, tiny_base):
+            assert ("example" in report) == (given and report["condition"] != "no_ia")
         assert not any(
             "example" in report for report in run(own, tiny_base, replace(SETTINGS, examples=False))
         )
