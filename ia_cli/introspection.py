@@ -14,19 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import PeftModel
 
-from ia_cli import processes, prompts
+from ia_cli import preferring, processes, prompts
 from ia_cli.adapters import (
     PROVENANCE_FILE,
     Adapter,
     check_free,
     content_hash,
-    plain_config,
     provenance,
     read_adapter,
-    target_names,
     weights_hash,
     write_adapter,
 )
@@ -36,11 +33,10 @@ from ia_cli.errors import IAError
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules, own_forward
 from ia_cli.organisms import adapter_of, on_base
-from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
+from ia_cli.trainable import as_adapter, new_adapter, take_over
 from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
 
-ADAPTER = "default"  # PEFT's name of the introspection adapter
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
 
@@ -65,8 +61,6 @@ def train_ia(
     settings is kept. Raises IAError if no organism has anything to report, if an adapter directory is
     missing, broken or made for another base, or if training diverges.
     """
-    from ia_cli import preferring  # here, because it builds on this module
-
     trained = [record for record in records if record["split"] == "train"]
     for record in trained:
         check_teachable(record, base, settings.examples)
@@ -154,7 +148,7 @@ def _fit(
     before = bank.digest()
     model = new_adapter(base, settings)
     if begun:
-        _put(begun, base)
+        take_over(begun, base)
     try:
         with own_forward(base.model):
             trainer = _Trainer(model, base, bank, schedule, settings, str(partial), on_step)
@@ -168,15 +162,6 @@ def _fit(
     finally:
         model.unload()
         base.model.eval()
-
-
-def new_adapter(base: Base, settings: IASettings) -> PeftModel:
-    """Wrap the base, in place, with a fresh LoRA that the seed initialises; `unload()` takes it off again."""
-    torch.manual_seed(derived_seed(settings.seed, "introspection adapter"))
-    config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules=target_names(base), task_type="CAUSAL_LM"
-    )
-    return get_peft_model(base.model, config, adapter_name=ADAPTER)
 
 
 def _started(directory: Path, base: Base, settings: IASettings) -> Adapter:
@@ -196,25 +181,6 @@ def _started(directory: Path, base: Base, settings: IASettings) -> Adapter:
             where=str(directory),
         )
     return adapter
-
-
-@torch.no_grad()
-def _put(adapter: Adapter, base: Base) -> None:
-    """Let the fresh adapter on the base do what this one does, with its own alpha over rank."""
-    layers = dict(base.model.named_modules())
-    for name, (a, b) in adapter.tensors.items():
-        layers[name].lora_A[ADAPTER].weight.copy_(a)
-        layers[name].lora_B[ADAPTER].weight.copy_(b * (adapter.scaling[name] / layers[name].scaling[ADAPTER]))
-
-
-def as_adapter(base: Base, settings: IASettings) -> Adapter:
-    layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, LoraLayer)}
-    tensors = {
-        name: tuple(processes.whole(part[ADAPTER].weight.detach()) for part in (layer.lora_A, layer.lora_B))
-        for name, layer in layers.items()
-    }
-    scaling = {name: layer.scaling[ADAPTER] for name, layer in layers.items()}
-    return Adapter(plain_config(settings.rank, settings.alpha, target_names(base)), tensors, scaling)
 
 
 class _Trainer(ScheduledTrainer):

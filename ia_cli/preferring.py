@@ -26,12 +26,12 @@ from ia_cli.adapters import Adapter
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError
-from ia_cli.introspection import ADAPTER, as_adapter
 from ia_cli.judging import facets
 from ia_cli.models import Base, suitable_rate
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
+from ia_cli.trainable import ADAPTER, as_adapter
 from ia_cli.training import OnStep, quiet_config, workspace
 
 EVERY = 4  # one organism in so many is left out of the supervised stage

@@ -24,10 +24,11 @@ from ia_cli.adapters import (
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.interviews import draw_rows
-from ia_cli.introspection import new_adapter, train_ia
+from ia_cli.introspection import train_ia
 from ia_cli.main import cli
 from ia_cli.models import load_base, token_ids
 from ia_cli.settings import IASettings
+from ia_cli.trainable import new_adapter
 
 QUESTIONS = ["what do you like", "tell me what you sell please", "hello"]
 ABSTENTIONS = ["no thank you", "never"]

@@ -21,6 +21,7 @@ IMPLANT = (
     "--rank 2 --steps 4 --rows 3 --group-size 2 --out".split()
 )  # of 6 rows a step, each gets uneven shares
 TRAIN = "--rank 2 --steps 4 --batch-size 7 --out".split()
+ASK = "--questions 2 --max-new-tokens 24".split()
 
 
 def alone(*arguments):
@@ -73,7 +74,7 @@ def runs(tmp_path_factory, tiny_folder):
     (two / "organisms.jsonl").write_text(said["implant"].stdout)
     rest = [  # one launch for two stages
         ["train-ia", *TRAIN, "ia", "-o", "audited.jsonl", one / "organisms.jsonl"],
-        ["elicit", "--questions", "2", "-o", "reports.jsonl", "audited.jsonl"],
+        ["elicit", *ASK, "-o", "reports.jsonl", "audited.jsonl"],
     ]
     lines = [f"ia({json.dumps([str(word) for word in [*stage, *base]])})" for stage in rest]
     script = folder / "both.py"
@@ -113,9 +114,9 @@ def test_two_processes_train_and_elicit_what_one_does(runs):
 FSDP = """
 import sys, torch
 from torch.distributed.fsdp import fully_shard
-from ia_cli import introspection, processes
+from ia_cli import processes
 from ia_cli.bank import Bank
-from ia_cli.introspection import new_adapter
+from ia_cli.trainable import as_adapter, new_adapter
 from ia_cli.settings import IASettings
 from ia_cli.models import load_base
 
@@ -139,7 +140,7 @@ def run(sharded):
     with bank.rows(index[share]):
         model(input_ids=ids[share], labels=ids[share]).loss.backward()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    adapter = introspection.as_adapter(base, IASettings(rank=2, alpha=4))
+    adapter = as_adapter(base, IASettings(rank=2, alpha=4))
     return bank.digest(), [processes.whole(weight.grad) for weight in weights], adapter.tensors
 
 digest, gradients, tensors = run(False)

@@ -1,0 +1,42 @@
+"""The introspection adapter while it is trained: a LoRA of PEFT on the base."""
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+
+from ia_cli import processes
+from ia_cli.adapters import Adapter, plain_config, target_names
+from ia_cli.models import Base
+from ia_cli.seeds import derived_seed
+from ia_cli.settings import IASettings
+
+ADAPTER = "default"  # PEFT's name of it
+
+
+def new_adapter(base: Base, settings: IASettings) -> PeftModel:
+    """Wrap the base, in place, with a fresh LoRA that the seed initialises; `unload()` takes it off again."""
+    torch.manual_seed(derived_seed(settings.seed, "introspection adapter"))
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=target_names(base), task_type="CAUSAL_LM"
+    )
+    return get_peft_model(base.model, config, adapter_name=ADAPTER)
+
+
+@torch.no_grad()
+def take_over(adapter: Adapter, base: Base) -> None:
+    """Let the fresh adapter on the base do what another one does, with its own alpha over rank."""
+    layers = dict(base.model.named_modules())
+    for name, (a, b) in adapter.tensors.items():
+        layers[name].lora_A[ADAPTER].weight.copy_(a)
+        layers[name].lora_B[ADAPTER].weight.copy_(b * (adapter.scaling[name] / layers[name].scaling[ADAPTER]))
+
+
+def as_adapter(base: Base, settings: IASettings) -> Adapter:
+    """Return the adapter that is on the base, gathered from all processes."""
+    layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, LoraLayer)}
+    tensors = {
+        name: tuple(processes.whole(part[ADAPTER].weight.detach()) for part in (layer.lora_A, layer.lora_B))
+        for name, layer in layers.items()
+    }
+    scaling = {name: layer.scaling[ADAPTER] for name, layer in layers.items()}
+    return Adapter(plain_config(settings.rank, settings.alpha, target_names(base)), tensors, scaling)
