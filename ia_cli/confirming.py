@@ -86,21 +86,22 @@ def _confirm_together(
         if None in found and learned(ia, base):
             found = answers(len(records), library.candidates, asker, settings.seed)
         cases = [
-            Case(row, [*suspect.reports, *more[row]], base, found[row])
+            Case(row, [*suspect.reports, *(own["report"] for own in more[row])], base, found[row])
             for row, suspect in enumerate(suspects)
         ]
         with without_ia():
             _hold(cases, library, settings, scorer)
     for case, record in zip(cases, records, strict=True):
-        asked = sum(len(base.tokenizer(text)["input_ids"]) for text in more[case.row])
-        passes = asked + asker.passes(case.row) + scorer.passes(case.row)
+        generated = (text for own in more[case.row] for text in (own.get("example") or "", own["report"]))
+        tokens = sum(len(base.tokenizer(text)["input_ids"]) for text in generated)
+        passes = tokens + asker.passes(case.row) + scorer.passes(case.row)
         findings = _findings(case, settings.threshold)
         said = self_report(record, CONDITION, QUESTION, findings.pop("report"))
         yield {**said, **findings, "forward_passes": passes}
 
 
-def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings) -> list[list[str]]:
-    """More reports of each organism, sampled with the introspection adapter."""
+def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings) -> list[list[dict]]:
+    """More self-reports of each organism, sampled with the introspection adapter."""
     asking = ElicitSettings(
         prompts.questions("ask", base.name),
         QUESTIONS,
@@ -110,9 +111,9 @@ def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings)
         max_new_tokens=settings.max_new_tokens,
         seed=settings.seed,
     )
-    found: dict[str, list[str]] = {record["id"]: [] for record in records}
+    found: dict[str, list[dict]] = {record["id"]: [] for record in records}
     for report in elicit(records, base, asking):
-        found[report["id"]].append(report["report"])
+        found[report["id"]].append(report)
     return list(found.values())
 
 
