@@ -186,9 +186,9 @@ def main(
         )
         writer.write({"stage": "implant", **numbers, **shown, "steps": implant_steps})
 
-        introspecting = IASettings(steps=train_steps, seed=seed)
+        introspecting = IASettings(steps=train_steps, seed=seed, examples=False)
         asked = [question.text for question in prompts.questions("train")]
-        rows = draw_rows(made, asked, train_steps, introspecting.batch_size, seed)
+        rows = draw_rows(made, asked, train_steps, introspecting.batch_size, seed, examples=False)
         numbers = timed(
             lambda: train_ia(made, base, out / "ia", introspecting),
             lambda: train_plainly(rows, made, base, introspecting),

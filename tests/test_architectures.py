@@ -113,7 +113,9 @@ def test_reports_are_those_of_stock_generation(run):
         mine = [r for r in reports if (r["id"], r["condition"]) == (organism, condition)]
         assert len(mine) == len(QUESTIONS)
         for report in mine:
-            ids = torch.tensor([token_ids(tokenizer, chat("user", report["question"]))])
+            ids = torch.tensor(
+                [token_ids(tokenizer, prompts.chat(report["question"], report.get("example")))]
+            )
             output = model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=LENGTH, do_sample=False
             )
