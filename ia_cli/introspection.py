@@ -54,11 +54,11 @@ def train_ia(
     """Train an adapter on the organisms of split "train" and write it as the PEFT directory `out_dir`.
 
     Records need `id`, `split`, `adapter`, `description` (null for a control) and, for examples,
-    `demonstrations`. `on_step` gets the number of each finished step and its loss. Training begins with a fresh adapter, or goes on from the one in the
-    directory `start`, of the same rank. While it trains, checkpoints lie in `out_dir`.partial. With
-    `resume`, training goes on from there, and an adapter that was made from the same organisms with the same
-    settings is kept. Raises IAError if no organism has anything to report, if an adapter directory is
-    missing, broken or made for another base, or if training diverges.
+    `demonstrations`. `on_step` gets the number of each finished step and its loss. Training begins with a
+    fresh adapter, or goes on from the one in the directory `start`, of the same rank. While it trains,
+    checkpoints lie in `out_dir`.partial. With `resume`, training goes on from there, and an adapter that was
+    made from the same organisms with the same settings is kept. Raises IAError if no organism has anything to
+    report, if an adapter directory is missing, broken or made for another base, or if training diverges.
     """
     trained = [record for record in records if record["split"] == "train"]
     for record in trained:
