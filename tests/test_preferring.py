@@ -119,6 +119,14 @@ def test_accurate_reports_are_preferred_to_wrong_ones():
     assert choose(control, [nothing], every, rng)[1] in every
 
 
+def test_both_reports_follow_the_same_example():
+    plain, shown = preferring.rows(
+        [Preference(0, "what", "tea", "bread"), Preference(-1, "what", "tea", "bread", "hello")]
+    )
+    assert [turn["content"] for turn in plain["prompt"]] == ["what"]
+    assert [turn["content"] for turn in shown["prompt"]] == ["Say something.", "hello", "what"]
+
+
 def test_every_fourth_is_left_out_of_the_first_stage():
     records = [record(f"b-{i}") for i in range(9)] + [record(f"c-{i}", None) for i in range(5)]
     assert [one["id"] for one in left_out(records)] == ["b-3", "b-7", "c-3"]
