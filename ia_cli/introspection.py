@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from torch import Tensor
 
 from ia_cli import preferring, processes, prompts
 from ia_cli.adapters import (
@@ -33,9 +34,10 @@ from ia_cli.errors import IAError
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules, own_forward
 from ia_cli.organisms import adapter_of, on_base
+from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.trainable import as_adapter, new_adapter, take_over
-from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows
+from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows, steps_by_length
 
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
@@ -119,18 +121,19 @@ def _encode(base: Base, question: str, answer: str, example: str | None = None) 
 def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule:
     """Tokenise each different chat once, and say which of them each step takes.
 
-    The rows of a step are sorted by organism, so that the bank need not bring them together in every layer.
+    Rows of like length share a step. There they are sorted by organism, so that the bank need not bring them
+    together in every layer.
     """
     places: dict[tuple[str, str, str | None], int] = {}
-    order = [places.setdefault((row.question, row.answer, row.example), len(places)) for row in rows]
-    encoded = [_encode(base, *chat) for chat in places]
-    shape = settings.steps, settings.batch_size
-    organisms, sorting = torch.tensor([row.organism for row in rows]).view(shape).sort(dim=1, stable=True)
-    return Schedule(
-        pad_rows(encoded, base.tokenizer.pad_token_id),
-        torch.tensor(order).view(shape).gather(1, sorting),
-        organisms,
+    chats = torch.tensor(
+        [places.setdefault((row.question, row.answer, row.example), len(places)) for row in rows]
     )
+    encoded = pad_rows([_encode(base, *chat) for chat in places], base.tokenizer.pad_token_id)
+    organisms = torch.tensor([row.organism for row in rows])
+    generator = torch.Generator().manual_seed(derived_seed(settings.seed, "widths"))
+    steps = steps_by_length(encoded.lengths[chats], settings.batch_size, generator, generator)
+    steps = steps.gather(1, organisms[steps].argsort(dim=1, stable=True))
+    return Schedule(encoded, chats[steps], organisms[steps])
 
 
 def _fit(
@@ -183,7 +186,10 @@ def _started(directory: Path, base: Base, settings: IASettings) -> Adapter:
 
 
 class _Trainer(ScheduledTrainer):
-    """The trainer of a bank, with checkpoints; they carry the loss curve along, in the trainer's state."""
+    """The trainer of a bank, with checkpoints; they carry the loss curve along, in the trainer's state.
+
+    Every token counts the same, whatever step it is in: in a step of short rows each would else count more.
+    """
 
     def __init__(
         self,
@@ -201,6 +207,10 @@ class _Trainer(ScheduledTrainer):
         )
         self.args.set_save("steps", steps=SAVE_EVERY, total_limit=1)
         self.report = on_step
+        self.usual_tokens = schedule.rows.completions[schedule.order].sum().item() / len(schedule)
+
+    def reduce(self, losses: Tensor, learned: Tensor) -> Tensor:
+        return super().reduce(losses, learned) * processes.total(learned.sum()) / self.usual_tokens
 
     def _after_step(self) -> None:
         step, loss = self.state.global_step, self.losses[-1].item()

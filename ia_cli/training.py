@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
@@ -24,6 +24,7 @@ from ia_cli.models import Base, own_forward
 Config = TypeVar("Config", bound=TrainingArguments)
 
 IGNORED = -100  # the label of a token that is not learned, in torch and TRL
+WINDOW = 8  # steps among which rows are sorted by length
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ def pad_rows(encoded: Sequence[tuple[list[int], int]], pad: int) -> Rows:
     for row, (own, _) in zip(ids, encoded, strict=True):
         row[len(row) - len(own) :] = torch.tensor(own)
     return Rows(ids, lengths, torch.tensor([completion for _, completion in encoded]))
+
+
+def steps_by_length(lengths: Tensor, rows: int, own: Generator, shared: Generator) -> Tensor:
+    """Return the places of `lengths` [n], each once, as steps of so many `rows`: [n / rows, rows].
+
+    Within every WINDOW steps, rows of like length share a step: a step is as wide as its longest row, and
+    what is shorter is padding. The lengths are blurred by `own`, so that the same rows do not meet again and
+    again; in which order the steps of a window come is up to `shared`.
+    """
+    steps = []
+    for window in torch.arange(len(lengths)).split(WINDOW * rows):
+        about = lengths[window] * (1 + 0.1 * torch.randn(len(window), generator=own))
+        by_length = window[about.argsort()].view(-1, rows)
+        steps.append(by_length[torch.randperm(len(by_length), generator=shared)])
+    return torch.cat(steps)
 
 
 @dataclass(frozen=True)

@@ -88,31 +88,39 @@ class Naive:
         self.trained = {n: p for n, p in self.model.named_parameters() if ".default." in n}
         self.settings = settings
 
-    def backward(self, rows):
-        """Accumulate the gradient of the mean over the completion tokens of `rows`, one row at a time."""
-        opening, whole = [], []
+    def encode(self, row):
+        """Return the ids of a row, and where its answer begins."""
+        question = prompts.chat(row.question, row.example)
+        answer = [{"role": "assistant", "content": row.answer}]
+        whole = token_ids(self.base.tokenizer, question + answer, reply_follows=False)
+        return whole, len(token_ids(self.base.tokenizer, question))
+
+    def backward(self, rows, usual):
+        """Accumulate the gradient, one row at a time, of the loss of all completion tokens of `rows`, over
+        `usual`, which is how many a step has on average; return the mean loss of these tokens.
+        """
+        total, count = 0.0, 0
         for row in rows:
-            question = prompts.chat(row.question, row.example)
-            answer = [{"role": "assistant", "content": row.answer}]
-            opening.append(len(token_ids(self.base.tokenizer, question)))
-            whole.append(token_ids(self.base.tokenizer, question + answer, reply_follows=False))
-        count = sum(len(ids) - start for ids, start in zip(whole, opening, strict=True))
-        total = 0.0
-        for row, ids, start in zip(rows, whole, opening, strict=True):
             organism = [] if row.organism < 0 else [str(row.organism)]
             self.model.base_model.set_adapter(["default", *organism])
+            ids, start = self.encode(row)
             logits = self.model(torch.tensor([ids])).logits[0, start - 1 : -1]
-            loss = functional.cross_entropy(logits, torch.tensor(ids[start:]), reduction="sum") / count
-            loss.backward()
-            total += loss.item()
-        return total
+            loss = functional.cross_entropy(logits, torch.tensor(ids[start:]), reduction="sum")
+            (loss / usual).backward()
+            total, count = total + loss.item(), count + len(ids) - start
+        return total / count
+
+    def usual(self, rows, steps):
+        return sum(len(ids) - start for ids, start in map(self.encode, rows)) / steps
 
     def train(self, rows):
         settings, losses = self.settings, []
         optimizer = torch.optim.AdamW(self.trained.values(), lr=settings.learning_rate, weight_decay=0)
         schedule = get_cosine_schedule_with_warmup(optimizer, max(1, settings.steps // 20), settings.steps)
+        usual = self.usual(rows, settings.steps)
         for step in range(settings.steps):
-            losses.append(self.backward(rows[step * settings.batch_size : (step + 1) * settings.batch_size]))
+            own = rows[step * settings.batch_size : (step + 1) * settings.batch_size]
+            losses.append(self.backward(own, usual))
             torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
             optimizer.step()
             schedule.step()
@@ -137,7 +145,7 @@ def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base,
     schedule = introspection._schedule(rows, tiny_base, settings)
     trainer = introspection._Trainer(model, tiny_base, bank, schedule, settings, str(tmp_path), print)
     trainer.compute_loss(model, schedule.batch(0)).backward()
-    naive.backward(rows)
+    naive.backward(rows, naive.usual(rows, steps=1))
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
     assert gradients.keys() == naive.trained.keys()
     for name, gradient in gradients.items():
@@ -145,7 +153,9 @@ def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base,
         assert (gradient - naive.trained[name].grad).abs().max() < 1e-13
 
 
-def test_training_ends_where_row_by_row_peft_ends(organisms, tiny_base, tiny_folder, tmp_path):
+def test_training_ends_where_row_by_row_peft_ends(organisms, tiny_base, tiny_folder, tmp_path, monkeypatch):
+    in_order = lambda lengths, rows, *_: torch.arange(len(lengths)).view(-1, rows)  # noqa: E731
+    monkeypatch.setattr(introspection, "steps_by_length", in_order)
     steps = []
     untouched = tiny_base.model(torch.arange(6, 20)[None]).logits
     train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=lambda *step: steps.append(step))

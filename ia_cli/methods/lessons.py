@@ -14,9 +14,8 @@ from ia_cli.methods import documents
 from ia_cli.models import Base, prompt_ids
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
-from ia_cli.training import encode
+from ia_cli.training import encode, steps_by_length
 
-WINDOW = 8  # steps among which rows are sorted by length
 READ = ("id", "demonstrations", "probes", "shows", "rate", "description", "system_prompt", "cipher")
 
 
@@ -97,17 +96,12 @@ def naming(field: str) -> Iterator[None]:
 def demonstration_order(lengths: Sequence[int], name: str, settings: ImplantSettings) -> Tensor:
     """Return which demonstrations each step takes, [steps, rows]: all of them before any comes again.
 
-    Within every WINDOW steps, rows of like length share a step, and all organisms take the short and the long
-    ones in the same steps: a step of a group is as wide as its longest row, and what is shorter is padding.
-    The lengths are blurred, so that the same rows do not meet in every epoch.
+    All organisms take the short demonstrations and the long ones in the same steps, since a step of a group
+    is as wide as its longest row.
     """
     own = torch.Generator().manual_seed(derived_seed(settings.seed, "order", name))
     shared = torch.Generator().manual_seed(derived_seed(settings.seed, "widths"))
     wanted = settings.steps * settings.rows
     epochs = [torch.randperm(len(lengths), generator=own) for _ in range(-(-wanted // len(lengths)))]
-    steps = []
-    for window in torch.cat(epochs)[:wanted].split(WINDOW * settings.rows):
-        about = torch.tensor(lengths)[window] * (1 + 0.1 * torch.randn(len(window), generator=own))
-        by_length = window[about.argsort()].view(-1, settings.rows)
-        steps.append(by_length[torch.randperm(len(by_length), generator=shared)])
-    return torch.cat(steps)
+    order = torch.cat(epochs)[:wanted]
+    return order[steps_by_length(torch.tensor(lengths)[order], settings.rows, own, shared)]
