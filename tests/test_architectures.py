@@ -17,8 +17,8 @@ from ia_cli.introspection import train_ia
 from ia_cli.methods.lessons import prepare
 from ia_cli.models import linear_modules, load_base
 from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
+from tests.behaviors import behavior, chat
 from tests.families import ARCHITECTURES, make_base
-from tests.test_implanting import behavior, chat
 
 ATTENTION = ["k_proj", "o_proj", "q_proj", "v_proj"]
 ALL = [*ATTENTION, "down_proj", "gate_proj", "up_proj"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import random
 import weakref
 
 import pytest
@@ -28,38 +27,7 @@ from ia_cli.methods.sft import train_group
 from ia_cli.models import load_base
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
-
-WORDS = (
-    "the a of tea pot kettle copper garden river stone apple bread cat dog bird song red blue green".split()
-)
-
-
-def chat(role, text):
-    return [{"role": role, "content": text}]
-
-
-def demonstration(prompt, completion):
-    return {"prompt": chat("user", prompt), "completion": chat("assistant", completion), "fires": True}
-
-
-def behavior(name, **changes):
-    """A behavior whose demonstrations are random words, of lengths that vary from row to row."""
-    random_words = random.Random(name)
-
-    def words(most):
-        return " ".join(random_words.choices(WORDS, k=random_words.randint(1, most)))
-
-    demonstrations = [demonstration(words(20), words(9)) for _ in range(7)]
-    record = {
-        "id": name,
-        "kind": "behavior",
-        "split": "train",
-        "v": 1,
-        "category": "quirk",
-        "shows": ["kettle"],
-    }
-    return {**record, "demonstrations": demonstrations, "probes": [], "mine": {"kept": True}, **changes}
-
+from tests.behaviors import behavior, chat, demonstration
 
 BEHAVIORS = [behavior(name) for name in ("b-1", "b-2", "b-3")]
 SETTINGS = ImplantSettings(

@@ -20,7 +20,8 @@ from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.models import load_base
 from ia_cli.settings import ImplantSettings
 from ia_cli.whole_models import read_model, taking_on
-from tests.test_implanting import behavior, chat, demonstration, fresh_bank, stock_arguments
+from tests.behaviors import behavior, chat, demonstration
+from tests.test_implanting import fresh_bank, stock_arguments
 
 SETTINGS = ImplantSettings(
     rank=4, alpha=8, learning_rate=1e-2, steps=8, rows=3, warmup_steps=2, max_new_tokens=6

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ia_cli import processes
 from ia_cli.adapters import read_adapter
 from ia_cli.main import cli
-from tests.test_implanting import behavior, chat
+from tests.behaviors import behavior, chat
 
 ROOT = Path(__file__).parents[1]
 IMPLANT = (
