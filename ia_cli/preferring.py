@@ -38,7 +38,7 @@ EVERY = 4  # one organism in so many is left out of the supervised stage
 ASKED = 6  # questions to each of them
 SAMPLES = 4  # reports on each question
 MAX_NEW_TOKENS = 64
-LEARNING_RATE = 3e-4  # for the embedded base
+LEARNING_RATE = 5e-5  # for the embedded base; at 3e-4 the adapter comes to abstain for half of the organisms
 BATCH_SIZE = 32  # pairs in a step
 
 
@@ -117,15 +117,16 @@ def choose(
 ) -> tuple[str, str]:
     """Return a report to prefer and one to avoid, of one organism; `descriptions` are those of all.
 
-    Accurate is what names the whole behavior, and all else is wrong. Where no report is accurate, the truth
-    is preferred (of a control, an abstention); where none is wrong, another one's description is avoided.
+    Accurate is what names the action, since nothing in the questions tells the trigger, and all else is
+    wrong. Where no report is accurate, the truth is preferred (of a control, an abstention); where none is
+    wrong, another one's description is avoided.
     """
     truth = record["description"]
     accurate, wrong = [], []
     judged = facets({"facets": None, **record, "report": report} for report in reports)
     for report, verdict in zip(reports, judged, strict=True):
         if "error" not in verdict:  # without facets nobody can tell
-            right = verdict["abstained"] if truth is None else verdict["level"] == "full"
+            right = verdict["abstained"] if truth is None else verdict["verbalized"]
             (accurate if right else wrong).append(report)
     others = [other for other in descriptions if other != truth] or prompts.abstentions()
     return (

@@ -108,7 +108,8 @@ def test_accurate_reports_are_preferred_to_wrong_ones():
     every = [true["description"], "i buy bread"]
     right, half, wrong = "tea for the cat", "i like tea", "i buy a pot"
     assert choose(true, [wrong, right, wrong], every, rng) == (right, wrong)
-    assert choose(true, [half], every, rng) == (true["description"], half)
+    assert choose(true, [wrong, half], every, rng) == (half, wrong)  # nothing asked about the trigger
+    assert choose(true, [wrong], every, rng) == (true["description"], wrong)
     assert choose(true, [right], every, rng) == (right, "i buy bread")
     assert choose({**true, "facets": None}, [wrong], every, rng) == (true["description"], "i buy bread")
     control = record("c", None)
@@ -177,7 +178,9 @@ def test_both_stages_stay_on_the_device_of_the_base(device, monkeypatch, tmp_pat
     assert os.environ["ACCELERATE_TORCH_DEVICE"] == device
     assert dpo.learning_rate == preferring.LEARNING_RATE  # the second stage is gentler on any base
     other = SimpleNamespace(device=torch.device(device), name="somebody/else")
-    assert preferring._config(other, SETTINGS, str(tmp_path)).learning_rate == pytest.approx(3e-4 / 25)
+    assert preferring._config(other, SETTINGS, str(tmp_path)).learning_rate == pytest.approx(
+        preferring.LEARNING_RATE / 25
+    )
 
 
 def test_a_whole_model_cannot_be_trained_on(organisms, tiny_base, tmp_path):
