@@ -120,6 +120,27 @@ def test_accurate_reports_are_preferred_to_wrong_ones():
     assert choose(control, [nothing], every, rng)[1] in every
 
 
+@pytest.mark.parametrize("examples", [True, False])
+def test_organisms_are_asked_after_an_example_of_their_own(examples, tiny_base, monkeypatch):
+    asked = []
+
+    def generate(base, chats, *, rows, **_):
+        asked.append(list(zip(rows, chats, strict=True)))
+        return [f"organism {row} speaks" for row in rows]
+
+    monkeypatch.setattr(preferring, "generate", generate)
+    pairs = preferring.collect([record("a"), record("c", None)], None, tiny_base, seed=0, examples=examples)
+    assert {pair.organism for pair in pairs} == {0, 1, -1}
+    *first, second = asked
+    assert [chat for said in first for _, chat in said] == [prompts.chat("Say something.")] * len(
+        pairs
+    ) * examples
+    for row, chat in second:
+        assert (f"organism {row} speaks" in [turn["content"] for turn in chat]) == examples
+    for pair in pairs:
+        assert pair.example == (f"organism {pair.organism} speaks" if examples else None)
+
+
 def test_both_reports_follow_the_same_example():
     plain, shown = preferring.rows(
         [Preference(0, "what", "tea", "bread"), Preference(-1, "what", "tea", "bread", "hello")]
