@@ -240,7 +240,7 @@ def _table(summary: dict) -> Table:
     from ia_cli.rates import ALL, collapsed
 
     title = f"{summary['judge']}, in percent [95% interval]"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for head in ("n", "verbalized", "full", "trigger", "false pos.", "abstain", "same"):
         table.add_column(head, justify="right", no_wrap=True)
