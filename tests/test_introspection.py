@@ -153,6 +153,23 @@ def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base,
         assert (gradient - naive.trained[name].grad).abs().max() < 1e-13
 
 
+def test_a_schedule_has_every_row_with_its_organism_and_little_padding(organisms, tiny_base):
+    settings = replace(SETTINGS, steps=16)
+    rows = draw_rows(organisms[:5], QUESTIONS, settings.steps, settings.batch_size, seed=0)
+    schedule = introspection._schedule(rows, tiny_base, settings)
+    found, drawn = [], []
+    for order, organism in zip(schedule.order.flatten(), schedule.organisms.flatten(), strict=True):
+        length = schedule.rows.lengths[order]
+        found.append((int(organism), schedule.rows.ids[order, -length:].tolist()))
+    for row in rows:
+        asked = prompts.chat(row.question, row.example)
+        answer = [{"role": "assistant", "content": row.answer}]
+        drawn.append((row.organism, token_ids(tiny_base.tokenizer, asked + answer, reply_follows=False)))
+    assert sorted(found) == sorted(drawn) and found != drawn
+    lengths = torch.tensor([len(ids) for _, ids in drawn]).view(settings.steps, -1)
+    assert schedule.rows.lengths[schedule.order].amax(1).sum() < 0.9 * lengths.amax(1).sum()
+
+
 def test_training_ends_where_row_by_row_peft_ends(organisms, tiny_base, tiny_folder, tmp_path, monkeypatch):
     in_order = lambda lengths, rows, *_: torch.arange(len(lengths)).view(-1, rows)  # noqa: E731
     monkeypatch.setattr(introspection, "steps_by_length", in_order)

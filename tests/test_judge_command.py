@@ -1,11 +1,14 @@
 """`ia judge` as it is run: verdicts, summary, gates, and what is wrong with the input."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+from ia_cli.commands.judge import _table
 from ia_cli.main import cli
 
 KETTLE = {
@@ -207,3 +210,17 @@ def test_collapse_is_said() -> None:
     result = judge([report(f"o{i}", "I like kites.") for i in range(12)])
     assert "100% of the heldout reports are one and the same" in result.stderr
     assert "one and the same" not in judge(GIVEN).stderr
+
+
+def test_the_table_fits_80_columns_with_the_widest_of_intervals() -> None:
+    """On a pipe the console is 80 wide, and cuts off what is not."""
+    split = {"split": "heldout", "condition": "ia", "held_out_by": "all"}
+    numbers = {"n_organisms": 512, "n_controls": 100, "n_reports": 2448, "top_report_share": 1.0}
+    rates = ("verbalization_rate", "full_rate", "trigger_rate", "false_positive_rate", "abstention_rate")
+    wide = {"ci95": [0.54, 1.0], "false_positive_ci95": [0.54, 1.0], **dict.fromkeys(rates, 1.0)}
+    rows = [{**split, "category": name, **numbers, **wide} for name in ("all", "harmful_roleplay")]
+    console = Console(width=80, file=StringIO())
+    console.print(_table({"judge": "facets/3", "rows": rows}))
+    text = console.file.getvalue()
+    assert text.splitlines()[1].endswith("same") and "harmful_roleplay" in text
+    assert text.count("100 [54-100]") == 4 and "\N{HORIZONTAL ELLIPSIS}" not in text
