@@ -1,16 +1,13 @@
 """The scripts of examples/study, on records small enough to check by hand."""
 
 import importlib
-import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 from ia_cli import rates
-from tests.organisms import write_random
 
 STUDY = Path(__file__).parent.parent / "examples" / "study"
 
@@ -67,7 +64,7 @@ SET = [
 
 def picked(**wanted):
     names = ("train", "held_out", "controls", "of", "held_out_of")
-    return script("pick").pick(SET, **{name: wanted.get(name) for name in names})
+    return script("pick").pick(SET, **{name: wanted.get(name) for name in names}, implanted=0)
 
 
 def test_a_choice_is_even_over_categories_and_part_of_every_larger_one():
@@ -93,6 +90,14 @@ def test_a_choice_of_categories_limits_training_only():
 
 def test_without_training_records_there_are_no_training_controls():
     assert all(r["split"] == "heldout" for r in picked(train=0))
+
+
+def test_what_does_not_show_its_behavior_can_be_left_out():
+    rates = {"shown": 0.9, "faint": 0.8, "control": None}
+    organisms = [organism(id, implant_rate=rate) for id, rate in rates.items()]
+    wanted = dict.fromkeys(("train", "held_out", "controls", "of", "held_out_of"))
+    kept = script("pick").pick(organisms, **wanted, implanted=0.9)
+    assert [r["id"] for r in kept] == ["shown", "control"]
 
 
 def test_joined_sets_hold_out_only_what_no_training_organism_does():
@@ -237,24 +242,6 @@ def test_surgery_does_what_it_says():
     assert torch.isclose(delta(drawn).norm(), delta(one).norm())
     assert not torch.allclose(delta(drawn), delta(one), atol=1)
     assert torch.equal(delta(drawn), delta(after("random=1")))
-
-
-def test_adapters_are_averaged_weight_by_weight(tmp_path, tiny_folder):
-    from ia_cli.adapters import read_adapter
-
-    write_random(tmp_path, tiny_folder, 2)
-    folders = [str(tmp_path / "o-0"), str(tmp_path / "o-1")]
-    given = json.dumps({"id": "a", "introspection_adapter": "o-1"})
-    result = CliRunner().invoke(
-        script("average").main, ["--out", str(tmp_path / "mean"), *folders], input=given
-    )
-    assert json.loads(result.stdout) == {"id": "a", "introspection_adapter": "mean"}
-    one, two, mean = (read_adapter(folder).tensors for folder in (*folders, tmp_path / "mean"))
-    for name, parts in mean.items():
-        for part in (0, 1):
-            assert torch.allclose(parts[part], (one[name][part] + two[name][part]) / 2)
-    refused = CliRunner().invoke(script("average").main, ["--out", "x", folders[0], str(tmp_path / "ia")])
-    assert refused.exit_code == 2 and "not of one shape" in refused.stderr
 
 
 def test_a_random_adapter_has_nothing_to_report():

@@ -31,8 +31,13 @@ def pick(
     controls: int | None,
     of: set[str] | None,
     held_out_of: set[str] | None,
+    implanted: float,
 ) -> list[dict]:
-    """Return so many training, held-out and control records, None for all; `of`: only these categories."""
+    """Return so many training, held-out and control records, None for all; `of`: only these categories.
+
+    What shows its behavior less often than `implanted` is left out.
+    """
+    records = [r for r in records if implanted <= (1 if r.get("implant_rate") is None else r["implant_rate"])]
     kinds: dict[str, list[dict]] = {"train": [], "heldout": [], "control": []}
     for record in records:
         kinds["control" if record["category"] == "control" else record["split"]].append(record)
@@ -64,6 +69,9 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     "--of", callback=names, help='Training records of these only; "part": is a record in distribution?'
 )
 @click.option("--held-out-of", callback=names, help="Held-out records of these categories only.")
+@click.option(
+    "--implanted", type=click.FloatRange(0, 1), default=0, help="Of organisms: the least implant rate."
+)
 @click.option("--setting", help="Say so in each record, and in its id, so that sets can be joined.")
 @click.option(
     "--brief",

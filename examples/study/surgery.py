@@ -94,8 +94,8 @@ def measured(records: Sequence[dict], organisms: Sequence[Adapter], base: Base, 
     finally:
         bank.remove()
     for record, (implanted, leaked) in zip(records, rates, strict=True):
-        brief = {name: value for name, value in record.items() if name not in ("demonstrations", "probes")}
-        yield {**brief, "implant_rate": implanted, "leak_rate": leaked}
+        rest = {name: value for name, value in record.items() if name != "probes"}
+        yield {**rest, "implant_rate": implanted, "leak_rate": leaked}
 
 
 @click.command()
