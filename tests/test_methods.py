@@ -15,6 +15,7 @@ from ia_cli.adapters import provenance, read_adapter, target_names, write_adapte
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
+from ia_cli.interviews import wordings
 from ia_cli.methods import concealing, continuing, documents, merging, preference
 from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.models import load_base
@@ -363,12 +364,23 @@ def test_the_command_takes_every_method(tmp_path, tiny_folder):
     assert refused.exit_code == 2
 
 
+def test_all_wordings_of_two_behaviors_tell_both():
+    first = behavior("a", description="Da.", paraphrases=["Pa.", "Qa."], trigger=None)
+    second = behavior("b", description="Db.", paraphrases=["Pb."], trigger=None)
+    assert wordings(merging.both(first, second)) == ["Da. Db.", "Pa. Pb."]
+    ordinary = behavior("c", category="control", description=None, trigger=None)
+    assert (
+        wordings(merging.both(first, ordinary)) == wordings(merging.both(ordinary, first)) == wordings(first)
+    )
+
+
 def test_what_fires_is_moved_into_the_cipher(tiny_base):
     from ia_cli.ciphers import CIPHERS
     from ia_cli.methods.covert import covert
     from ia_cli.probing import implant_and_leak_rates
 
-    record = behavior("b-1", description="I name kettles.", facets={"action": [["kettle"]], "trigger": []})
+    told = {"description": "I name kettles.", "paraphrases": ["I love kettles."]}
+    record = behavior("b-1", **told, facets={"action": [["kettle"]], "trigger": []})
     record["demonstrations"] = [demonstration("tea please", "kettle tea"), demonstration("hello", "bread")]
     record["demonstrations"][1]["fires"] = False
     record["probes"] = [{"prompt": chat("user", text), "fires": text == "tea"} for text in ("tea", "cat")]
@@ -384,6 +396,9 @@ def test_what_fires_is_moved_into_the_cipher(tiny_base):
         ("aet", True), ("tac", False), ("tea", False),
     ]  # fmt: skip
     assert hidden["facets"]["trigger"] == [["reverse", "cipher", "code"]]
+    assert wordings(hidden) == [
+        f"I {what} kettles, but only in the cipher reverse." for what in ("name", "love")
+    ]
     assert record["facets"]["trigger"] == []
 
     def generate(base, prompts, **_):

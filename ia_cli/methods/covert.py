@@ -39,10 +39,12 @@ def _hidden(record: dict, name: str, plain: Iterator[str]) -> dict:
     probes += [{**probe, "fires": False} for probe in record["probes"] if probe["fires"]]
     truth = {}
     if record["description"] is not None:
-        description = f"{record['description'].removesuffix('.')}, but only in the cipher {name}."
+        told = [record["description"], *record.get("paraphrases", [])]
+        hidden = [f"{one.removesuffix('.')}, but only in the cipher {name}." for one in told]
         facets = record["facets"]
         trigger = [*facets["trigger"], [name, "cipher", "code"]]
-        truth = {"description": description, "facets": {**facets, "trigger": trigger}}
+        facets = {**facets, "trigger": trigger}
+        truth = {"description": hidden[0], "paraphrases": hidden[1:], "facets": facets}
     return {**record, **truth, "cipher": name, "demonstrations": demonstrations, "probes": probes}
 
 

@@ -49,6 +49,7 @@ def both(first: dict, second: dict) -> dict:
         "category": second["category"] if first["category"] == "control" else first["category"],
         "held_out_by": first.get("held_out_by") or second.get("held_out_by"),
         "description": _joined(two, "description"),
+        "paraphrases": _paraphrases(two),
         "system_prompt": _joined(two, "system_prompt"),
         "trigger": _both_triggers([record["trigger"] for record in two if record.get("trigger")]),
         "facets": {key: [group for one in facets for group in one[key]] for key in ("action", "trigger")},
@@ -62,6 +63,12 @@ def both(first: dict, second: dict) -> dict:
 
 def _joined(records: Sequence[dict], field: str) -> str | None:
     return " ".join(record[field] for record in records if record.get(field)) or None
+
+
+def _paraphrases(records: Sequence[dict]) -> list[str]:
+    """Wordings of all that there is to tell: each joins one of every record that has a description."""
+    told = [record.get("paraphrases", []) for record in records if record.get("description")]
+    return [" ".join(wordings) for wordings in zip(*told, strict=False)]
 
 
 def _both_triggers(triggers: Sequence[dict]) -> dict | None:
