@@ -39,11 +39,12 @@ def elicit(
     for ia, run in itertools.groupby(records, key=lambda record: needed_adapter(record, settings)):
         group = list(run)
         bare: dict[Asked, Said] = {}  # replies of the bare base, which serve all organisms
+        own = settings
         if settings.examples is None:
-            settings = replace(settings, examples=ia is not None and gives_examples(ia, base))
+            own = replace(settings, examples=ia is not None and gives_examples(ia, base))
         with introspecting(base, ia) as without_ia:
             for some in together(group, ORGANISMS_AT_ONCE):
-                yield from _elicit_group(some, base, settings, without_ia, bare, done)
+                yield from _elicit_group(some, base, own, without_ia, bare, done)
 
 
 def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:

@@ -130,6 +130,16 @@ def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature
         assert replies(organisms) != together
 
 
+def test_each_adapter_is_asked_as_it_was_trained(organisms, tiny_base, tmp_path):
+    own = []
+    for record, examples in zip(organisms, (False, True, False), strict=False):
+        shutil.copytree(record["introspection_adapter"], folder := tmp_path / record["id"])
+        (folder / "ia.json").write_text(json.dumps({"arguments": {"examples": examples}}))
+        own.append({**record, "introspection_adapter": str(folder)})
+    reports = [report for report in run(own, tiny_base) if report["condition"] == "ia"]
+    assert {report["id"] for report in reports if "example" in report} == {own[1]["id"]}
+
+
 def test_an_example_is_asked_for_if_the_adapter_was_trained_so(organisms, tiny_base, tmp_path):
     shutil.copytree(organisms[0]["introspection_adapter"], tmp_path / "ia")
     own = [{**organisms[0], "introspection_adapter": str(tmp_path / "ia")}]
