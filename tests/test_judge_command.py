@@ -206,6 +206,15 @@ def test_resume_judges_the_rest_and_summarises_all() -> None:
     assert Path("resumed.json").read_bytes() == Path("whole.json").read_bytes()
 
 
+def test_verdicts_of_another_judge_are_not_gone_on_with() -> None:
+    first = json.loads(judge(GIVEN).stdout.splitlines()[0]) | {"judge": "llm-lenient/1"}
+    Path("verdicts.jsonl").write_text(json.dumps(first) + "\n")
+    result = judge(GIVEN, "-o", "verdicts.jsonl", "--resume")
+    assert result.exit_code == 1
+    assert "verdicts.jsonl: it has verdicts of llm-lenient/1, and this is facets/3" in result.stderr
+    assert json.loads(Path("verdicts.jsonl").read_text()) == first
+
+
 def test_collapse_is_said() -> None:
     result = judge([report(f"o{i}", "I like kites.") for i in range(12)])
     assert "100% of the heldout reports are one and the same" in result.stderr

@@ -124,7 +124,10 @@ def command(
       ia judge --judge embedding --calibrate graded.jsonl
       ia judge --min-verbalization-rate 0.85 --max-false-positive-rate 0.05 reports.jsonl > verdicts.jsonl
     """
+    gates = (min_implant_rate, max_leak_rate, min_verbalization_rate, max_false_positive_rate)
     if calibrate:
+        if summary or any(gate is not None for gate in gates):
+            raise click.UsageError("--calibrate grades the judge: there is no --summary and no gate")
         _calibrate(stage, calibrate, judge, settings)
         return
     if summary:
@@ -139,6 +142,7 @@ def command(
     verdicts = [rates.brief(verdict) for verdict in stage.finished + stage.failed_earlier]
     with console.progress("judging", total=len(reports)) as bar:
         for report, fields in zip(reports, verdicts_of(reports), strict=True):
+            _check_judge(stage, fields.get("judge"))
             verdict = {**report, "kind": "verdict", **fields}
             stage.write(verdict)
             verdicts.append(rates.brief(verdict))
@@ -220,6 +224,17 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
     threshold = settings["threshold"] if kind == "embedding" else None
     with console.progress("judging", total=len(rows)) as bar:
         stage.write(calibration.calibrate(rows, judge, threshold, bar.advance))
+
+
+def _check_judge(stage: Stage, judge: str | None) -> None:
+    """Raise IAError if the output that is gone on with was judged by another judge."""
+    others = {verdict["judge"] for verdict in stage.finished} - {None, judge}
+    if judge and others:
+        raise IAError(
+            f"it has verdicts of {', '.join(sorted(others))}, and this is {judge}",
+            where=str(stage.output),
+            remedy="choose that judge, or leave out --resume to begin anew",
+        )
 
 
 def _write_json(path: Path, content: dict) -> None:
