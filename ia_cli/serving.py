@@ -5,8 +5,10 @@ the two), the organism alone, the introspection adapter on the bare base. As in 
 reads the ground truth: of a record, only `id`.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ia_cli import prompts
 from ia_cli.asking import Asked, Said, replies_of
@@ -39,23 +41,11 @@ def elicit(
     waiting = deque((record, ask) for record in records for ask in replies_of(record["id"], settings, done))
     asked = list(dict.fromkeys(ask for _, ask in waiting))
     replies: dict[Asked, Said | IAError] = {}  # as they come in
-
-    async def request(ask: Asked, example: str | None) -> str:
-        said = await endpoint.reply(
-            prompts.chat(ask.question.text, example),
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            seed=ask.seed(settings) >> 32,  # some servers have 32 bits for it
-            as_asked=True,
-            model=_name(names, ask),
-        )
-        return without_thinking(said).strip()
+    server = _Server(endpoint, names, settings)
 
     async def reply(ask: Asked) -> Said | IAError:
         try:
-            before = ask.example(settings)
-            example = await request(before, None) if before else None
-            said = Said(await request(ask, example), example)
+            said = await server.reply(ask)
         except Stop:
             raise
         except IAError as error:
@@ -84,6 +74,35 @@ def elicit(
     yield from (report(record, ask) for record, ask in waiting if ask in replies)
     if stopped:
         raise stopped
+
+
+@dataclass
+class _Server:
+    """Puts questions to the models of an endpoint. `examples` serve all questions that they stand before."""
+
+    endpoint: Endpoint
+    names: Names
+    settings: ElicitSettings
+    examples: dict[Asked, asyncio.Future[str]] = field(default_factory=dict)
+
+    async def reply(self, ask: Asked) -> Said:
+        before, example = ask.example(self.settings), None
+        if before:
+            if before not in self.examples:
+                self.examples[before] = asyncio.ensure_future(self._text(before, None))
+            example = await self.examples[before]
+        return Said(await self._text(ask, example), example)
+
+    async def _text(self, ask: Asked, example: str | None) -> str:
+        said = await self.endpoint.reply(
+            prompts.chat(ask.question.text, example),
+            max_new_tokens=self.settings.max_new_tokens,
+            temperature=self.settings.temperature,
+            seed=ask.seed(self.settings) >> 32,  # some servers have 32 bits for it
+            as_asked=True,
+            model=_name(self.names, ask),
+        )
+        return without_thinking(said).strip()
 
 
 def lone_organism(names: Names) -> dict:

@@ -100,6 +100,8 @@ def test_an_example_is_asked_for_first():
         assert report["report"] == f"{model} after 1: {report['question']}"
     shown = [body["messages"][1]["content"] for body in stub.requests if len(body["messages"]) == 3]
     assert shown and set(shown) == {report["example"] for report in written(result) if "example" in report}
+    asked = [b["model"] for b in stub.requests if b["messages"][-1]["content"] == prompts.EXAMPLE]
+    assert len(asked) == len(set(asked)) == 2  # one example serves all questions
 
 
 def test_what_a_request_holds():
