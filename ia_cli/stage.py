@@ -53,6 +53,7 @@ class Stage:
     def __enter__(self) -> Self:
         self._started = time.monotonic()
         self._lines: dict[tuple[Any, ...], Line] = {}
+        self._first_lines: dict[str, Line] = {}  # of each id
         self._failed_earlier: deque[tuple[int, Record]] = deque()
         self._finished: list[Record] = []
         self._done: set[tuple[Any, ...]] = set()
@@ -213,6 +214,7 @@ class Stage:
                 remedy="run `ia implant`, or move it back (paths start at the records' file, in a pipe here)",
             )
         self._lines[key] = Line(len(self._lines), where)
+        self._first_lines.setdefault(record["id"], self._lines[key])
 
     def _reject(self, error: IAError, where: str | None) -> None:
         places = dict.fromkeys(place for place in (where, error.where) if place)
@@ -244,7 +246,7 @@ class Stage:
         self._writer = jsonl.Writer(stream)
 
     def _line(self, record: Record) -> Line | None:
-        return self._lines.get(records.key(record)) or self._lines.get((record["id"],))
+        return self._lines.get(records.key(record)) or self._first_lines.get(record["id"])
 
     def _pass_on(self, before: int) -> None:
         """Write the records that failed earlier and stand before this position in the input."""

@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ia_cli import options
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.stage import Stage, continue_output
 from tests.fake_stage import FAKE
-from tests.test_records import BEHAVIOR, ORGANISM
+from tests.test_records import BEHAVIOR, ORGANISM, REPORT
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +175,24 @@ def test_records_that_failed_earlier_keep_their_place():
     ]
     assert written(result)[1] == failed
     assert "2 written, 2 failed earlier" in result.stderr
+
+
+@click.command()
+@options.stage(reads="self_report", writes="self_report")
+def once(stage: Stage) -> None:
+    """Write one report for each id."""
+    for record in {record["id"]: record for record in stage.read()}.values():
+        stage.write({**record, "condition": "confirm"})
+
+
+def test_what_is_written_once_for_several_reports_stands_where_the_first_did():
+    def report(id: str, question: str, **fields: object) -> dict:
+        return REPORT | {"id": id, "question_id": question} | fields
+
+    failed = report("b", "1", error={"kind": "ValueError", "message": "no"})
+    given = [report("a", "1"), report("a", "2"), failed, report("c", "1"), report("c", "2")]
+    result = CliRunner().invoke(once, input=lines(*given))
+    assert [record["id"] for record in written(result)] == ["a", "b", "c"]
 
 
 def test_a_record_that_fails_ends_the_run():
