@@ -59,6 +59,7 @@ def implant(
     if reuse:
         done = {lesson.name: old for lesson in lessons if (old := _finished(lesson, base, out_dir, settings))}
         on_progress(len(done))
+        processes.gather(None)  # else one could find what another, which has gone on, writes now
     waiting = [lesson for lesson in lessons if lesson.name not in done]
     for lesson in lessons:
         if lesson.name not in done:
@@ -242,7 +243,8 @@ def _provenance(
 
 
 def _organism(lesson: Lesson, base: Base, out_dir: Path, settings: ImplantSettings, report: dict) -> dict:
-    record = {name: value for name, value in lesson.record.items() if name not in ("adapter", "model")}
+    of_before = ("adapter", "model", "denial_rate")
+    record = {name: value for name, value in lesson.record.items() if name not in of_before}
     made = {
         **record,
         "kind": "organism",

@@ -109,6 +109,8 @@ def command(
     from ia_cli.models import suitable_rate
 
     loaded = base.load()
+    records, starts = _taught(records, loaded, method, cipher, continue_from)
+    ciphered = any(record.get("cipher") for record in records)
     settings = ImplantSettings(
         rank=rank,
         alpha=alpha,
@@ -119,9 +121,8 @@ def command(
         seed=seed,
         method=method,
         conceal=conceal,
-        max_new_tokens=covert.CIPHERED_TOKENS if cipher else ImplantSettings.max_new_tokens,
+        max_new_tokens=covert.CIPHERED_TOKENS if ciphered else ImplantSettings.max_new_tokens,
     )
-    records, starts = _taught(records, loaded, method, cipher, continue_from)
     taught = {}
 
     def prepare(record: dict) -> None:

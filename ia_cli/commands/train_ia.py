@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import jsonl, options
+from ia_cli import jsonl, options, processes
 from ia_cli.errors import IAError
 from ia_cli.settings import IASettings
 
@@ -120,7 +120,7 @@ def command(
     for record in records:
         stage.write({**record, "introspection_adapter": str(out)})
     if push_to_hub:
-        hub.push(out, push_to_hub)
+        processes.in_first(lambda: hub.push(out, push_to_hub))
 
 
 def _check_resumed(stage: Stage, out: Path) -> None:
