@@ -32,12 +32,20 @@ from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError
 from ia_cli.interviews import Row, draw_rows, replies, wordings
-from ia_cli.models import Base, linear_modules, own_forward
+from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, on_base
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.trainable import as_adapter, new_adapter, take_over
-from ia_cli.training import Optimization, Schedule, ScheduledTrainer, encode, pad_rows, steps_by_length
+from ia_cli.training import (
+    Optimization,
+    Schedule,
+    ScheduledTrainer,
+    encode,
+    pad_rows,
+    steps_by_length,
+    workspace,
+)
 
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
@@ -152,7 +160,7 @@ def _fit(
     if begun:
         take_over(begun, base)
     try:
-        with own_forward(base.model):
+        with workspace(base):
             trainer = _Trainer(model, base, bank, schedule, settings, str(partial), on_step)
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if bank.digest() != before:
@@ -163,7 +171,6 @@ def _fit(
         return as_adapter(base, settings), losses
     finally:
         model.unload()
-        base.model.eval()
 
 
 def _started(directory: Path, base: Base, settings: IASettings) -> Adapter:
