@@ -244,6 +244,15 @@ def test_surgery_does_what_it_says():
     assert torch.equal(delta(drawn), delta(after("random=1")))
 
 
+def test_nothing_is_merged_with_itself():
+    surgery = script("surgery")
+    controls = [organism(f"control-{i}", "control") for i in range(5)]
+    given = [organism("a"), organism("b"), *controls]
+    partners = [surgery.partner(record, controls, seed=0) for record in given]
+    assert all(other in controls and other != record for record, other in zip(given, partners, strict=True))
+    assert partners == [surgery.partner(record, controls, seed=0) for record in given]
+
+
 def test_a_random_adapter_has_nothing_to_report():
     surgery = script("surgery")
     record = surgery.said_of(organism("a", shows=["x"], facets={"action": [["x"]]}), "random=1")

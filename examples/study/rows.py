@@ -13,6 +13,7 @@ import click
 import jsonlines
 
 from ia_cli import rates
+from ia_cli.records import weights
 
 ALL = "all"
 KEPT = ("setting", "part", "category", "held_out_by")
@@ -70,11 +71,14 @@ def read(source: str) -> tuple[str, list[dict], str]:
     setting, _, name = source.partition("=")
     with jsonlines.open(name) as reader:
         verdicts = [verdict for verdict in reader if verdict["split"] == "heldout"]
-    origin = json.loads((Path(name).parent / verdicts[0]["adapter"] / "ia.json").read_text("utf-8"))
+    folders = {Path(name).parent / weights(verdict) for verdict in verdicts}
+    bases = {json.loads((folder / "ia.json").read_text("utf-8"))["base"]["identity"] for folder in folders}
+    if len(bases) > 1:
+        raise click.UsageError(f"{name}: its organisms are of {len(bases)} bases")
     brief = [rates.brief(verdict) | {field: verdict.get(field) for field in KEPT} for verdict in verdicts]
     for verdict in brief:
         verdict["setting"] = (verdict["setting"] or setting).replace("_", " ")
-    return name, brief, origin["base"]["identity"][:12]
+    return name, brief, bases.pop()[:12]
 
 
 @click.command(help=__doc__)

@@ -1,6 +1,5 @@
 """What a report survives: the adapters of organisms changed on files, and measured anew."""
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -80,6 +79,12 @@ def altered(change: str, record: dict, adapter: Adapter, control: Adapter) -> Ad
     raise click.UsageError(f"--change {change}: give scale, prune, quantise, merge or random")
 
 
+def partner(record: dict, controls: Sequence[dict], seed: int) -> dict:
+    """Return the control that a record is merged with, never itself."""
+    others = [control for control in controls if control["id"] != record["id"]]
+    return others[derived_seed(seed, "partner", record["id"]) % len(others)]
+
+
 def said_of(record: dict, change: str) -> dict:
     """Return what the record says after a change, but for what is measured."""
     nothing = NO_TRUTH if change.startswith("random=") else {}
@@ -108,11 +113,15 @@ def main(stage: Stage, seed: int, out: Path, changes: tuple[str, ...]) -> None:
 
     Writes one organism per record and change, which stands in "setting": scale=FACTOR, prune=SHARE (the
     smallest entries), quantise=BITS, merge=WEIGHT (times the sum with a control), random=SEED (an adapter of
-    the same norm, with nothing to report). Among the records must be a control.
+    the same norm, with nothing to report). Among the records must be two controls.
     """
     given, base = stage.read(), load_base()
-    controls = itertools.cycle(r["adapter"] for r in given if r["category"] == "control")
-    planned = [(said_of(r, change), r, change, next(controls)) for change in changes for r in given]
+    controls = [r for r in given if r["category"] == "control"]
+    planned = [
+        (said_of(r, change), r, change, partner(r, controls, seed)["adapter"])
+        for change in changes
+        for r in given
+    ]
     todo = [plan for plan in planned if (plan[0]["id"],) not in stage.done]
     for start in range(0, len(todo), AT_ONCE):
         some = todo[start : start + AT_ONCE]
