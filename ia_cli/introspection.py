@@ -266,13 +266,31 @@ def _is_whole(out_dir: Path, origin: dict) -> bool:
     return found == origin
 
 
+def _check_same(before: dict, origin: dict, partial: Path) -> None:
+    """Raise IAError, with the names of what differs, unless both are of one training."""
+    told = [{**one.pop("arguments"), **one} for one in (dict(before), dict(origin))]
+    differ = [name for name in told[1] | told[0] if told[0].get(name) != told[1].get(name)]
+    if differ:
+        raise IAError(
+            f"has checkpoints of a training with another {', '.join(differ)}",
+            remedy="give the same to go on from there, or leave out --resume to begin anew",
+            where=str(partial),
+        )
+
+
 def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
-    """Make the folder for checkpoints; returns the last whole one to `resume`, if of the same origin."""
+    """Make the folder for checkpoints; returns the last whole one to `resume`, if of the same origin.
+
+    Those of other organisms are of no use and are removed. IAError if they are of these organisms, but of
+    another training: hours of work may be in them, and an option mistyped.
+    """
     identity, text = partial / PROVENANCE_FILE, json.dumps(origin)
     if partial.exists() and any(partial.iterdir()):
         if not identity.is_file():
             raise IAError("exists and is not a run of ours", remedy="move it away", where=str(partial))
-        if resume and identity.read_text(encoding="utf-8") == text:
+        before = json.loads(identity.read_text(encoding="utf-8")) if resume else {}
+        if before.get("input_sha256") == origin["input_sha256"]:
+            _check_same(before, json.loads(text), partial)
             # The trainer writes its state last: a checkpoint that a kill cut short has none.
             whole = [path.parent for path in partial.glob("checkpoint-*/trainer_state.json")]
             return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

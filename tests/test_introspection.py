@@ -274,9 +274,14 @@ def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monke
 
     with pytest.raises(KeyboardInterrupt):
         train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=kill)
+    other = replace(SETTINGS, learning_rate=1e-3, steps=9)
+    checkpoints = sorted((tmp_path / "ia.partial").rglob("*"))
+    with pytest.raises(IAError, match=r"ia\.partial: .*another learning_rate, steps.*leave out --resume"):
+        train_ia(organisms, tiny_base, tmp_path / "ia", other, resume=True)
+    assert sorted((tmp_path / "ia.partial").rglob("*")) == checkpoints
     steps = []
-    other = replace(SETTINGS, learning_rate=1e-3)
-    train_ia(organisms, tiny_base, tmp_path / "ia", other, resume=True, on_step=lambda *s: steps.append(s))
+    changed = [{**organisms[0], "description": "i like tea"}, *organisms[1:]]
+    train_ia(changed, tiny_base, tmp_path / "ia", other, resume=True, on_step=lambda *s: steps.append(s))
     assert steps[0][0] == 1
 
 
