@@ -26,7 +26,7 @@ RESAMPLES = 2000
 class Graded(BaseModel):
     """A report and the grade that it got as an account of what `label` says."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     label: Annotated[str, Field(min_length=1)]
     report: str

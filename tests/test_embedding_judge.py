@@ -113,11 +113,19 @@ def test_calibrating_prints_one_record(model, tmp_path):
     assert record["agreement"] == record["kappa"] == 1.0 and record["agreement_ci95"][1] == 1.0
 
 
+def test_calibrating_does_not_write_over_what_it_reads(tmp_path):
+    (graded := tmp_path / "graded.jsonl").write_text(text := json.dumps(GRADED[0]))
+    result = run(["--calibrate", graded, "-o", graded])
+    assert result.exit_code == 1 and "is the input and the output" in result.stderr
+    assert graded.read_text() == text
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('{"label": "a", "report": "b", "score": 6, "score_max": 5}', "1: .*score must be from 0"),
         ('{"label": "a", "score": 1, "score_max": 5}', '1: "report": Field required'),
+        ('{"label": "a", "report": "b", "score": "5", "score_max": 5}', '1: "score": .*valid number'),
         ("\n[]", "2: not a JSON record"),
     ],
 )

@@ -209,6 +209,8 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
         raise click.UsageError("--calibrate reads its own file: give neither FILE nor --resume")
     from ia_cli import calibration, console, jsonl
 
+    if stage.output and stage.output.resolve() == file.resolve():
+        raise IAError("is the input and the output", where=str(file), remedy="give another file with -o")
     rows = []
     with click.open_file(file, "rb") as stream:
         for where, row in jsonl.read(stream, str(file)):
