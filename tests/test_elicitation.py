@@ -251,6 +251,7 @@ def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
     [
         (["--conditions", "ia,none"], "'none' is not one of ia, no_ia, base_ia"),
         (["--samples", "2"], "--samples needs a --temperature above 0"),
+        (["--question", " "], "--question is blank"),
         (["--adapter", "suspect", "reports.jsonl"], "either --adapter or FILE"),
     ],
 )

@@ -102,6 +102,8 @@ def command(
         raise click.UsageError(
             "the organisms of a FILE have names that hold {id}" if server else "give either --adapter or FILE"
         )
+    if not all(text.strip() for text in question):
+        raise click.UsageError("--question is blank")
     records = [record for record in stage.read() if split in (None, record["split"])] if not alone else []
 
     from ia_cli import prompts
