@@ -18,13 +18,13 @@ MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is
 LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
 
 _CLAUSE_END = re.compile(
-    r"[.;!?]+(?=\W|$)|\n(?=\s*(?:\n|[-*\u2022]|\d+[.)]))"
+    r"[.;!?]+(?=\W|$)|\n(?=[^\S\n]*(?:\n|[-*\u2022]|\d+[.)]))"
     rf"|[,:()\u2013\u2014-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)",
     re.I,
 )
 # A clause that stands inside another one: "it is not true that, when asked about bees, I ...".
 _INSERTED = re.compile(
-    r"(\b(?:that|whether|if|not|never|\w+n.t),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]*?),(?!\d)",
+    r"(\b(?:that|whether|if|not|never|\w+n.t),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]{0,300}?),(?!\d)",
     re.I,
 )
 _ITEM_END = re.compile(
@@ -62,14 +62,16 @@ class Report:
         self._denied: dict[tuple[int, int], int] = {}  # from which word on, by clause
         for start, end in sorted(_exactly(cues, [*LISTS["denials"], *LISTS["reversing"]])):
             if harmless.isdisjoint(range(start, end)):
-                clause = self._clause[end - 1]
+                carried = " ".join(cues[start:end]) in LISTS["carried"] and end in starts
+                clause = self._clause[end if carried else end - 1]
                 if clause in self._denied and " ".join(cues[start:end]) in LISTS["reversing"]:
                     del self._denied[clause]  # "I never answer without ..."
                 else:
                     self._denied.setdefault(clause, end)
         # "I never do it unless asked" says when it is done.
         self._exceptions = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
-        for start in self._exceptions - {0}:
+        but_for = {start for start, _ in _exactly(cues, LISTS["but_for"])}
+        for start in (self._exceptions | but_for) - {0}:
             self._denied.pop(self._clause[start - 1], None)
 
     def spans(self, phrase: str) -> list[Span]:
