@@ -35,6 +35,7 @@ PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.wei
 LARGEST_JSON, LARGEST_WEIGHTS = 16 << 20, 4 << 30  # bytes; a LoRA of rank 64 on a 70B model stays below
 LARGEST_WEIGHT = 65504.0  # of float16, in which adapters are served
 LARGEST_CHANGE = 100.0  # root mean square of s B A; the weights of a language model are well below 1
+NOT_ALL_LINEAR = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte")  # what PEFT then leaves out
 PATTERN_SECONDS = 60  # for all regular expressions of a configuration together
 
 Tensors = Mapping[str, tuple[Tensor, Tensor]]
@@ -216,6 +217,9 @@ def read_scaling(settings: LoraSettings, tensors: Tensors, where: str) -> dict[s
 
 def _check_target(settings: LoraSettings, name: str, where: str) -> None:
     if settings.target_modules == "all-linear":
+        if name.rpartition(".")[2] in NOT_ALL_LINEAR:
+            message = f"{name} is adapted, which is not among the layers that all-linear means"
+            raise IAError(message, remedy="name the target_modules, and save the adapter again", where=where)
         return
     if not check_target_module_exists(SimpleNamespace(**dict(settings)), name):
         message = f"{name} is not among the target_modules of {CONFIG_FILE}"

@@ -325,6 +325,17 @@ def test_weights_that_are_refused(good, change, reason):
     assert reason in refusal(good)
 
 
+@pytest.mark.parametrize("layer", ["lm_head", "model.embed_tokens"])
+def test_all_linear_layers_are_neither_head_nor_embedding(good, layer):
+    change_config(good, target_modules="all-linear")
+    read_adapter(good)
+    weights = load_file(good / WEIGHTS_FILE)
+    for suffix in (A_SUFFIX, B_SUFFIX):
+        weights[PREFIX + layer + suffix] = weights[FIRST + suffix].clone()
+    save_file(weights, good / WEIGHTS_FILE)
+    assert f"{layer} is adapted, which is not among the layers" in refusal(good)
+
+
 @settings(MANY, max_examples=200)
 @given(
     name=st.sampled_from([CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE]),
