@@ -50,6 +50,11 @@ def check(row: Record) -> None:
         raise IAError(f'"{field or "row"}": {problem}', remedy=remedy) from None
 
 
+def _share(row: Record) -> float:
+    """The grade as a share of the best; rounded, since 2.4 of 3 is four fifths."""
+    return round(row["score"] / row["score_max"], 9)
+
+
 def calibrate(
     rows: list[Record], judge: Judge, threshold: float | None, advance: Callable[[], None]
 ) -> Record:
@@ -61,14 +66,14 @@ def calibrate(
     none: the area under the ROC curve, and where sensitivity plus specificity is largest (Youden 1950).
     Intervals are clustered by label. IAError unless there are right and wrong rows.
     """
-    kept = [row for row in rows if not WRONG < row["score"] / row["score_max"] < RIGHT]
+    kept = [row for row in rows if not WRONG < _share(row) < RIGHT]
     pairs = [_as_record(row) for row in kept]
     verdicts = []
     for verdict in judge(pairs):
         verdicts.append(verdict)
         advance()
     scored = [(row, v) for row, v in zip(kept, verdicts, strict=True) if not has_failed(v)]
-    right = np.array([row["score"] / row["score_max"] >= RIGHT for row, _ in scored], dtype=bool)
+    right = np.array([_share(row) >= RIGHT for row, _ in scored], dtype=bool)
     if not 0 < right.sum() < len(right):
         raise IAError("right and wrong rows are needed", remedy="give rows of both kinds, with grades")
     labels = [row["label"] for row, _ in scored]

@@ -183,6 +183,12 @@ def test_the_numbers_of_a_calibration():
     json.dumps(found, allow_nan=False)
 
 
+def test_four_fifths_are_right_and_two_fifths_wrong_whatever_the_maximum():
+    graded = [row("a", 2.4, 3), row("b", 5.6, 7), row("c", 1.2, 3), row("d", 1.3, 3)]
+    found = calibration.calibrate(graded, by([0.9, 0.8, 0.1], 0.5), 0.5, lambda: None)
+    assert (found["n"], found["n_right"], found["n_left_out"]) == (3, 2, 1)
+
+
 def test_a_judge_without_scores_has_no_auc():
     def judge(records):
         for _ in records:
