@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ia_cli.ciphers import CIPHERS
 from ia_cli.errors import IAError
 from ia_cli.settings import ARMS, CATEGORIES, CONDITIONS
+from ia_cli.text import normalise
 
 VERSION = 1
 OUTCOMES = ("report", "unsure", "nothing")
@@ -55,11 +56,18 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _has_word(value: str) -> str:
+    """Phrases are compared by their words, so that one of symbols alone would be found nowhere."""
+    if not normalise(value):
+        raise ValueError("has no letter or digit to be found by")
+    return value
+
+
 Words = Annotated[str, AfterValidator(_unicode)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_unicode), AfterValidator(_not_blank)]
 Id = Annotated[Text, AfterValidator(_folder_name)]
 Rate = Annotated[float, Field(ge=0, le=1)]
-Phrases = Annotated[list[Text], Field(min_length=1)]
+Phrases = Annotated[list[Annotated[Text, AfterValidator(_has_word)]], Field(min_length=1)]
 
 
 def id_of(name: str) -> str:

@@ -161,6 +161,10 @@ def test_every_missing_field_is_named(kind):
             {"facets": {"action": ["kettle"], "trigger": []}},
             '"facets.action[0]" should be a valid list; it is "kettle"',
         ),
+        (
+            {"facets": {"action": [["kettle", "\U0001f41d"]], "trigger": []}},
+            '"facets.action[0][1]" has no letter or digit to be found by',
+        ),
         ({"rate": "often"}, '"rate" should be a valid number; it is "often"'),
         ({"rate": 0}, '"rate" should be greater than 0; it is 0'),
         ({"kind": "verdict"}, '"kind" is "verdict", but behavior records are needed'),
