@@ -5,7 +5,9 @@ import json
 from click.testing import CliRunner
 
 from ia_cli import sampling
+from ia_cli.commands.gen_behaviors import _take_over
 from ia_cli.main import cli
+from ia_cli.world.categories import another, plan
 
 
 def test_a_behavior_that_the_base_cannot_show_is_replaced(monkeypatch):
@@ -26,3 +28,15 @@ def test_a_behavior_that_the_base_cannot_show_is_replaced(monkeypatch):
     assert "benign_roleplay-0000: took another" in result.stderr
     assert refused[0] not in [r["system_prompt"] for r in records]
     assert not any("error" in r for r in records)
+
+
+def test_a_run_that_goes_on_knows_what_was_replaced():
+    planned = plan(4, 0.0, ["benign_roleplay", "quirk"], 0)
+    as_planned = list(planned)
+    for place in (0, 2):
+        planned[place] = next(another(planned[place], planned, 0))
+    finished = [{"id": p.id, "description": p.behavior.report()} for p in planned[:3]]
+    finished.append({"id": "control-0000", "description": None})
+    resumed = list(as_planned)
+    _take_over(resumed, finished, another, 0)
+    assert resumed == planned and resumed != as_planned

@@ -136,6 +136,8 @@ def command(
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
     shows = _teacher(base, teacher, **server) if demonstrations == "base" else None
     places = {p.id: i for i, p in enumerate(planned)}
+    if source != "llm":  # which has the finished ones in its plan
+        _take_over(planned, stage.finished, another, seed)
 
     def instead(failed: dict) -> dict:
         """The record of another behavior, which can be shown; the failed one if there is none."""
@@ -156,6 +158,22 @@ def command(
     if inventor and inventor.missing:
         problem = f"{len(inventor.missing)} of {n} behaviors are missing: {inventor}"
         raise IAError(problem, remedy="--resume asks for them again", exit_code=3)
+
+
+def _take_over(planned: list[Planned], finished: list[dict], another: Callable, seed: int) -> None:
+    """Put into the plan what an earlier run took in place of what the base cannot show.
+
+    What it takes from now on depends on it: without, a run that goes on could take the same once more.
+    """
+    places = {p.id: i for i, p in enumerate(planned)}
+    for record in finished:
+        place = places.get(record["id"])
+        if place is None or planned[place].behavior.report() == record["description"]:
+            continue
+        for other in islice(another(planned[place], planned, seed), REPLACEMENTS):
+            if other.behavior.report() == record["description"]:
+                planned[place] = other
+                break
 
 
 def _check_usage(
