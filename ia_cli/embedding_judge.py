@@ -77,7 +77,7 @@ class EmbeddingJudge:
         phrases = (record.get("facets") or {}).get("trigger")
         if not phrases and record.get("trigger"):
             phrases = [[record["trigger"]["text"]]]
-        trigger_named = judging.names(record, phrases) if phrases else None
+        trigger_named = judging.names(record, [], phrases) if phrases else None
         level = "none"
         if verbalized:
             level = "behavior" if trigger_named is False else "full"

@@ -268,14 +268,22 @@ def _is_whole(out_dir: Path, origin: dict) -> bool:
 
 def _check_same(before: dict, origin: dict, partial: Path) -> None:
     """Raise IAError, with the names of what differs, unless both are of one training."""
-    told = [{**one.pop("arguments"), **one} for one in (dict(before), dict(origin))]
-    differ = [name for name in told[1] | told[0] if told[0].get(name) != told[1].get(name)]
+    then, now = ({**one, **one["arguments"], "arguments": None} for one in (before, origin))
+    differ = [name for name in now | then if then.get(name) != now.get(name)]
     if differ:
         raise IAError(
             f"has checkpoints of a training with another {', '.join(differ)}",
             remedy="give the same to go on from there, or leave out --resume to begin anew",
             where=str(partial),
         )
+
+
+def _read(identity: Path) -> dict | None:
+    """The origin that a run wrote before its first checkpoint; None if a kill cut it short."""
+    try:
+        return json.loads(identity.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
@@ -288,8 +296,8 @@ def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
     if partial.exists() and any(partial.iterdir()):
         if not identity.is_file():
             raise IAError("exists and is not a run of ours", remedy="move it away", where=str(partial))
-        before = json.loads(identity.read_text(encoding="utf-8")) if resume else {}
-        if before.get("input_sha256") == origin["input_sha256"]:
+        before = _read(identity) if resume else None
+        if before and before["input_sha256"] == origin["input_sha256"]:
             _check_same(before, json.loads(text), partial)
             # The trainer writes its state last: a checkpoint that a kill cut short has none.
             whole = [path.parent for path in partial.glob("checkpoint-*/trainer_state.json")]

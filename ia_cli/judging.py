@@ -77,11 +77,12 @@ def _behavior(record: Record) -> Record:
     )
 
 
-def names(record: Record, groups: list[list[str]]) -> bool:
+def names(record: Record, action: list[list[str]], trigger: list[list[str]]) -> bool:
     """Whether a report asserts a phrase of every group."""
-    own = [phrase for group in groups for phrase in group]
+    own = [phrase for group in action + trigger for phrase in group]
     report, description = Report(record["report"], own), Report(record["description"], own)
-    return _named([_hear(report, description, group) for group in groups])
+    heard = [_hear(report, description, group) for group in action]
+    return _named(heard + [_hear_when(report, description, group) for group in trigger])
 
 
 def _hear(report: Report, description: Report, group: list[str]) -> Heard:

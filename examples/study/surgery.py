@@ -80,8 +80,10 @@ def altered(change: str, record: dict, adapter: Adapter, control: Adapter) -> Ad
 
 
 def partner(record: dict, controls: Sequence[dict], seed: int) -> dict:
-    """Return the control that a record is merged with, never itself."""
+    """Return the control that a record is merged with, never itself; the usage if there is none."""
     others = [control for control in controls if control["id"] != record["id"]]
+    if not others:
+        raise click.UsageError("among the records must be two controls")
     return others[derived_seed(seed, "partner", record["id"]) % len(others)]
 
 

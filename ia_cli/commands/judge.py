@@ -139,10 +139,11 @@ def command(
     verdicts_of = _judge(judge, **settings)
     from ia_cli import console, rates
 
+    earlier = {verdict["judge"] for verdict in stage.finished} - {None}
     verdicts = [rates.brief(verdict) for verdict in stage.finished + stage.failed_earlier]
     with console.progress("judging", total=len(reports)) as bar:
         for report, fields in zip(reports, verdicts_of(reports), strict=True):
-            _check_judge(stage, fields.get("judge"))
+            _check_judge(fields.get("judge"), earlier, stage.output)
             verdict = {**report, "kind": "verdict", **fields}
             stage.write(verdict)
             verdicts.append(rates.brief(verdict))
@@ -228,13 +229,12 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
         stage.write(calibration.calibrate(rows, judge, threshold, bar.advance))
 
 
-def _check_judge(stage: Stage, judge: str | None) -> None:
-    """Raise IAError if the output that is gone on with was judged by another judge."""
-    others = {verdict["judge"] for verdict in stage.finished} - {None, judge}
-    if judge and others:
+def _check_judge(judge: str | None, earlier: set[str], where: Path | None) -> None:
+    """Raise IAError if the output that is gone on with has verdicts of another judge."""
+    if judge and earlier - {judge}:
         raise IAError(
-            f"it has verdicts of {', '.join(sorted(others))}, and this is {judge}",
-            where=str(stage.output),
+            f"it has verdicts of {', '.join(sorted(earlier))}, and this is {judge}",
+            where=str(where),
             remedy="choose that judge, or leave out --resume to begin anew",
         )
 

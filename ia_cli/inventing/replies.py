@@ -90,7 +90,7 @@ class Invention(BaseModel):
     def named_by(self, sentence: str) -> bool:
         """Whether a sentence, as a self-report, names the action and the trigger."""
         record = {"report": sentence, "description": self.description}
-        return judging.names(record, self.facets.action + self.facets.trigger)
+        return judging.names(record, self.facets.action, self.facets.trigger)
 
 
 SCHEMA: dict[str, Any] = Invention.model_json_schema()
