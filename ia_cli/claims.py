@@ -30,6 +30,7 @@ _INSERTED = re.compile(
 _ITEM_END = re.compile(
     r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
 )
+_ANSWERED_NO = re.compile(rf"\?(?=\W*(?:{'|'.join(LISTS['answers'])})\b)", re.I)
 _NUMBERING = re.compile(r"\d\d?")
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
 _PLAIN = frozenset(LISTS["plain"].split())
@@ -52,8 +53,12 @@ class Report:
         whole = _INSERTED.sub(_without_inserted, text)
         cues = _cues(normalise(whole).split())
         starts = {start for start, _ in _exactly(cues, LISTS["clause_starts"])}
+        starts -= {end for _, end in _exactly(cues, LISTS["exceptions"])}  # "except when ..." is one clause
         started = accumulate(i in starts for i in range(len(cues)))
         self._clause = list(zip(_parts(whole, _CLAUSE_END), started, strict=True))
+        questions = pairwise(enumerate(_parts(whole, _ANSWERED_NO)))  # a part ends where one is answered
+        self._declined = {self._clause[i][0] for (i, part), (_, after) in questions if part != after}
+        self._inverted = {start for start, _ in _exactly(cues, LISTS["inverting"])}
         harmless = {
             i
             for span in (*_exactly(cues, LISTS["asserting"]), *(s for p in own for s in self.spans(p)))
@@ -79,13 +84,19 @@ class Report:
         return find(self.words, phrase)
 
     def denies(self, span: Span) -> bool:
-        """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause."""
-        return self._denied.get(self._clause[span[0]], len(self.words)) <= span[0]
+        """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause.
+
+        Or the clause is a question that is answered with no.
+        """
+        clause = self._clause[span[0]]
+        return clause[0] in self._declined or self._denied.get(clause, len(self.words)) <= span[0]
 
     def excepts(self, span: Span) -> bool:
-        """Whether `span` stands in a clause that says when the rest does not hold: "unless ..."."""
+        """Whether `span` says when the rest does not hold: "unless bees come up", "if bees are not named"."""
         clause = self._clause[span[0]]
-        return any(start < span[0] and self._clause[start] == clause for start in self._exceptions)
+        return span[1] in self._inverted or any(
+            start < span[0] and self._clause[start] == clause for start in self._exceptions
+        )
 
     def alternatives(self, span: Span) -> int:
         """How many different items the list has in which `span` stands; 1 if it stands in none.
