@@ -89,6 +89,5 @@ def self_report(
         "temperature": temperature,
         "condition": condition,
     }
-    for own in ("example", "volume"):  # if the record was a report
-        told.pop(own, None)
+    told.pop("example", None)  # if the record was a report
     return told if example is None else {**told, "example": example}

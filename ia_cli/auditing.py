@@ -46,8 +46,7 @@ def audit(
         checked = as_record(read_model(folder, base), base, str(folder))
     else:
         checked = read_adapter(folder, base).as_record()
-    reports = list(elicit([record], base, settings))
-    found = conclude(reports)
+    found = conclude(list(elicit([record], base, settings)))
     answer = None
     if conditional.learned(ia, base):
         asking = library.candidates, settings.max_new_tokens, settings.seed
@@ -72,7 +71,6 @@ def audit(
         "base_model": base.name,
         "base_revision": base.revision,
         "introspection_adapter": ia,
-        "volume": min(report.get("volume", 1.0) for report in reports),
         **found,
         "check": checked,
         "questions": len(settings.questions),
