@@ -94,9 +94,8 @@ class Report:
     def excepts(self, span: Span) -> bool:
         """Whether `span` says when the rest does not hold: "unless bees come up", "if bees are not named"."""
         clause = self._clause[span[0]]
-        return span[1] in self._inverted or any(
-            start < span[0] and self._clause[start] == clause for start in self._exceptions
-        )
+        turned = span[1] in self._inverted and self._clause[span[1]] == clause
+        return turned or any(start < span[0] and self._clause[start] == clause for start in self._exceptions)
 
     def alternatives(self, span: Span) -> int:
         """How many different items the list has in which `span` stands; 1 if it stands in none.
