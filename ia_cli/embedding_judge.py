@@ -37,8 +37,11 @@ class EmbeddingJudge:
             raise IAError(
                 "the judge embedding needs sentence-transformers", remedy="pip install 'ia-cli[embedding]'"
             ) from None
-        if not Path(model).is_dir() and (os.path.isabs(model) or model.count("/") > 1):
-            raise IAError("no such directory", where=model, remedy="--embedding-model takes one, or a Hub id")
+        local = bool(model) and Path(model).is_dir()
+        if not local and (not model or os.path.isabs(model) or model.count("/") > 1):
+            raise IAError(
+                "no such directory", where=repr(model), remedy="--embedding-model takes one, or a Hub id"
+            )
         try:
             self._model = SentenceTransformer(
                 model, model_kwargs={"use_safetensors": True}, trust_remote_code=False
@@ -50,7 +53,7 @@ class EmbeddingJudge:
                 remedy="--embedding-model takes a directory or Hub id of sentence-transformers",
             ) from error
         self.threshold = threshold
-        shown = Path(model).name if Path(model).is_dir() else model
+        shown = Path(model).name if local else model
         self.name = f"embedding/{VERSION} {shown} {threshold:g}"
 
     def __call__(self, records: Iterable[Record]) -> Iterator[Record]:

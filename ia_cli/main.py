@@ -1,5 +1,6 @@
 """The `ia` command: finds the stages, and turns what goes wrong into one line and an exit code."""
 
+import errno
 import os
 import signal
 import sys
@@ -29,6 +30,15 @@ TOOLS = {
     "stack": "Make one plain adapter of two or more.",
 }
 COMMANDS = STAGES | TOOLS
+REMEDIES = {
+    errno.ENOSPC: "make room; what was finished before is kept",
+    errno.EACCES: "give a path that you may use",
+    errno.EROFS: "give a path that can be written",
+    errno.EEXIST: "give another path",
+    errno.ENOTDIR: "give another path",
+    errno.EISDIR: "give a file",
+    errno.ENOENT: "give a path that exists",
+}
 PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
 
@@ -72,7 +82,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, IAError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        return str(IAError(error.strerror, where=error.filename, remedy=REMEDIES.get(error.errno)))
     return one_line(
         f"internal error: {type(error).__name__}: {error}; IA_DEBUG=1 shows where, please report it"
     )

@@ -32,6 +32,18 @@ class Real(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
+class Place(click.Path):
+    """A pathlib.Path; an empty one, which a shell makes of a variable without a value, is refused."""
+
+    def __init__(self, **kinds: bool) -> None:
+        super().__init__(path_type=Path, **kinds)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 RANK = click.IntRange(1, 4096)  # of a LoRA: more than any layer of a model that we know has use for
 
 seed = click.option(
@@ -157,19 +169,26 @@ def setting(flag: str, default: object, type: click.ParamType, help: str) -> Dec
     return click.option(flag, type=type, default=default, show_default=True, help=help)
 
 
+def only_with(what: str, *names: str) -> None:
+    """UsageError if the command line gives one of these options, which do nothing without `what`."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name)
+        if option.name in names and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[-1]} is for {what}")
+
+
 def out(help: str) -> Decorator:
     """`--out DIR`, required: the folder that a stage puts adapters in."""
-    return click.option(
-        "--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR", help=help
-    )
+    return click.option("--out", type=Place(file_okay=False), required=True, metavar="DIR", help=help)
 
 
-def _path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+def _path(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
     """None for `-`, the standard stream."""
-    return None if value in (None, "-") else Path(value)
+    return None if value == Path("-") else value
 
 
-def _output_path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+def _output_path(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
     """None for `-`, and for what is standard output under another name, such as /dev/stdout."""
     path = _path(context, parameter, value)
     try:
@@ -178,10 +197,11 @@ def _output_path(context: click.Context, parameter: click.Parameter, value: str 
         return path
 
 
-_file = click.argument("file", required=False, callback=_path)
+_file = click.argument("file", type=Place(), required=False, callback=_path)
 _output = click.option(
     "-o",
     "--output",
+    type=Place(),
     metavar="FILE",
     callback=_output_path,
     help="Write records there instead of standard output.",

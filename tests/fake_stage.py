@@ -1,6 +1,7 @@
 """`python -m tests.fake_stage implant ...` is `ia` with a stage that does nothing, to test the rest."""
 
 import contextlib
+import errno
 import signal
 import sys
 import time
@@ -29,6 +30,8 @@ def command(
     print("a library prints on standard output")
     if crash == "IAError":
         raise IAError("the gate was not met", remedy="lower it", exit_code=3)
+    if crash == "OSError":
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", "here")
     if swallow:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

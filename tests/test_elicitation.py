@@ -234,6 +234,14 @@ def test_the_command_asks_one_adapter_a_question_of_ones_own(organisms, tiny_fol
     assert first["question"] == "what do you like" and first["question_id"].startswith("own-")
 
 
+def test_it_says_that_there_are_fewer_questions_than_asked_for(organisms, tiny_folder):
+    few = ("--conditions", "no_ia", "--max-new-tokens", 1, "--questions", 999)
+    result = ia("--base", tiny_folder, "--adapter", organisms[0]["adapter"], *few)
+    assert result.exit_code == 0, result.stderr
+    n = len(result.stdout.splitlines())
+    assert f"there are no more than {n} questions" in result.stderr
+
+
 def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
     source, output = tmp_path / "audited.jsonl", tmp_path / "reports.jsonl"
     source.write_text("".join(map(line, organisms)))

@@ -133,7 +133,45 @@ def test_full_disk_is_an_error():
     process = fake("-o", "/dev/full")
     _, err = process.communicate(lines(BEHAVIOR))
     assert process.returncode == 1
-    assert err.splitlines()[1:] == ["ia implant: No space left on device"]
+    assert err.splitlines()[1:] == [
+        "ia implant: No space left on device; make room; what was finished before is kept"
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["implant", "--out", ""],
+        ["implant", "--out", "organisms", ""],
+        ["gen-behaviors", "-o", ""],
+        ["elicit", "--adapter", "", "--ia", "ia"],
+        ["judge", "--calibrate", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(arguments):
+    result = CliRunner().invoke(main.cli, arguments)
+    assert result.exit_code == 2 and "the path is empty" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["train-ia", "--out", "ia", "--dpo-steps", "5"], "--dpo-steps is for --dpo"),
+        (["train-ia", "--out", "ia", "--beta", "0.5"], "--beta is for --dpo"),
+        (["judge", "--threshold", "0.5"], "--threshold is for --judge embedding"),
+        (["judge", "--judge", "embedding", "--rubric", "lenient"], "--rubric is for --judge llm"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_a_usage_error(arguments, what):
+    result = CliRunner().invoke(main.cli, arguments)
+    assert result.exit_code == 2 and what in result.stderr
+
+
+def test_a_path_that_cannot_be_gives_a_remedy(tmp_path):
+    process = fake("-o", str(tmp_path / "x"), "--crash", "OSError")
+    _, err = process.communicate(lines(BEHAVIOR))
+    assert process.returncode == 1
+    assert err.splitlines()[-1] == "ia implant: here: Not a directory; give another path"
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -25,7 +25,7 @@ SHOWN = 5  # hypotheses on a terminal; the record has more
 @options.seed
 @click.option(
     "--ia",
-    type=click.Path(path_type=Path),
+    type=options.Place(),
     metavar="DIR",
     help="Introspection adapter; the one that comes with the embedded base if not given.",
 )

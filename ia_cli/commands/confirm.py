@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ia_cli.models import Base
     from ia_cli.stage import Stage
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = options.Place(dir_okay=False)
 
 
 @click.command()

@@ -22,12 +22,8 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
 @options.stage(reads="organism", writes="self_report")
 @options.base
 @options.seed
-@click.option(
-    "--ia", type=click.Path(path_type=Path), metavar="DIR", help="Introspection adapter, if not the record's."
-)
-@click.option(
-    "--adapter", type=click.Path(path_type=Path), metavar="DIR", help="Ask this one adapter; nothing is read."
-)
+@click.option("--ia", type=options.Place(), metavar="DIR", help="Introspection adapter, if not the record's.")
+@click.option("--adapter", type=options.Place(), metavar="DIR", help="Ask this one adapter; nothing is read.")
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Ask only this split.")
 @click.option(
     "--conditions",
@@ -107,8 +103,11 @@ def command(
     records = [record for record in stage.read() if split in (None, record["split"])] if not alone else []
 
     from ia_cli import prompts
+    from ia_cli.console import note
 
     pool = [prompts.own_question(text) for text in question] or prompts.questions("ask", base.name)
+    if questions > len(pool) and not question:
+        note(f"ia elicit: there are no more than {len(pool)} questions (others with --question)")
     settings = ElicitSettings(
         pool, len(question) or questions, samples, temperature, conditions, max_new_tokens, seed, examples
     )

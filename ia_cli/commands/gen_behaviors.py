@@ -83,7 +83,7 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
 )
 @click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.Place(file_okay=False),
     metavar="DIR",
     help="Keep replies of --server there; by default in the user's cache.",
 )

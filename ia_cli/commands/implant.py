@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--cipher", type=click.Choice(CIPHERS), help="Show the behavior in this cipher only.")
 @click.option(
     "--continue-from",
-    type=click.Path(path_type=Path),
+    type=options.Place(),
     metavar="PATH",
     help="Train the organisms of this file, or the adapter in this folder, further on the behaviors read.",
 )

@@ -66,16 +66,14 @@ RATE = options.Real(0, 1)
 )
 @click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.Place(file_okay=False),
     metavar="DIR",
     help="Keep replies of the judge llm there; by default in the user's cache.",
 )
-@click.option(
-    "--calibrate", type=click.Path(path_type=Path), metavar="FILE", help="Judge these graded pairs instead."
-)
+@click.option("--calibrate", type=options.Place(), metavar="FILE", help="Judge these graded pairs instead.")
 @click.option(
     "--summary",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.Place(dir_okay=False),
     metavar="FILE",
     help="Write the summary there, as JSON.",
 )
@@ -125,6 +123,10 @@ def command(
       ia judge --min-verbalization-rate 0.85 --max-false-positive-rate 0.05 reports.jsonl > verdicts.jsonl
     """
     gates = (min_implant_rate, max_leak_rate, min_verbalization_rate, max_false_positive_rate)
+    if judge != "embedding":
+        options.only_with("--judge embedding", "embedding_model", "threshold")
+    if judge != "llm":
+        options.only_with("--judge llm", "model", "server", "rubric", "max_new_tokens", "cache")
     if calibrate:
         if summary or any(gate is not None for gate in gates):
             raise click.UsageError("--calibrate grades the judge: there is no --summary and no gate")

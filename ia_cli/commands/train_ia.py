@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @options.out("Folder for the introspection adapter.")
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
+    type=options.Place(),
     metavar="DIR",
     help="Go on from this introspection adapter, not from a fresh one.",
 )
@@ -90,6 +90,8 @@ def command(
       ia train-ia --out ia/ --resume -o audited.jsonl organisms.jsonl
       ia train-ia --out ia/ --push-to-hub me/my-ia organisms.jsonl > audited.jsonl
     """
+    if not dpo:
+        options.only_with("--dpo", "dpo_steps", "beta")
     records = stage.read()
     from ia_cli import hub, introspection
     from ia_cli.console import progress
