@@ -129,7 +129,7 @@ def start() -> None:
             setattr(sys, name, open(os.devnull, "w"))
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing is told to anyone, whatever a library would
     if not processes.is_first():
-        sys.stderr = open(os.devnull, "w")
+        sys.stdout, sys.stderr = (open(os.devnull, "w") for _ in range(2))
 
 
 def main() -> None:

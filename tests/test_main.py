@@ -50,6 +50,14 @@ def test_short_help_is_the_first_line_of_the_command(name):
     assert command.help.splitlines()[0] == main.COMMANDS[name]
 
 
+@pytest.mark.parametrize(("rank", "said"), [("0", f"ia, version {__version__}\n"), ("1", "")])
+def test_of_several_processes_the_first_speaks(rank, said):
+    several = os.environ | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "ia_cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=several, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
 def test_help_lists_every_stage_in_order():
     text = CliRunner().invoke(main.cli, ["--help"]).stdout
     places = [text.index(f"  {name} ") for name in main.COMMANDS]
