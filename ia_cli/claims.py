@@ -27,6 +27,12 @@ _INSERTED = re.compile(
     r"(\b(?:that|whether|if|not|never|\w+n.t),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]{0,300}?),(?!\d)",
     re.I,
 )
+# In words, "the claim not I ..." denies what follows, as "it is not so that I ..." does.
+_REFUTED = re.compile(
+    rf"\b({'|'.join(LISTS['claimed'])}) that (?=I\b[^.;!?\n]{{0,300}}?"
+    rf"\b(?:is|are|was|were)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
+    re.I,
+)
 _ITEM_END = re.compile(
     r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
 )
@@ -50,9 +56,11 @@ class Report:
         self.words = normalise(text).split()
         self._item = _parts(text, _ITEM_END)
         self._lists = _lists(self.words, self._item)
-        whole = _INSERTED.sub(_without_inserted, text)
+        whole = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
         cues = _cues(normalise(whole).split())
-        starts = {start for start, _ in _exactly(cues, LISTS["clause_starts"])}
+        beginnings = _exactly(cues, LISTS["clause_starts"])
+        starts = {start for start, _ in beginnings}
+        starts -= {i for start, end in beginnings for i in range(start + 1, end)}  # "but" in "anything but"
         starts -= {end for _, end in _exactly(cues, LISTS["exceptions"])}  # "except when ..." is one clause
         started = accumulate(i in starts for i in range(len(cues)))
         self._clause = list(zip(_parts(whole, _CLAUSE_END), started, strict=True))
@@ -75,9 +83,10 @@ class Report:
                     self._denied.setdefault(clause, end)
         # "I never do it unless asked" says when it is done.
         self._exceptions = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
-        but_for = {start for start, _ in _exactly(cues, LISTS["but_for"])}
-        for start in (self._exceptions | but_for) - {0}:
+        self._exceptions |= {start for start, _ in _exactly(cues, LISTS["but_for"])}
+        for start in self._exceptions - {0}:
             self._denied.pop(self._clause[start - 1], None)
+        self._exceptions |= {start for start, _ in _exactly(cues, LISTS["indifferent"])}
 
     def spans(self, phrase: str) -> list[Span]:
         """Every place where the report has `phrase`, denied or not."""
