@@ -89,5 +89,6 @@ def self_report(
         "temperature": temperature,
         "condition": condition,
     }
-    told.pop("example", None)  # if the record was a report
+    for own in ("example", "volume"):  # if the record was a report
+        told.pop(own, None)
     return told if example is None else {**told, "example": example}

@@ -46,7 +46,8 @@ def audit(
         checked = as_record(read_model(folder, base), base, str(folder))
     else:
         checked = read_adapter(folder, base).as_record()
-    found = conclude(list(elicit([record], base, settings)))
+    reports = list(elicit([record], base, settings))
+    found = conclude(reports)
     answer = None
     if conditional.learned(ia, base):
         asking = library.candidates, settings.max_new_tokens, settings.seed
@@ -71,6 +72,7 @@ def audit(
         "base_model": base.name,
         "base_revision": base.revision,
         "introspection_adapter": ia,
+        "volume": min(report.get("volume", 1.0) for report in reports),
         **found,
         "check": checked,
         "questions": len(settings.questions),

@@ -205,6 +205,18 @@ class Bank(nn.Module):
         finally:
             self._route = before
 
+    @contextlib.contextmanager
+    def at_volume(self, factors: Tensor) -> Iterator[None]:
+        """Inside, what organism i adds is multiplied by `factors[i]`."""
+        before = [b.data for b in self.b]
+        for b in self.b:
+            b.data = b.data * factors.to(b.device, b.dtype)[:, None, None]
+        try:
+            yield
+        finally:
+            for b, data in zip(self.b, before, strict=True):
+                b.data = data
+
     def adapter(self, i: int) -> Adapter:
         """Return organism i, to be written as a directory of its own."""
         tensors = {

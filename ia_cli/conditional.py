@@ -17,6 +17,7 @@ from ia_cli.candidates import Candidate
 from ia_cli.claims import Report
 from ia_cli.elicitation import ORGANISMS_AT_ONCE, introspecting
 from ia_cli.hypotheses import claims
+from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
 from ia_cli.scoring import Ask, Scorer
@@ -57,9 +58,10 @@ def asked(
     """
     for ia, run in itertools.groupby(records, key=lambda record: record.get("introspection_adapter")):
         for some in together(list(run), ORGANISMS_AT_ONCE):
-            with introspecting(base, ia), on_base(some, base) as bank:
+            with introspecting(base, ia) as without_ia, on_base(some, base) as bank:
                 scorer = Scorer(base, bank, max_new_tokens)
-                found = answers(len(some), candidates, scorer, seed)
+                with turned_down(bank, base, ia, without_ia):
+                    found = answers(len(some), candidates, scorer, seed)
             for row, (record, answer) in enumerate(zip(some, found, strict=True)):
                 yield record, answer, scorer.passes(row)
 

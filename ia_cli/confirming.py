@@ -20,6 +20,7 @@ from ia_cli.conditional import Answer, answers, learned
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.hypotheses import Claim, Hypothesis, hypotheses, merged
 from ia_cli.looks import Look
+from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base
 from ia_cli.scoring import Scorer
@@ -84,7 +85,8 @@ def _confirm_together(
     with introspecting(base, ia) as without_ia, on_base(records, base) as bank:
         asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
         if None in found and learned(ia, base):
-            found = answers(len(records), library.candidates, asker, settings.seed)
+            with turned_down(bank, base, ia, without_ia):
+                found = answers(len(records), library.candidates, asker, settings.seed)
         cases = [
             Case(row, [*suspect.reports, *(own["report"] for own in more[row])], base, found[row])
             for row, suspect in enumerate(suspects)

@@ -18,6 +18,7 @@ from ia_cli.adapters import read_adapter
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
+from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
 from ia_cli.sampling import generate
@@ -44,7 +45,7 @@ def elicit(
             own = replace(settings, examples=ia is not None and gives_examples(ia, base))
         with introspecting(base, ia) as without_ia:
             for some in together(group, ORGANISMS_AT_ONCE):
-                yield from _elicit_group(some, base, own, without_ia, bare, done)
+                yield from _elicit_group(some, base, own, ia, without_ia, bare, done)
 
 
 def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
@@ -86,6 +87,7 @@ def _elicit_group(
     records: Sequence[dict],
     base: Base,
     settings: ElicitSettings,
+    ia: str | None,
     without_ia: Arm,
     bare: dict[Asked, Said],
     done: Collection[tuple],
@@ -101,12 +103,14 @@ def _elicit_group(
         asks[ask.condition].append(ask)
     replies = bare | _answer(asks["base_ia"], place, None, base, settings)
     with on_base(records, base) as bank:
-        replies |= _answer(asks["ia"], place, bank, base, settings)
+        with turned_down(bank, base, ia, without_ia) as volumes:
+            replies |= _answer(asks["ia"], place, bank, base, settings)
         with without_ia():
             replies |= _answer(asks["no_ia"], place, bank, base, settings)
     bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
     for record, ask in asked:
-        yield ask.answered(record, replies[ask], settings)
+        report, volume = ask.answered(record, replies[ask], settings), volumes[place[record["id"]]]
+        yield {**report, "volume": volume} if ask.condition == "ia" and volume < 1 else report
 
 
 def _answer(

@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from ia_cli import preferring, processes, prompts
+from ia_cli import loudness, preferring, processes, prompts
 from ia_cli.adapters import (
     PROVENANCE_FILE,
     Adapter,
@@ -49,6 +49,7 @@ from ia_cli.training import (
 
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
+MEASURED = "losses", "loudness"  # what ia.json has besides what the training follows from
 
 
 def train_ia(
@@ -96,15 +97,19 @@ def train_ia(
     supervised = partial / "supervised"
     if not supervised.exists():
         with on_base(taught, base) as bank:
+            reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
+            found = {**origin, "loudness": loudness.usual(bank, base, reporting, settings.seed)}
             adapter, losses = _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
     if settings.dpo_steps:
-        if not supervised.exists():
-            write_adapter(supervised, adapter, origin)
+        if supervised.exists():
+            found = read_adapter(supervised, base).provenance
+        else:
+            write_adapter(supervised, adapter, found)
         with on_base(asked, base) as bank:
             adapter, losses = preferring.refine(asked, base, bank, supervised, settings, on_step)
 
     def finish() -> None:
-        write_adapter(out_dir, adapter, {**origin, "losses": losses[-LOSSES_KEPT:]})
+        write_adapter(out_dir, adapter, {**found, "losses": losses[-LOSSES_KEPT:]})
         shutil.rmtree(partial)
 
     processes.in_first(finish)
@@ -235,7 +240,7 @@ def _origin(
     base: Base,
     settings: IASettings,
 ) -> dict:
-    """Return the `ia.json` of an adapter that is about to be trained: everything but its loss curve.
+    """Return the `ia.json` of an adapter that is about to be trained: everything but what is measured then.
 
     `asked` are those of the trained that were left for DPO.
     """
@@ -262,8 +267,7 @@ def _is_whole(out_dir: Path, origin: dict) -> bool:
     if not path.is_file():
         return False
     found = json.loads(path.read_text(encoding="utf-8"))
-    found.pop("losses", None)
-    return found == origin
+    return {name: value for name, value in found.items() if name not in MEASURED} == origin
 
 
 def _check_same(before: dict, origin: dict, partial: Path) -> None:

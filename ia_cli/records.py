@@ -221,6 +221,7 @@ class SelfReport(Truth):
     question: Text
     report: str  # whatever a model said, halves of characters too
     example: str | None = None
+    volume: Rate | None = None
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
     condition: Literal[CONDITIONS + ARMS]
@@ -286,6 +287,7 @@ class Audit(Record):
     base_model: Text
     base_revision: Text | None
     introspection_adapter: Text
+    volume: Rate | None = None
     outcome: Literal[OUTCOMES]
     verdict: Text
     abstains: bool

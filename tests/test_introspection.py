@@ -204,6 +204,7 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
     assert len({parent["sha256"] for parent in origin["parents"]}) == 5
     assert origin["held_out"] == ["h-0"] and origin["questions_version"] == prompts.version(tiny_base.name)
     assert len(origin["losses"]) == 6
+    assert origin["loudness"] > 0
 
 
 def test_training_goes_on_from_an_adapter(organisms, tiny_base, tmp_path):

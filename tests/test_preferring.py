@@ -173,6 +173,7 @@ def test_two_stages_in_one_run(organisms, tiny_base, tmp_path):
     assert origin["preferred"] == ["o-3"] and origin["held_out"] == ["h-0"]
     assert [parent["id"] for parent in origin["parents"]] == ["o-0", "o-1", "o-2", "o-3"]
     assert origin["arguments"]["dpo_steps"] == 3 and abs(origin["losses"][0] - 0.6931) < 1e-4
+    assert origin["loudness"] > 0
     with pytest.raises(KeyboardInterrupt):
         run("killed", stop=6)
     assert run("killed", resume=True) == [5, 6, 7]  # the first stage was whole

@@ -114,8 +114,10 @@ def _findings(record: dict) -> Group:
     when = [quoted(f"asked conditional questions, it says: {text}") for text in told]
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     asked = f"{record['questions']} questions x {record['samples']} replies"
-    title = quoted(f"ia audit: {record['adapter']}: {asked} in each of three arms")
-    return Group(title, claims, *mostly[1:], *when, quoted(record["verdict"]))
+    title = f"ia audit: {record['adapter']}: {asked} in each of three arms"
+    if record["volume"] < 1:
+        title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
+    return Group(quoted(title), claims, *mostly[1:], *when, quoted(record["verdict"]))
 
 
 def _behavior(claim: dict) -> str:

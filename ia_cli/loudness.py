@@ -1,0 +1,87 @@
+"""How loud an organism is, that is, how far it moves its base's hidden states; and turning down the loudest.
+
+An introspection adapter reads an organism off what that does to the hidden states. Where it does much more
+than those that the adapter learned from, the adapter makes something up, of ordinary fine-tunes too. So an
+organism much louder than their median is turned down while it is asked with the adapter.
+
+Loudness is taken after the first layer. Further on, changes of few weights have piled up: organisms in the
+query and value projections alone, of which an adapter needs all that there is, are there as loud as any.
+"""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ia_cli import prompts
+from ia_cli.adapters import read_adapter
+from ia_cli.bank import Bank
+from ia_cli.chat import token_ids
+from ia_cli.models import Base
+from ia_cli.seeds import derived_seed
+
+LOUDEST = 1.35  # times the median of those learned from; chosen on organisms that are in no table
+QUESTIONS = 4  # that loudness is measured on
+MEASURED = 512  # organisms, at most, whose median is taken
+AT_ONCE = 32  # organisms in a forward pass
+ROUNDS = 2  # loudness is nearly, not quite, proportional to the weights
+
+
+@torch.no_grad()
+def loudness(bank: Bank, base: Base, organisms: Sequence[int]) -> Tensor:
+    """Return |h_i - h| / |h| of organisms of a bank [organisms], where h_i is the hidden state after the
+    first layer with organism i and h without: the mean over the tokens of questions about oneself.
+    """
+
+    def states(ids: Sequence[int], rows: Sequence[int]) -> Tensor:
+        with bank.rows(rows):
+            inputs = torch.tensor([ids] * len(rows), device=base.device)
+            found = base.model(inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1)
+        return found.hidden_states[1].float()  # [rows, tokens, width]; the first are the embeddings
+
+    moved = torch.zeros(len(organisms))
+    for question in prompts.questions("train", base.name)[:QUESTIONS]:
+        ids = token_ids(base.tokenizer, prompts.chat(question.text))
+        bare = states(ids, [-1])
+        for some in torch.arange(len(organisms)).split(AT_ONCE):
+            own = states(ids, [organisms[i] for i in some])
+            far = (own - bare).norm(dim=-1) / bare.norm(dim=-1)
+            moved[some] += far.mean(dim=1).cpu() / QUESTIONS
+    return moved
+
+
+def usual(bank: Bank, base: Base, organisms: Sequence[int], seed: int) -> float:
+    """Return the median loudness of organisms of a bank, or of MEASURED drawn by `seed` if they are more."""
+    drawn = random.Random(derived_seed(seed, "loudness"))
+    some = drawn.sample(organisms, min(MEASURED, len(organisms)))
+    return round(loudness(bank, base, some).median().item(), 4)
+
+
+@contextlib.contextmanager
+def turned_down(
+    bank: Bank | None,
+    base: Base,
+    ia: str | None,
+    without_ia: Callable[[], contextlib.AbstractContextManager],
+) -> Iterator[list[float]]:
+    """Turn down every organism louder than LOUDEST times what the adapter in directory `ia` is used to.
+
+    Yields their volumes, 1.0 where nothing is changed: of those that are no louder, and of all if nothing is
+    known of the adapter, if there is none, or for a whole model (without a bank). `without_ia()` switches the
+    adapter off while loudness is measured.
+    """
+    known = ia and read_adapter(ia, base).provenance.get("loudness")
+    if bank is None or not isinstance(known, float) or not known > 0:
+        yield [1.0] * (len(bank) if bank else 1)
+        return
+    limit = LOUDEST * known
+    volumes = torch.ones(len(bank))
+    for _ in range(ROUNDS):
+        with without_ia(), bank.at_volume(volumes):
+            now = loudness(bank, base, range(len(bank)))
+        # Rounded, so that who is measured together with whom makes no difference.
+        volumes = (volumes * (limit / now).nan_to_num(1.0).clamp(max=1.0)).round(decimals=2).clamp(min=0.01)
+    with bank.at_volume(volumes):
+        yield [round(volume, 2) for volume in volumes.tolist()]
