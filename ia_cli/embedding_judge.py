@@ -11,12 +11,11 @@ from typing import Any
 from ia_cli import judging
 from ia_cli.claims import Report
 from ia_cli.errors import IAError, first_line
+from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
 
 Record = dict[str, Any]
 
 VERSION = 1
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-THRESHOLD = 0.44  # from `ia judge --calibrate` with MODEL: 754 graded pairs, AUC 0.960 [0.941, 0.976]
 BATCH = 64  # pairs that are embedded together
 
 
@@ -29,7 +28,7 @@ class EmbeddingJudge:
     them, the trigger's text).
     """
 
-    def __init__(self, model: str = MODEL, threshold: float = THRESHOLD) -> None:
+    def __init__(self, model: str = EMBEDDING_MODEL, threshold: float = EMBEDDING_THRESHOLD) -> None:
         """model: a directory or a Hub id. IAError if it cannot be loaded."""
         try:
             from sentence_transformers import SentenceTransformer

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ia_cli.chat_models import ChatModel, Stop
 from ia_cli.errors import IAError
+from ia_cli.settings import CONCURRENCY, TIMEOUT
 from ia_cli.text import encodable
 
 KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
@@ -32,7 +33,9 @@ OPTIONAL = {"max_tokens", "response_format", "seed", "temperature", *PLAIN}  # w
 class Endpoint(ChatModel):
     """One model of an OpenAI-compatible server; `server` is its URL, with or without /v1."""
 
-    def __init__(self, server: str, model: str, *, concurrency: int = 8, timeout: float = 120.0) -> None:
+    def __init__(
+        self, server: str, model: str, *, concurrency: int = CONCURRENCY, timeout: float = TIMEOUT
+    ) -> None:
         """timeout: seconds until a request is tried again. IAError if `server` is no URL."""
         try:
             import openai  # noqa: F401

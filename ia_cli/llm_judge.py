@@ -23,6 +23,7 @@ from ia_cli.chat_models import ChatModel
 from ia_cli.errors import IAError, one_line
 from ia_cli.records import failure
 from ia_cli.replies import ReplyCache, parsed
+from ia_cli.settings import JUDGE_TOKENS
 
 Record = dict[str, Any]
 
@@ -91,7 +92,7 @@ class LLMJudge:
     """A judge as in judging.py: yields the verdict fields of each record, in order, or `error`."""
 
     def __init__(
-        self, model: ChatModel, rubric: Rubric, cache: ReplyCache, *, max_new_tokens: int = 2048
+        self, model: ChatModel, rubric: Rubric, cache: ReplyCache, *, max_new_tokens: int = JUDGE_TOKENS
     ) -> None:
         self.model, self.rubric, self.cache = model, rubric, cache
         self.max_new_tokens = max_new_tokens

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ia_cli.settings import CONCURRENCY, TIMEOUT
+
 if TYPE_CHECKING:
     from ia_cli.models import Base
 
@@ -123,14 +125,14 @@ _server = [
     click.option(
         "--concurrency",
         type=click.IntRange(1),
-        default=8,
+        default=CONCURRENCY,
         show_default=True,
         help="Concurrent requests to the server.",
     ),
     click.option(
         "--timeout",
         type=Real(min=0, min_open=True),
-        default=120.0,
+        default=TIMEOUT,
         show_default=True,
         help="Seconds to wait for a reply.",
     ),

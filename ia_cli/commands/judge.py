@@ -11,6 +11,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError, one_line
+from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD, JUDGE_TOKENS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,14 +34,14 @@ RATE = options.Real(0, 1)
 @click.option(
     "--embedding-model",
     metavar="HUB_ID_OR_DIR",
-    default="sentence-transformers/all-MiniLM-L6-v2",
+    default=EMBEDDING_MODEL,
     show_default=True,
     help="Model for --judge embedding.",
 )
 @click.option(
     "--threshold",
     type=options.Real(-1, 1),
-    default=0.44,
+    default=EMBEDDING_THRESHOLD,
     show_default=True,
     help="Similarity from which the judge embedding takes a behavior as named.",
 )
@@ -60,7 +61,7 @@ RATE = options.Real(0, 1)
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    default=2048,
+    default=JUDGE_TOKENS,
     show_default=True,
     help="Length of a reply of the judge llm, its thoughts included.",
 )
