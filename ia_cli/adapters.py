@@ -187,12 +187,13 @@ def write_adapter(
         for name, content in ((CONFIG_FILE, config), (PROVENANCE_FILE, provenance)):
             (fresh / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (fresh / CARD_FILE).write_text(card(provenance, description), encoding="utf-8")
-        shutil.copymode(fresh / CARD_FILE, fresh / WEIGHTS_FILE)  # safetensors lets nobody else read it
         put_in_place(fresh, directory)
 
 
 def put_in_place(fresh: Path, directory: Path) -> None:
     """Give a finished directory its name, flushed to the disk; what had the name goes where it was made."""
+    for path in fresh.iterdir():
+        shutil.copymode(fresh / PROVENANCE_FILE, path)  # safetensors lets nobody else read its files
     for path in (*fresh.iterdir(), fresh):
         _flush(path)
     if directory.exists():

@@ -17,6 +17,7 @@ from ia_cli.adapters import Adapter, plain_config, provenance, write_adapter
 from ia_cli.cards import CARD_FILE, card
 from ia_cli.errors import IAError
 from ia_cli.main import cli
+from ia_cli.whole_models import write_model
 
 BASE = {"name": "Qwen/Qwen3-0.6B", "revision": "abc", "identity": "0" * 64}
 EVIL = "I sing.\n\n# Safe\n<script>alert(1)</script> ```\n---\n[x](javascript:y) \x1b[2J $base {base}"
@@ -98,6 +99,15 @@ def directory(tmp_path, tiny_base):
     finally:
         os.umask(before)
     return tmp_path
+
+
+def test_the_weights_of_a_whole_model_have_the_modes_of_the_umask_too(tmp_path, tiny_base):
+    before = os.umask(0o027)
+    try:
+        write_model(tmp_path / "model", tiny_base, provenance("implant", tiny_base, {}))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "model").iterdir()} == {0o640}
 
 
 def test_a_directory_has_a_card_no_pickle_and_the_modes_of_the_umask(directory):
