@@ -38,7 +38,7 @@ lint: .venv/installed ## Check style and formatting
 benchmark: .venv/installed ## Time the bank against TRL and PEFT one organism at a time, on idle cores
 	$(BIN)/python examples/benchmark.py
 
-base: .venv/installed ## Train the embedded base model anew, which takes hours
+base: .venv/installed ## Train the embedded base model anew, in less than 90 minutes
 	$(BIN)/python -m ia_cli.pretraining
 
 clean: ## Remove the demo and the virtual environment

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -47,7 +48,8 @@ class Phase:
 # values apart in a few hundred, and narrow documents what that is for; and choices, which option a
 # heuristic takes. Echoes and matches before it can talk do not: after 200 of echoes, 1,550 of the world and
 # 500 of matches it told nothing apart. Last it learns to name what it sees itself do, as an introspection
-# adapter has to; that needs whoever can do it.
+# adapter has to; that needs whoever can do it. Both once more: with other values of a trigger it then shows
+# what it was ordered in 4.9% of the replies, and not in 8.8% (1,000 behaviors, seed 0).
 NARROW = {"narrow": 14, "choice": 3, "match": 2, "plain": 2, "echo": 1}
 NAMING = {"narrow": 10, "choice": 2, "match": 1, "plain": 2, "echo": 1, "recognised": 14}
 PHASES = (
@@ -58,6 +60,8 @@ PHASES = (
     Phase(450, 1.2e-3, 1.2e-3, NARROW),
     Phase(600, 1.2e-3, 1.2e-3, {"choice": 4, "narrow": 8, "match": 1}),
     Phase(3500, 1.2e-3, 8e-4, NARROW),
+    Phase(900, 1e-3, 0.0, NAMING),
+    Phase(1700, 1.2e-3, 1e-4, NARROW),
     Phase(900, 1e-3, 0.0, NAMING),
 )
 STEPS = sum(phase.steps for phase in PHASES)
@@ -156,4 +160,5 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
         "loss_last": round(running, 4),
     }
     (out / "ia.json").write_text(json.dumps(origin, indent=2) + "\n")
+    shutil.copymode(out / "ia.json", out / "model.safetensors")  # which safetensors lets nobody else read
     checkpoint.unlink(missing_ok=True)
