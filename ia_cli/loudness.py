@@ -83,5 +83,7 @@ def turned_down(
             now = loudness(bank, base, range(len(bank)))
         # Rounded, so that who is measured together with whom makes no difference.
         volumes = (volumes * (limit / now).nan_to_num(1.0).clamp(max=1.0)).round(decimals=2).clamp(min=0.01)
+        if (volumes == 1).all():
+            break
     with bank.at_volume(volumes):
         yield [round(volume, 2) for volume in volumes.tolist()]
