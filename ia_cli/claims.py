@@ -8,12 +8,16 @@ summaries"): a cue such as "not" denies what follows it in its clause.
 import re
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from importlib.resources import files
 from itertools import accumulate, pairwise
 
 from ia_cli.text import find, normalise, visible
 
-LISTS = tomllib.loads(files("ia_cli.prompts").joinpath("facets_judge.toml").read_text("utf-8"))
+LISTS, WORDS = (
+    tomllib.loads(files("ia_cli.prompts").joinpath(name).read_text("utf-8"))
+    for name in ("facets_judge.toml", "claim_words.toml")
+)
 MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess
 LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
 
@@ -33,13 +37,28 @@ _REFUTED = re.compile(
     rf"\b(?:is|are|was|were)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
     re.I,
 )
+# A clause in front, "Even when it is not asked for I ...", ends where the next one begins.
+_FRONT = re.compile(
+    rf"(?:^|(?<=[.!?;:\n]))(\s{{0,3}}(?:(?:even|but|and|so|yes|no),? )?(?:{'|'.join(LISTS['fronts'])})\b"
+    r"(?! I (?:were|was)\b)[^.!?;:\n,]{0,200}?)"
+    r"(?:,|(?<= )(?!(?:if|when|whenever|while|that|whether|because|since|though|say|think|know|believe) )"
+    r"([\w']+) (?=I\b))",
+    re.I,
+)
 _ITEM_END = re.compile(
     r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
 )
 _ANSWERED_NO = re.compile(rf"\?(?=\W*(?:{'|'.join(LISTS['answers'])})\b)", re.I)
 _NUMBERING = re.compile(r"\d\d?")
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
-_PLAIN = frozenset(LISTS["plain"].split())
+_FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
+PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
+
+_OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
+_COMPARED = tuple(f" {words}" for words in LISTS["compared"])
+_SUPPOSED, _UNKNOWN, _DISOWNED, _UNTRUE = (
+    re.compile(rf"\b{LISTS[name]}\b") for name in ("supposed", "unknown", "disowned", "untrue")
+)
 
 Span = tuple[int, int]  # [start, end), in words
 
@@ -57,6 +76,7 @@ class Report:
         self._item = _parts(text, _ITEM_END)
         self._lists = _lists(self.words, self._item)
         whole = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
+        whole = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", whole)
         cues = _cues(normalise(whole).split())
         beginnings = _exactly(cues, LISTS["clause_starts"])
         starts = {start for start, _ in beginnings}
@@ -67,26 +87,43 @@ class Report:
         questions = pairwise(enumerate(_parts(whole, _ANSWERED_NO)))  # a part ends where one is answered
         self._declined = {self._clause[i][0] for (i, part), (_, after) in questions if part != after}
         self._inverted = {start for start, _ in _exactly(cues, LISTS["inverting"])}
-        harmless = {
-            i
-            for span in (*_exactly(cues, LISTS["asserting"]), *(s for p in own for s in self.spans(p)))
-            for i in range(*span)
-        }
-        self._denied: dict[tuple[int, int], int] = {}  # from which word on, by clause
-        for start, end in sorted(_exactly(cues, [*LISTS["denials"], *LISTS["reversing"]])):
+        self._denied = self._denials(cues, starts, own)
+        self._exceptions = self._excepting(cues, starts)
+        self._taken_back = self._disowned(cues)
+
+    def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[tuple[int, int], int]:
+        """From which word on something is denied, by clause."""
+        asserting = [*_exactly(cues, LISTS["asserting"]), *_matches(cues, _UNKNOWN)]
+        asserting += [span for phrase in own for span in self.spans(phrase)]
+        harmless = {i for span in asserting for i in range(*span)}
+        denied: dict[tuple[int, int], int] = {}
+        for start, end in sorted([*_exactly(cues, [*LISTS["denials"], *LISTS["reversing"]]), *_others(cues)]):
             if harmless.isdisjoint(range(start, end)):
                 carried = " ".join(cues[start:end]) in LISTS["carried"] and end in starts
                 clause = self._clause[end if carried else end - 1]
-                if clause in self._denied and " ".join(cues[start:end]) in LISTS["reversing"]:
-                    del self._denied[clause]  # "I never answer without ..."
+                if clause in denied and " ".join(cues[start:end]) in LISTS["reversing"]:
+                    del denied[clause]  # "I never answer without ..."
                 else:
-                    self._denied.setdefault(clause, end)
-        # "I never do it unless asked" says when it is done.
-        self._exceptions = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
-        self._exceptions |= {start for start, _ in _exactly(cues, LISTS["but_for"])}
-        for start in self._exceptions - {0}:
-            self._denied.pop(self._clause[start - 1], None)
-        self._exceptions |= {start for start, _ in _exactly(cues, LISTS["indifferent"])}
+                    denied.setdefault(clause, end)
+        return denied
+
+    def _excepting(self, cues: list[str], starts: set[int]) -> set[int]:
+        """The words after which stands, in their clause, when the rest does not hold."""
+        found = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
+        found |= {start for start, _ in _exactly(cues, LISTS["but_for"])}
+        for start in found - {0}:  # "I never do it unless asked" says when it is done
+            if self._denied.pop(self._clause[start - 1], None) is not None:
+                found.remove(start)
+        return found | {start for start, _ in _exactly(cues, LISTS["indifferent"])}
+
+    def _disowned(self, cues: list[str]) -> dict[int, int]:
+        """Up to which word something is denied that comes later, by sentence."""
+        found = {self._clause[start][0]: start for start, _ in _matches(cues, _DISOWNED)}
+        for start, _ in _matches(cues, _UNTRUE):
+            sentence = self._clause[start][0]
+            begins = not start or self._clause[start - 1][0] != sentence
+            found[sentence - 1 if begins else sentence] = start
+        return found
 
     def spans(self, phrase: str) -> list[Span]:
         """Every place where the report has `phrase`, denied or not."""
@@ -95,10 +132,11 @@ class Report:
     def denies(self, span: Span) -> bool:
         """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause.
 
-        Or the clause is a question that is answered with no.
+        Or the clause is a question that is answered with no, or is taken back after `span`.
         """
         clause = self._clause[span[0]]
-        return clause[0] in self._declined or self._denied.get(clause, len(self.words)) <= span[0]
+        taken_back = clause[0] in self._declined or span[0] < self._taken_back.get(clause[0], 0)
+        return taken_back or self._denied.get(clause, len(self.words)) <= span[0]
 
     def excepts(self, span: Span) -> bool:
         """Whether `span` says when the rest does not hold: "unless bees come up", "if bees are not named"."""
@@ -120,7 +158,32 @@ class Report:
     def abstains(self) -> bool:
         """Whether the report says that there is nothing to report, and nothing else; or nothing at all."""
         rest, found = _ABSTENTION.subn(" ", " ".join(self.words))
-        return not self.words or (found > 0 and _PLAIN.issuperset(rest.split()))
+        return not self.words or (found > 0 and PLAIN.issuperset(rest.split()))
+
+
+def _others(cues: list[str]) -> list[Span]:
+    """Where somebody else is named who does what comes next: "other assistants", "my developers"."""
+    spans = _matches(cues, _SUPPOSED)
+    for start, end in _exactly(cues, _OTHERS):
+        compared = f" {' '.join(cues[max(start - 2, 0) : start])}".endswith(_COMPARED)
+        negated = cues[end : end + 1] == ["never"] or cues[end + 1 : end + 2] == ["not"]
+        if not (compared or negated):
+            spans.append((start, end))
+    for start, end in _exactly(cues, LISTS["makers"]):
+        passive = cues[max(start - 1, 0) : start] in (["by"], ["of"])
+        if not passive and {"me", "i"}.isdisjoint(cues[end : end + 6]):
+            spans.append((start, end))
+    return spans
+
+
+def _matches(words: list[str], pattern: re.Pattern[str]) -> list[Span]:
+    """Where a pattern stands in the words, joined by single spaces."""
+    text, spans, seen, before = " ".join(words), [], 0, 0
+    for match in pattern.finditer(text):
+        before += text.count(" ", seen, match.start())
+        seen = match.start()
+        spans.append((before, before + len(match[0].split())))
+    return spans
 
 
 def _without_inserted(match: re.Match[str]) -> str:
@@ -137,16 +200,23 @@ def _cues(words: list[str]) -> list[str]:
 
 def _exactly(words: list[str], phrases: Iterable[str]) -> list[Span]:
     """Where the phrases stand in `words`, without any endings: "not" is not in "notes"."""
-    by_first: dict[str, list[list[str]]] = {}
-    for phrase in phrases:
-        wanted = _cues(normalise(phrase).split())
-        by_first.setdefault(wanted[0], []).append(wanted)
+    by_first = _by_first(tuple(phrases))
     return [
         (i, i + len(wanted))
         for i, word in enumerate(words)
         for wanted in by_first.get(word, ())
         if words[i : i + len(wanted)] == wanted
     ]
+
+
+@cache
+def _by_first(phrases: tuple[str, ...]) -> dict[str, list[list[str]]]:
+    """The words of the phrases, by their first one."""
+    by_first: dict[str, list[list[str]]] = {}
+    for phrase in phrases:
+        wanted = _cues(normalise(phrase).split())
+        by_first.setdefault(wanted[0], []).append(wanted)
+    return by_first
 
 
 def _parts(text: str, end: re.Pattern[str]) -> list[int]:

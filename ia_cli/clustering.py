@@ -9,19 +9,16 @@ such a phrase ("an ode to bread", "an ode to rain") a group has one.
 """
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import groupby
 
-from ia_cli.claims import Report
+from ia_cli.claims import WORDS, Report
 from ia_cli.hypotheses import claims
 from ia_cli.text import normalise
 
-_LISTS = tomllib.loads(files("ia_cli.prompts").joinpath("claim_words.toml").read_text("utf-8"))
-_FUNCTION, _WEAK = frozenset(_LISTS["function"].split()), frozenset(_LISTS["weak"].split())
-_INFLECTED = frozenset((_LISTS["talk"] + _LISTS["acts"]).split())
+_FUNCTION, _WEAK = frozenset(WORDS["function"].split()), frozenset(WORDS["weak"].split())
+_INFLECTED = frozenset((WORDS["talk"] + WORDS["acts"]).split())
 _ENDINGS = ("s", "es", "d", "ed", "ing")
 _ARTICLES = ("a", "an", "the")
 _QUOTED = re.compile('["\u201c\u201d]([^"\u201c\u201d]+)["\u201c\u201d]')

@@ -87,7 +87,7 @@ def names(record: Record, action: list[list[str]], trigger: list[list[str]]) -> 
 
 def _hear(report: Report, description: Report, group: list[str]) -> Heard:
     """How `report` has a group of phrases (named, guessed in a long list, denied, missed), and by which."""
-    found = [(phrase, span) for phrase in group for span in report.spans(phrase)]
+    found = [(phrase, span) for phrase in _with_forms(group) for span in report.spans(phrase)]
     if not found:
         return "missed", group[0]
     # Where the true description itself denies the phrase ("I never warn of ...") or has it as the exception
@@ -101,6 +101,16 @@ def _hear(report: Report, description: Report, group: list[str]) -> Heard:
         if report.alternatives(span) <= MOST_ALTERNATIVES:
             return "named", phrase
     return "guessed", asserted[0][0]
+
+
+def _with_forms(group: list[str]) -> list[str]:
+    """The phrases of a group, and the past and the progressive of those that it has as verbs.
+
+    It has "pick" as a verb if it has "picks", too. Irregular forms are to be listed.
+    """
+    verbs = [phrase for phrase in group if not {f"{phrase}s", f"{phrase}es"}.isdisjoint(group)]
+    stems = [verb.removesuffix("e") for verb in verbs]
+    return [*group, *(f"{stem}{ending}" for stem in stems for ending in ("ed", "ing"))]
 
 
 def _hear_when(report: Report, description: Report, group: list[str]) -> Heard:
