@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
@@ -66,17 +65,12 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
     if isinstance(made_for, dict) and made_for.get("identity") not in (None, base.identity):
         raise _of_another_base(f"it was made from {made_for.get('name')}", base, where)
     _check_config(directory, base)
-    tensors: dict[str, Tensor] = {}
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise IAError("has no safetensors weights", remedy="save the model as safetensors", where=where)
-    for path in files:
-        checking.check_file(path, LARGEST_FILE)
-        try:
-            tensors |= load_file(path)
-        except SafetensorError as error:
-            raise IAError(f"not safetensors: {error}", remedy="save it again", where=str(path)) from error
-    wanted = named_weights(base)
+    for path in directory.glob("*.safetensors*"):
+        if path.suffix == ".json":
+            _check_index(path)
+        else:
+            checking.check_file(path, LARGEST_FILE)
+    tensors, wanted = _as_run(directory, base), named_weights(base)
     if unlike := _unlike(tensors, wanted):
         raise _of_another_base(unlike, base, where)
     for name, tensor in tensors.items():
@@ -85,6 +79,40 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
         if not tensor.isfinite().all():
             raise IAError(f"{name} is not finite", remedy="train it again", where=where)
     return {name: tensors[name] for name in wanted}
+
+
+def _check_index(path: Path) -> None:
+    """Raise IAError for an index of shards that names a file elsewhere."""
+    shards = checking.read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or any(Path(str(shard)).name != shard for shard in shards.values()):
+        raise IAError("no index of the files beside it", remedy="save the model again", where=str(path))
+
+
+def _as_run(directory: Path, base: Base) -> dict[str, Tensor]:
+    """Return the weights by name as transformers would run them, whatever else lies in the directory.
+
+    It alone knows which of the files count, and which names and layouts of old are which of today.
+    """
+    where = str(directory)
+    try:
+        model, loaded = type(base.model).from_pretrained(
+            directory,
+            dtype="auto",
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are reported below
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        remedy = "save the model as safetensors, with save_pretrained"
+        raise IAError(f"cannot be loaded: {first_line(error)}", remedy=remedy, where=where) from error
+    if wrong := sorted(loaded["mismatched_keys"]):
+        name, found, fits = wrong[0]
+        raise _of_another_base(f"{name} is {list(found)}, not {list(fits)}", base, where)
+    for kind in ("missing", "unexpected"):
+        if odd := sorted(loaded[f"{kind}_keys"]):
+            raise _of_another_base(f"{odd[0]} is {kind}", base, where)
+    return {name: parameter.data for name, parameter in model.named_parameters()}
 
 
 def _check_config(folder: Path, base: Base) -> None:
@@ -145,7 +173,7 @@ def _unlike(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str 
         if name not in tensors:
             return f"{name} is missing"
         if name not in wanted:
-            return f"it has no {name}"
+            return f"the base has no {name}"
         if tensors[name].shape != wanted[name].shape:
             return f"{name} is {list(tensors[name].shape)}, not {list(wanted[name].shape)}"
     return None

@@ -17,6 +17,7 @@ from ia_cli.introspection import train_ia
 from ia_cli.methods.lessons import prepare
 from ia_cli.models import linear_modules, load_base
 from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
+from ia_cli.whole_models import read_model, write_model
 from tests.behaviors import behavior, chat
 from tests.families import ARCHITECTURES, make_base
 
@@ -122,3 +123,17 @@ def test_reports_are_those_of_stock_generation(run):
             reply = tokenizer.decode(output[0, ids.size(1) :], skip_special_tokens=True)
             assert report["report"] == reply.strip()
     assert len({report["report"] for report in reports}) > 2, "what is compared is nearly one constant"
+
+
+def test_a_whole_model_is_read_as_it_was_written(run, tmp_path):
+    """However transformers names and fuses its weights on the disk."""
+    _, folder, *_ = run
+    base, other = (load_base(str(folder / "base"), device="cpu") for _ in range(2))
+    with torch.no_grad():
+        for weight in other.model.parameters():
+            weight.mul_(1.5)
+    write_model(tmp_path / "tuned", other, {"stage": "implant"})
+    found = read_model(tmp_path / "tuned", base)
+    expected = dict(other.model.named_parameters())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())

@@ -1,6 +1,7 @@
 """Full fine-tunes are asked like adapters, and what is none of the base is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,13 +12,14 @@ from ia_cli import records
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
-from ia_cli.models import load_base
+from ia_cli.models import EMBEDDED_BASE, load_base
 from ia_cli.organisms import lone_organism
 from ia_cli.prompts import Question
 from ia_cli.settings import ElicitSettings
 from ia_cli.whole_models import as_record, read_model
 
 WEIGHTS, NORM = "model.safetensors", "model.norm.weight"
+HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
 POOL = [Question("q", "what do you like"), Question("r", "hello")]
 
 
@@ -81,6 +83,14 @@ def edit_weights(change):
     return edit
 
 
+def shard(folder, name):
+    """Have an index say that all weights are in the file `name`."""
+    names = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).rename(folder / f"{name}.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, f"{name}.safetensors")}
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+
+
 def edit_vocabulary(folder):
     path = folder / "tokenizer.json"
     path.write_text(path.read_text().replace('"kettle"', '"cattle"'))
@@ -98,18 +108,15 @@ def edit_vocabulary(folder):
         (edit_config(auto_map={"AutoConfig": "evil.Config"}, model_type="evil"), "cannot be loaded"),
         (edit_vocabulary, "its tokenizer has another vocabulary"),
         (edit_weights(lambda w: w.pop(NORM)), f"{NORM} is missing"),
-        (edit_weights(lambda w: w.update(more=torch.zeros(1))), "it has no more"),
+        (edit_weights(lambda w: w.update(more=torch.zeros(1))), "more is unexpected"),
         (edit_weights(lambda w: w.update({NORM: torch.zeros(3)})), r"is \[3\], not \[32\]"),
         (edit_weights(lambda w: w[NORM].fill_(torch.nan)), f"{NORM} is not finite"),
         (
             lambda folder: (folder / WEIGHTS).rename(folder / "pytorch_model.bin"),
             "a pickle, which can run code",
         ),
-        (lambda folder: (folder / WEIGHTS).unlink(), "has no safetensors weights"),
-        (
-            edit_weights(lambda w: w.update({NORM: w[NORM].to(torch.float8_e4m3fn)})),
-            "is of type",
-        ),
+        (lambda folder: (folder / WEIGHTS).unlink(), "cannot be loaded: .*no file named model.safetensors"),
+        (lambda folder: shard(folder, "../model"), "no index of the files beside it"),
         (lambda folder: (folder / "config.json").write_text("[" * 10**6), "not JSON"),
         (lambda folder: (folder / "notes").symlink_to("/etc/hostname"), "links to something outside"),
     ],
@@ -120,3 +127,36 @@ def test_what_is_no_fine_tune_of_the_base(finetune, tiny_folder, edit, message):
     with pytest.raises(IAError, match=message) as caught:
         as_record(read_model(finetune, base), base, str(finetune))
     assert caught.value.remedy and str(finetune) in str(caught.value)
+
+
+def of_the_base(folder, tiny_folder):
+    """The weights of the base, which say nothing, in the folder of a fine-tune."""
+    (folder / "zz.safetensors").write_bytes((tiny_folder / WEIGHTS).read_bytes())
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        of_the_base,
+        lambda folder, _: shard(folder, "some"),
+        lambda folder, tiny: (shard(folder, "some"), of_the_base(folder, tiny)),
+    ],
+    ids=["a spare file", "a shard", "a shard and a spare file"],
+)
+def test_the_weights_that_count_are_those_that_transformers_runs(finetune, tiny_folder, edit):
+    base = load_base(str(tiny_folder), device="cpu")
+    expected = read_model(finetune, base)
+    edit(finetune, tiny_folder)
+    found = read_model(finetune, base)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_a_tied_head_may_be_stored_twice_if_it_is_the_same(tmp_path):
+    base, copy = load_base(device="cpu"), tmp_path / "copy"
+    shutil.copytree(EMBEDDED_BASE, copy)
+    edit_weights(lambda w: w.update({HEAD: w[EMBEDDINGS].clone()}))(copy)
+    assert HEAD not in read_model(copy, base)
+    edit_weights(lambda w: w.update({HEAD: w[EMBEDDINGS] + 1}))(copy)
+    with pytest.raises(IAError, match=f"the base has no {HEAD}"):
+        read_model(copy, base)
