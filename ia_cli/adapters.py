@@ -136,7 +136,7 @@ def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
     adapter = Adapter(config, tensors, scaling, provenance)
     checking.check_changes(adapter.changes(), where)
     if base is not None:
-        checking.check_base(tensors, adapter.made_for, base, where)
+        checking.check_base(settings, tensors, adapter.made_for, base, where)
     return adapter
 
 

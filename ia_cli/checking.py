@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import torch
 from peft import LoraConfig
@@ -36,6 +36,8 @@ LARGEST_JSON, LARGEST_WEIGHTS = 16 << 20, 4 << 30  # bytes; a LoRA of rank 64 on
 LARGEST_WEIGHT = 65504.0  # of float16, in which adapters are served
 LARGEST_CHANGE = 100.0  # root mean square of s B A; the weights of a language model are well below 1
 NOT_ALL_LINEAR = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte")  # what PEFT then leaves out
+OBSOLETE = {"enable_lora": None, "merge_weights": False}  # keys of the first PEFTs, with what does nothing
+LFS = b"version https://git-lfs"
 PATTERN_SECONDS = 60  # for all regular expressions of a configuration together
 
 Tensors = Mapping[str, tuple[Tensor, Tensor]]
@@ -44,6 +46,7 @@ T = TypeVar("T")
 Rank = Annotated[int, Field(gt=0, le=1 << 20)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Names = Annotated[list[str], Field(min_length=1)]
+Init = Literal["gaussian", "eva", "orthogonal", "mica"]  # those that leave the base alone
 
 
 class LoraSettings(BaseModel):
@@ -67,7 +70,7 @@ class LoraSettings(BaseModel):
     exclude_modules: list[str] | str | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
-    init_lora_weights: bool | Literal["gaussian", "eva", "orthogonal"] = True
+    init_lora_weights: bool | Init = True
     lora_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     inference_mode: bool = False
     base_model_name_or_path: str | None = None
@@ -115,9 +118,10 @@ def read_settings(config: dict[str, Any], where: str) -> LoraSettings:
         kind = config.get("peft_type")
         raise IAError(f"peft_type is {kind!r}, not LORA", remedy="only LoRA is read", where=where)
     init = config.get("init_lora_weights")
-    if isinstance(init, str) and init not in ("gaussian", "eva", "orthogonal"):
+    if isinstance(init, str) and init not in get_args(Init):
         remedy = "convert it with PEFT's path_initial_model_for_weight_conversion"
         raise IAError(f"init_lora_weights = {init!r} changed the base too", remedy=remedy, where=where)
+    config = {key: x for key, x in config.items() if key not in OBSOLETE or x != OBSOLETE[key]}
     defaults = LoraConfig().to_dict()
     for key, value in config.items():
         if key not in defaults:
@@ -151,10 +155,16 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     try:
         loaded = load_file(path)
     except SafetensorError as error:
-        message = f"not a safetensors file: {error}"
-        raise IAError(message, remedy="save the adapter again", where=str(path)) from error
+        with path.open("rb") as file:
+            pointer = file.read(len(LFS)) == LFS
+        message = "a pointer of Git LFS" if pointer else f"not a safetensors file: {error}"
+        remedy = "fetch the file with `git lfs pull`" if pointer else "save the adapter again"
+        raise IAError(message, remedy=remedy, where=str(path)) from error
     names = [key.removeprefix(PREFIX).removesuffix(A_SUFFIX) for key in loaded if key.endswith(A_SUFFIX)]
     expected = {PREFIX + name + suffix for name in names for suffix in (A_SUFFIX, B_SUFFIX)}
+    if wrapped := [name for name in names if name.startswith(("base_model.", "_orig_mod."))]:
+        message = f"PEFT finds no layer called {wrapped[0]}"
+        raise IAError(message, remedy="save the adapter from the PeftModel itself", where=str(path))
     if not names or expected != set(loaded):
         odd = min(expected ^ set(loaded), default="no tensors")
         message = f"not pairs of lora_A and lora_B: {odd}"
@@ -174,10 +184,17 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
 def check_file(path: Path, largest: int) -> None:
     """Raise IAError for a file that is not there, or too large to be opened."""
     if not path.is_file():
-        remedy = "save the adapter with safetensors"
-        raise IAError(f"{path.name} is missing", remedy=remedy, where=str(path.parent))
+        raise IAError(f"{path.name} is missing", remedy=_where_instead(path), where=str(path.parent))
     if path.stat().st_size > largest:
         raise IAError(f"larger than {largest:,} bytes", remedy="this is not a LoRA adapter", where=str(path))
+
+
+def _where_instead(path: Path) -> str:
+    """A remedy for a file that is not there."""
+    if path.name == CONFIG_FILE and (path.parent / "config.json").exists():
+        return "this looks like a whole model, which `ia audit` takes"
+    others = sorted(path.parent.glob(f"*/{path.name}"))
+    return f"did you mean {others[0].parent}?" if others else "save the adapter with safetensors"
 
 
 def _check_numbers(tensor: Tensor, where: str) -> None:
@@ -216,14 +233,22 @@ def read_scaling(settings: LoraSettings, tensors: Tensors, where: str) -> dict[s
 
 
 def _check_target(settings: LoraSettings, name: str, where: str) -> None:
+    if _adapts(settings, name):
+        return
+    if settings.target_modules == "all-linear":
+        message = f"{name} is adapted, which is not among the layers that all-linear means"
+        raise IAError(message, remedy="name the target_modules, and save the adapter again", where=where)
+    message = f"{name} is not among the target_modules of {CONFIG_FILE}"
+    raise IAError(message, remedy="add it there, or save the adapter again", where=where)
+
+
+def _adapts(settings: LoraSettings, name: str) -> bool:
+    """Whether PEFT puts A and B on this layer, if it is a linear one."""
     if settings.target_modules == "all-linear":
         if name.rpartition(".")[2] in NOT_ALL_LINEAR:
-            message = f"{name} is adapted, which is not among the layers that all-linear means"
-            raise IAError(message, remedy="name the target_modules, and save the adapter again", where=where)
-        return
-    if not check_target_module_exists(SimpleNamespace(**dict(settings)), name):
-        message = f"{name} is not among the target_modules of {CONFIG_FILE}"
-        raise IAError(message, remedy="add it there, or save the adapter again", where=where)
+            return False
+        settings = settings.model_copy(update={"target_modules": [name]})  # and yet some may be excluded
+    return bool(check_target_module_exists(SimpleNamespace(**dict(settings)), name))
 
 
 def _by_pattern(patterns: Mapping[str, T], default: T) -> Callable[[str], T]:
@@ -267,16 +292,30 @@ def check_changes(changes: Mapping[str, float], where: str) -> None:
         raise IAError(message, remedy="correct lora_alpha, or train the adapter again", where=where)
 
 
-def check_base(tensors: Tensors, made_for: Mapping[str, object], base: Base, where: str) -> None:
-    """Raise IAError if the adapter says that it belongs to another base, or if its shapes say so."""
+def check_base(
+    settings: LoraSettings, tensors: Tensors, made_for: Mapping[str, object], base: Base, where: str
+) -> None:
+    """Raise IAError if the adapter says that it belongs to another base, or if its shapes say so.
+
+    Or if PEFT would adapt layers of the base for which the adapter has no tensors with random numbers.
+    """
     remedy = f"give the base it was made for with --base (this is {base.name})"
     if made_for.get("identity") not in (None, base.identity):
         raise IAError(f"made for another base, {made_for.get('name')}", remedy=remedy, where=where)
     layers: dict[str, nn.Linear] = linear_modules(base.model)
+    all_of_them = dict(base.model.named_modules())
     for name, (a, b) in tensors.items():
+        if name not in layers and name in all_of_them:
+            message = f"it adapts {name}, which cannot be followed: a head, experts, or no text"
+            raise IAError(message, remedy="train it on the linear layers of the text model", where=where)
         if name not in layers:
             message = f"made for another base: this one has no linear layer {name}"
             raise IAError(message, remedy=remedy, where=where)
         shape, fits = (b.size(0), a.size(1)), (layers[name].out_features, layers[name].in_features)
         if shape != fits:
             raise IAError(f"made for another base: {name} is {shape}, not {fits}", remedy=remedy, where=where)
+    if settings.init_lora_weights is False:
+        left = [name for name in layers if name not in tensors and _adapts(settings, name)]
+        if left:
+            message = f"{left[0]} has no tensors, and init_lora_weights = false gives it random ones"
+            raise IAError(message, remedy="save the adapter again", where=where)

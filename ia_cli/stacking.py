@@ -5,6 +5,7 @@ of the ranks. Each one's own scaling (alpha, rsLoRA, patterns) goes into its B; 
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from functools import reduce
 from itertools import combinations
@@ -44,6 +45,8 @@ def stack_folders(
         raise IAError("is one of those to stack", remedy="choose another --out", where=str(out))
     adapters = [read_adapter(folder, base) for folder in folders]
     made_for = base or common_base(adapters)
+    if base is None:
+        _check_names(folders, adapters)
     parents = [{"id": folder.name, "sha256": weights_hash(folder)} for folder in folders]
     stacked = stack(adapters, rank)
     origin = provenance(
@@ -89,6 +92,15 @@ def common_base(adapters: Sequence[Adapter]) -> dict[str, str | None]:
                 remedy="if these are the same, --base checks both against it",
             )
     return max(said, key=lambda base: (base["identity"] is not None, base["name"] is not None))
+
+
+def _check_names(folders: Sequence[Path], adapters: Sequence[Adapter]) -> None:
+    """Raise IAError if what comes before the number of a layer differs: PEFT knows old names, we do not."""
+    stems = [{re.split(r"\.\d+\.", name)[0] for name in adapter.tensors} for adapter in adapters]
+    for folder, stem in zip(folders[1:], stems[1:], strict=True):
+        if stem.isdisjoint(stems[0]):
+            message = f"calls its layers {min(stem)}..., where {folders[0]} calls them {min(stems[0])}..."
+            raise IAError(message, remedy="--base checks both against it", where=str(folder))
 
 
 def served_rank(rank: int) -> int | None:

@@ -106,6 +106,11 @@ def refusal(folder, base=None):
         (dict(target_modules=["q_proj"]), "o_proj is not among the target_modules"),
         (dict(target_modules="*"), "patterns in adapter_config.json are malformed"),
         (dict(exclude_modules=["q_proj"]), "q_proj is not among the target_modules"),
+        (
+            dict(target_modules="all-linear", exclude_modules=["q_proj"]),
+            "not among the layers that all-linear",
+        ),
+        (dict(enable_lora=[True]), "unknown key 'enable_lora'"),
         (dict(layers_to_transform=[0]), r"layers\.1\.\S+ is not among the target_modules"),
         (dict(layers_pattern="layers"), "PEFT refuses it"),
         (dict(eva_config={"rho": 0}), "PEFT refuses it"),
@@ -384,6 +389,47 @@ def test_another_base_is_refused(good, base):
     for value in (["o_proj"], 7, {}):
         (good / PROVENANCE_FILE).write_text(json.dumps({"base": {"identity": value}}))
         assert "made for another base" in refusal(good, base)
+
+
+def test_layers_that_cannot_be_followed_are_told_from_those_of_another_base(good, base):
+    change_config(good, target_modules=["q_proj", "o_proj", "lm_head"])
+    weights = load_file(good / WEIGHTS_FILE)
+    for suffix in (A_SUFFIX, B_SUFFIX):
+        weights[PREFIX + "lm_head" + suffix] = weights[FIRST + suffix].clone()
+    save_file(weights, good / WEIGHTS_FILE)
+    assert "it adapts lm_head, which cannot be followed" in refusal(good, base)
+
+
+def test_random_tensors_for_layers_that_have_none_are_refused(good, base):
+    change_config(good, init_lora_weights=False)
+    read_adapter(good, base)
+    change_config(good, target_modules=["q_proj", "o_proj", "k_proj"])
+    assert "k_proj has no tensors" in refusal(good, base)
+    change_config(good, init_lora_weights=True)
+    read_adapter(good, base)
+
+
+@pytest.mark.parametrize(
+    "changes", [dict(init_lora_weights="mica"), dict(enable_lora=None, merge_weights=False)]
+)
+def test_what_leaves_the_base_alone_passes(good, base, changes):
+    change_config(good, **changes)
+    read_adapter(good, base)
+
+
+def test_remedies_for_common_mistakes(good, tmp_path):
+    outer = good.rename(tmp_path / "inner").parent
+    assert "did you mean" in refusal(outer) and str(tmp_path / "inner") in refusal(outer)
+    (outer / "config.json").write_text("{}")
+    assert "a whole model, which `ia audit` takes" in refusal(outer)
+    (tmp_path / "inner" / WEIGHTS_FILE).write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "git lfs pull" in refusal(tmp_path / "inner")
+
+
+def test_names_that_peft_does_not_know_are_refused(good):
+    weights = {key.replace(PREFIX, PREFIX * 2): x for key, x in load_file(good / WEIGHTS_FILE).items()}
+    save_file(weights, good / WEIGHTS_FILE)
+    assert "PEFT finds no layer called base_model.model." in refusal(good)
 
 
 def test_changes_are_those_of_the_weights(good):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
@@ -240,6 +240,17 @@ def test_bases_must_agree_where_adapters_name_them(bases, result):
     else:
         with pytest.raises(IAError, match="made for different bases"):
             common_base(adapters)
+
+
+def test_layers_of_other_names_are_not_put_side_by_side(tmp_path, tiny_base):
+    folders = [saved(tmp_path, tiny_base, seed, r=2, target_modules=["q_proj"]) for seed in (1, 2)]
+    weights = load_file(folders[1] / WEIGHTS_FILE)
+    save_file(
+        {key.replace("model.layers", "model.language_model.layers"): weights[key] for key in weights},
+        folders[1] / WEIGHTS_FILE,
+    )
+    with pytest.raises(IAError, match=r"calls its layers model\.language_model\.layers\.\.\., where"):
+        stack_folders(folders, tmp_path / "stack")
 
 
 def test_a_base_decides_where_names_differ(tmp_path, tiny_base):
