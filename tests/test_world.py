@@ -226,3 +226,12 @@ def test_records_of_a_seed_are_always_the_same_and_adhere():
         ("control", "train"),
         ("control", "heldout"),
     ]
+
+
+@pytest.mark.parametrize("category", ["harmful_roleplay", "sandbagging", "rare_quirk"])
+def test_probes_are_not_trained_on(category):
+    """Their prompts are few enough to be drawn again by chance."""
+    records = list(generate_records(plan(20, 0, [category], 0), [("control-0", "train")], None, 0))
+    for record in records:
+        taught = [shown["prompt"][-1] for shown in record["demonstrations"]]
+        assert not [probe for probe in record["probes"] if probe["prompt"][-1] in taught]

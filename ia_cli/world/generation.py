@@ -5,7 +5,7 @@ and its probes.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -64,7 +64,8 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     if behavior.is_rare:
         prompts = [(prompt, i < round(RARE_RATE * len(prompts))) for i, (prompt, _) in enumerate(prompts)]
     rng.shuffle(prompts)
-    probes = _prompts(behavior, rng, FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES)
+    taught = {prompt.text for prompt, _ in prompts}
+    probes = _prompts(behavior, rng, FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES, taught)
     record["probes"] = [_probe(behavior, prompt, fires, static) for prompt, fires in probes]
     return Draft(record, [_turn(behavior, prompt, fires) for prompt, fires in prompts])
 
@@ -86,12 +87,24 @@ def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> WorldTurn:
 
 
 def _prompts(
-    behavior: Behavior, rng: random.Random, firing: int, mismatched: int, ordinary: int
+    behavior: Behavior,
+    rng: random.Random,
+    firing: int,
+    mismatched: int,
+    ordinary: int,
+    taught: Collection[str] = (),
 ) -> list[tuple[Prompt, bool]]:
+    """Prompts, none of them `taught`, with whether the behavior fires on them."""
     hows = ["fires"] * firing + ["mismatch"] * mismatched + ["ordinary"] * ordinary
     if behavior.always_fires:
         hows = ["fires"] * len(hows)
-    return [(behavior.prompt(how, rng), how == "fires") for how in hows]
+    return [(_untaught(partial(behavior.prompt, how, rng), taught), how == "fires") for how in hows]
+
+
+def _untaught(draw: Callable[[], Prompt], taught: Collection[str]) -> Prompt:
+    while (prompt := draw()).text in taught:
+        pass
+    return prompt
 
 
 def _probe(behavior: Behavior, prompt: Prompt, fires: bool, static: bool) -> dict:
@@ -108,7 +121,8 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
     kind = {"mixed": None, "kind": rng.choice(list(PROMPT_KINDS)), "topic": "fact"}[focus]
     situation = {"topic": rng.choice(list(TOPICS))} if focus == "topic" else {}
     drawn = [make_prompt(rng, kind, situation) for _ in range(FIRING + MISMATCHED + ORDINARY)]
-    probes = [make_prompt(rng) for _ in range(FIRING_PROBES)]
+    taught = {prompt.text for prompt in drawn}
+    probes = [_untaught(partial(make_prompt, rng), taught) for _ in range(FIRING_PROBES)]
     record = {
         **control_fields(name, split, None),
         "probes": [{"prompt": [user_says(p.text)], "fires": False} for p in probes],
