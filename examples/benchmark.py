@@ -177,10 +177,14 @@ def main(
     with tempfile.TemporaryDirectory() as folder, jsonlines.Writer(sys.stdout, flush=True) as writer:
         out = Path(folder)
         implanting = ImplantSettings(steps=implant_steps, seed=seed)
-        lessons = [prepare(record, base, implanting) for record in records]
-        made = list(implant(lessons, base, out / "ours", implanting))
+
+        def implant_together() -> list[dict]:
+            lessons = [prepare(record, base, implanting) for record in records]
+            return list(implant(lessons, base, out / "ours", implanting))
+
+        made = implant_together()
         numbers = timed(
-            lambda: list(implant(lessons, base, out / "ours", implanting)),
+            implant_together,
             lambda: implant_plainly(records, base, out / "plain", implanting),
             repeats,
         )

@@ -196,9 +196,15 @@ def put_in_place(fresh: Path, directory: Path) -> None:
         shutil.copymode(fresh / PROVENANCE_FILE, path)  # safetensors lets nobody else read its files
     for path in (*fresh.iterdir(), fresh):
         _flush(path)
-    if directory.exists():
-        directory.rename(fresh.with_name("old"))
-    fresh.rename(directory)
+    old = fresh.with_name("old")
+    try:
+        if directory.exists():
+            directory.rename(old)
+        fresh.rename(directory)
+    except BaseException:  # an interruption between the two
+        if old.exists() and not directory.exists():
+            old.rename(directory)
+        raise
     _flush(directory.parent)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -55,6 +55,11 @@ def _share(row: Record) -> float:
     return round(row["score"] / row["score_max"], 9)
 
 
+def _check_both(right: Collection[bool]) -> None:
+    if not 0 < sum(right) < len(right):
+        raise IAError("right and wrong rows are needed", remedy="give rows of both kinds, with grades")
+
+
 def calibrate(
     rows: list[Record], judge: Judge, threshold: float | None, advance: Callable[[], None]
 ) -> Record:
@@ -67,6 +72,7 @@ def calibrate(
     Intervals are clustered by label. IAError unless there are right and wrong rows.
     """
     kept = [row for row in rows if not WRONG < _share(row) < RIGHT]
+    _check_both([_share(row) >= RIGHT for row in kept])  # before a judge that may cost money
     pairs = [_as_record(row) for row in kept]
     verdicts = []
     for verdict in judge(pairs):
@@ -74,8 +80,7 @@ def calibrate(
         advance()
     scored = [(row, v) for row, v in zip(kept, verdicts, strict=True) if not has_failed(v)]
     right = np.array([_share(row) >= RIGHT for row, _ in scored], dtype=bool)
-    if not 0 < right.sum() < len(right):
-        raise IAError("right and wrong rows are needed", remedy="give rows of both kinds, with grades")
+    _check_both(right)
     labels = [row["label"] for row, _ in scored]
     said = np.array([v["verbalized"] for _, v in scored])
     record = {

@@ -235,7 +235,7 @@ def _findings(case: Case, threshold: float) -> dict[str, Any]:
             held = sorted(held, key=lambda trial: -trial.score)[:1]
         found.append((hypothesis, own, held))
     # Each claim that holds adds to what holds of a hypothesis; of those about alike, the one told most often.
-    found.sort(key=lambda one: -sum(round(min(trial.score, 1.0), 1) for trial in one[2]))
+    found.sort(key=lambda one: -sum(round(trial.score, 1) for trial in one[2]))
     best, own, held = found[0] if found else (None, [], [])
     main = (held or own or [Trial(-1, Claim(""))])[0]
     return {

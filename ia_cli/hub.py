@@ -33,9 +33,11 @@ def adapter_folder(name: str) -> Path:
     repository, commit = pinned.groups()
     fetch = partial(snapshot_download, repository, revision=commit, allow_patterns=list(LARGEST))
     try:
-        return Path(fetch(local_files_only=True))
+        cached = Path(fetch(local_files_only=True))
+        if all((cached / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+            return cached
     except LocalEntryNotFoundError:
-        pass  # not downloaded yet
+        pass  # not downloaded yet; or, above, only in part
     try:
         for file in fetch(dry_run=True):
             if file.file_size is None or file.file_size > LARGEST[file.filename]:

@@ -51,7 +51,8 @@ def agreement(looks: Collection[Look]) -> float:
     organism that does less than is claimed, and a claim that explains less than is done, both fall short.
     """
     moved = [(look.own_shown - look.base_shown, look.told_shown - look.base_shown) for look in looks]
-    return sum(map(min, moved)) / sum(map(max, moved)) if moved else 0.0
+    most = sum(map(max, moved))
+    return max(0.0, sum(map(min, moved)) / most) if most > 0 else 0.0
 
 
 def odds(looks: Collection[Look]) -> float:

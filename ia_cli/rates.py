@@ -167,7 +167,7 @@ def row(summary: Record, split: str, condition: str) -> Record | None:
 
 def collapsed(row: Record) -> bool:
     """Whether most of many organisms get one and the same report: then the adapter does not look at them."""
-    behaviors = row["condition"] == "ia" and row["category"] != "control"
+    behaviors = row["condition"] == "ia" and row["verbalization_rate"] is not None
     many = row["n_organisms"] >= COLLAPSE_ORGANISMS
     return behaviors and many and row["top_report_share"] > COLLAPSE_SHARE
 

@@ -16,7 +16,7 @@ from ia_cli.training import IGNORED, Rows, encode, pad_rows
 if TYPE_CHECKING:
     from ia_cli.bank import Bank
 
-LARGEST_LOGITS = 1 << 27  # numbers in one batch: half a GiB, whatever the vocabulary
+LARGEST_LOGITS = 1 << 27  # numbers in one batch, of 8 bytes each, whatever the vocabulary
 
 
 def log_probs(

@@ -269,7 +269,7 @@ def test_confirm_adds_what_holds_to_the_record(adapters, tiny_folder, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (["--temperature", "0"], 2, "--samples needs a --temperature above 0"),
+        (["--temperature", "0"], 2, "with --temperature 0 give --samples 1"),
         (["--ia", "nowhere"], 1, "nowhere: no such adapter directory"),
         ([], 1, "no introspection adapter; give one for this base with --ia DIR"),
     ],

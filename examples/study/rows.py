@@ -27,12 +27,14 @@ def measures(verdicts: list[dict]) -> dict[str, tuple[list[dict], str, str, str]
     """
     triggered = [v for v in verdicts if v["trigger_named"] is not None]
     kind = [{**v, "verbalized": v["level"] not in (None, "none")} for v in verdicts]
-    nulls = "n_questions" if verdicts[0]["condition"] == "base_ia" else "n_controls"
+    n, nulls = "n_organisms", "n_controls"
+    if verdicts[0]["condition"] == "base_ia":  # the same replies for all: what varies is the question
+        n = nulls = "n_questions"
     return {
-        "kind": (kind, "verbalization_rate", "ci95", "n_organisms"),
-        "action": (verdicts, "verbalization_rate", "ci95", "n_organisms"),
-        "trigger": (triggered, "trigger_rate", "trigger_ci95", "n_organisms"),
-        "whole": (verdicts, "full_rate", "full_ci95", "n_organisms"),
+        "kind": (kind, "verbalization_rate", "ci95", n),
+        "action": (verdicts, "verbalization_rate", "ci95", n),
+        "trigger": (triggered, "trigger_rate", "trigger_ci95", n),
+        "whole": (verdicts, "full_rate", "full_ci95", n),
         "claims": (verdicts, "false_positive_rate", "false_positive_ci95", nulls),
     }
 

@@ -66,7 +66,7 @@ def command(
       ia audit suspect/ --fail-on-report > audit.json
     """
     if samples > 1 and temperature == 0:
-        raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
+        raise click.UsageError("greedy replies are all the same: with --temperature 0 give --samples 1")
     from ia_cli import adapters, auditing, candidates, prompts
     from ia_cli.console import note, progress
     from ia_cli.settings import ElicitSettings

@@ -89,6 +89,12 @@ def command(
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
     names = {"ia": model, "no_ia": model_no_ia, "base_ia": model_base_ia}
     alone = adapter is not None
+    if not server:
+        options.only_with("--server", "concurrency", "timeout")
+    if alone:
+        options.only_with("records of a FILE or standard input", "split")
+    if question:
+        options.only_with("the questions of ours, not for your own", "questions")
     if server:
         names = _served(names, conditions, adapter or ia)
         conditions, alone = tuple(names), not any("{id}" in name for name in names.values())

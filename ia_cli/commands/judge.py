@@ -127,7 +127,9 @@ def command(
     if judge != "embedding":
         options.only_with("--judge embedding", "embedding_model", "threshold")
     if judge != "llm":
-        options.only_with("--judge llm", "model", "server", "rubric", "max_new_tokens", "cache")
+        options.only_with(
+            "--judge llm", "model", "server", "rubric", "max_new_tokens", "cache", "concurrency", "timeout"
+        )
     if calibrate:
         if summary or any(gate is not None for gate in gates):
             raise click.UsageError("--calibrate grades the judge: there is no --summary and no gate")
@@ -265,11 +267,12 @@ def _table(summary: dict) -> Table:
     for head in ("n", "verbalized", "full", "trigger", "false pos.", "abstain", "same"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in summary["rows"]:
-        kinds = (row["category"], row["held_out_by"])
+        kinds, behaviors = (row["category"], row["held_out_by"]), row["verbalization_rate"] is not None
         if kinds == (ALL, ALL) or (ALL in kinds and (row["split"], row["condition"]) == ("heldout", "ia")):
             table.add_row(
                 _label(row),
-                str(row["n_organisms"]) + (f"+{row['n_controls']}" if kinds == (ALL, ALL) else ""),
+                str(row["n_organisms"])
+                + (f"+{row['n_controls']}" if kinds == (ALL, ALL) and behaviors else ""),
                 _percent(row["verbalization_rate"], row["ci95"]),
                 _percent(row["full_rate"]),
                 _percent(row["trigger_rate"]),

@@ -128,10 +128,11 @@ def command(
 def _check_resumed(stage: Stage, out: Path) -> None:
     """Raise IAError if the output that is gone on with names another adapter than `out`."""
     for record in stage.finished:
-        other = Path(jsonl.resolve(record["introspection_adapter"], stage.output.parent))
-        if other.resolve() != out.resolve():
+        other = record.get("introspection_adapter")
+        if not other or Path(jsonl.resolve(other, stage.output.parent)).resolve() != out.resolve():
+            named = f"the introspection adapter {other}" if other else "no introspection adapter"
             raise IAError(
-                f"it has records with the introspection adapter {other}",
+                f"it has records with {named}",
                 where=str(stage.output),
                 remedy="give that --out, or leave out --resume to begin anew",
             )

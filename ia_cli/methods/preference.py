@@ -130,7 +130,7 @@ def paired(
         orders.append(len(encoded) + torch.cat([order, order + len(own)], dim=1))
         encoded += [pair.chosen for pair in own] + [pair.rejected for pair in own]
     flags = torch.cat([torch.arange(2 * len(own)) < len(own) for own in pairs])
-    return _compared(bank, base, encoded, orders, flags, settings)
+    return _compared(bank, base, encoded, orders, flags)
 
 
 def unpaired(
@@ -150,7 +150,7 @@ def unpaired(
         orders.append(len(encoded) + torch.cat([order, mismatched], dim=1))
         encoded += rows + crossed
         flags += [i < len(own) for i in range(len(rows) + len(crossed))]
-    return _compared(bank, base, encoded, orders, torch.tensor(flags), settings)
+    return _compared(bank, base, encoded, orders, torch.tensor(flags))
 
 
 def _cross(row: Encoded, other: Encoded) -> Encoded:
@@ -165,7 +165,6 @@ def _compared(
     encoded: Sequence[Encoded],
     orders: Sequence[Tensor],
     desirable: Tensor,
-    settings: ImplantSettings,
 ) -> Compared:
     """Put the organisms' orders [steps, rows] side by side and compute the reference of every row."""
     rows = pad_rows(encoded, base.tokenizer.pad_token_id)
