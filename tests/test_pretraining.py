@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from ia_cli.errors import IAError
 from ia_cli.models import EMBEDDED_BASE, load_base
 from ia_cli.pretraining import train
 from ia_cli.pretraining.batches import IGNORED, batches, collate, encode
@@ -112,6 +113,8 @@ def test_a_killed_training_goes_on_to_the_same_base(tmp_path, tokenizer, monkeyp
     losses = run("straight")
     with pytest.raises(KeyboardInterrupt):
         run("killed", stop_at=5)
+    with pytest.raises(IAError, match="is of another run"):
+        train.train(tmp_path / "killed", tokens=512, seed=2, width=32, layers=1)
     assert run("killed") == losses[4:]  # from the last checkpoint on
     for file in ("model.safetensors", "ia.json"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes()

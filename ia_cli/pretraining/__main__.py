@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ia_cli.errors import IAError
 from ia_cli.models import EMBEDDED_BASE, load_base
 from ia_cli.pretraining.measure import measure
 from ia_cli.pretraining.train import LAYERS, WIDTH, train
@@ -96,7 +97,10 @@ def write_card(folder: Path, n: int, seed: int) -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("-n", default=1000, show_default=True, help="Behaviors that the card is measured on.")
 def main(out: Path, tokens: int, width: int, layers: int, seed: int, n: int) -> None:
-    train(out, tokens, seed, width, layers)
+    try:
+        train(out, tokens, seed, width, layers)
+    except IAError as error:
+        raise click.ClickException(str(error)) from error
     write_card(out, n, seed)
 
 

@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ia_cli.errors import IAError
 from ia_cli.pretraining.batches import IGNORED, batches
 from ia_cli.pretraining.tokenizer import build
 from ia_cli.world.documents import documents
@@ -111,8 +112,12 @@ def place(step: int) -> tuple[Phase, float]:
 
 def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = LAYERS) -> None:
     """Train a base on PHASES, about `tokens` tokens a step, into `out`; a killed run goes on from its
-    last checkpoint.
+    last checkpoint. IAError if that is of another run.
     """
+    origin = {
+        "arguments": {"tokens": tokens, "seed": seed, "width": width, "layers": layers},
+        "phases": [asdict(phase) for phase in PHASES],
+    }
     tokenizer = build(seed)
     model = new_model(tokenizer, seed, width, layers)
     groups = [
@@ -124,6 +129,9 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
     checkpoint, first, running = out / "checkpoint.pt", 0, None
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
+        if state["origin"] != origin:
+            remedy = "give the same arguments to go on from there, or remove it to begin anew"
+            raise IAError("is of another run", remedy=remedy, where=str(checkpoint))
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, running = state["step"], state["running"]
@@ -147,18 +155,18 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
             click.echo(f"step {step + 1}/{STEPS} loss {running:.4f} {time.time() - began:.0f}s", err=True)
         if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < STEPS:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step + 1, "running": running}, f"{checkpoint}.new")
+            state |= {"origin": origin, "step": step + 1, "running": running}
+            torch.save(state, f"{checkpoint}.new")
             os.replace(f"{checkpoint}.new", checkpoint)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    origin = {
+    made = {
         "v": 1,
         "stage": "base",
-        "arguments": {"tokens": tokens, "seed": seed, "width": width, "layers": layers},
-        "phases": [asdict(phase) for phase in PHASES],
+        **origin,
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "loss_last": round(running, 4),
     }
-    (out / "ia.json").write_text(json.dumps(origin, indent=2) + "\n")
+    (out / "ia.json").write_text(json.dumps(made, indent=2) + "\n")
     shutil.copymode(out / "ia.json", out / "model.safetensors")  # which safetensors lets nobody else read
     checkpoint.unlink(missing_ok=True)
