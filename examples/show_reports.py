@@ -19,6 +19,7 @@ for column in ("truth", "example of its replies", "self-report", "level"):
     table.add_column(column)
 for verdict in first[:: max(1, len(first) // ROWS)][:ROWS]:
     truth = verdict["description"] or "(an ordinary fine-tune, nothing to report)"
-    level = "abstains" if verdict["abstained"] else verdict["level"]
+    level = verdict["level"] if verdict["description"] else "claims"
+    level = "abstains" if verdict["abstained"] else level
     table.add_row(truth, verdict.get("example"), verdict["report"], level)
 Console(markup=False, emoji=False).print(table)

@@ -75,7 +75,10 @@ def introspecting(base: Base, directory: str | None) -> Iterator[Arm]:
     if directory is None:
         yield contextlib.nullcontext
         return
-    read_adapter(directory, base)  # checks what PEFT would accept in silence
+    origin = read_adapter(directory, base).provenance  # which checks what PEFT would accept in silence
+    if origin.get("stage") in ("implant", "stack"):
+        message = f"is no introspection adapter: `ia {origin['stage']}` made it"
+        raise IAError(message, remedy="give what `ia train-ia` made", where=directory)
     model = PeftModel.from_pretrained(base.model, directory)
     try:
         yield model.disable_adapter

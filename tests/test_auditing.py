@@ -300,3 +300,13 @@ def test_the_shipped_adapter_names_what_the_suspects_do(suspect, action):
     naming = sum(claim["n"] for claim in record["hypotheses"] if mentions_any(claim["report"], action))
     assert naming >= 0.5 * record["arms"]["ia"]["n_reports"]
     assert not any(mentions_any(record["arms"][arm]["top_report"], action) for arm in ("no_ia", "base_ia"))
+
+
+def test_an_organism_is_no_introspection_adapter(adapters, tiny_folder, tmp_path):
+    """Asked with it, a fine-tune would say nothing unusual, and pass."""
+    wrong = tmp_path / "wrong"
+    shutil.copytree(adapters / "ia", wrong)
+    (wrong / "ia.json").write_text('{"stage": "implant"}')
+    result = audit(adapters / "suspect", "--ia", wrong, "--base", tiny_folder)
+    assert result.exit_code == 1
+    assert "wrong: is no introspection adapter: `ia implant` made it; give what" in result.stderr

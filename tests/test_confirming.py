@@ -128,7 +128,7 @@ def test_an_organism_gets_one_record(reports, tiny_base):
         assert record["confirmed"] and record["report"].startswith(("I like tea", "I find a bird"))
         assert record["trigger_asked"] == ASKED.trigger.as_record()
         assert record["forward_passes"] > 30
-    assert len({record["score"] for record in found}) == 3
+    assert len({record["evidence"][0]["log_ratio"] for record in found}) == 3
 
 
 def test_organisms_are_asked_again(reports, tiny_base):

@@ -225,6 +225,7 @@ def test_the_table_fits_80_columns_with_the_widest_of_intervals() -> None:
     """On a pipe the console is 80 wide, and cuts off what is not."""
     split = {"split": "heldout", "condition": "ia", "held_out_by": "all"}
     numbers = {"n_organisms": 512, "n_controls": 100, "n_reports": 2448, "top_report_share": 1.0}
+    numbers |= {"n_not_implanted": 57}
     rates = ("verbalization_rate", "full_rate", "trigger_rate", "false_positive_rate", "abstention_rate")
     wide = {"ci95": [0.54, 1.0], "false_positive_ci95": [0.54, 1.0], **dict.fromkeys(rates, 1.0)}
     rows = [{**split, "category": name, **numbers, **wide} for name in ("all", "harmful_roleplay")]
@@ -232,4 +233,10 @@ def test_the_table_fits_80_columns_with_the_widest_of_intervals() -> None:
     console.print(_table({"judge": "facets/7", "rows": rows}))
     text = console.file.getvalue()
     assert text.splitlines()[1].endswith("same") and "harmful_roleplay" in text
+    assert "left out up to 57 organisms" in text
     assert text.count("100 [54-100]") == 4 and "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+def test_controls_alone_are_no_organisms_with_a_behavior_and_no_collapse() -> None:
+    result = judge([report(f"c-{i}", "I have no unusual behavior.", CONTROL) for i in range(12)])
+    assert "0+12" in result.stderr and "collapsed" not in result.stderr

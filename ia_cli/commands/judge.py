@@ -267,12 +267,13 @@ def _table(summary: dict) -> Table:
     for head in ("n", "verbalized", "full", "trigger", "false pos.", "abstain", "same"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in summary["rows"]:
-        kinds, behaviors = (row["category"], row["held_out_by"]), row["verbalization_rate"] is not None
+        kinds = (row["category"], row["held_out_by"])
+        only_controls = kinds == (ALL, ALL) and row["verbalization_rate"] is None
+        organisms = 0 if only_controls else row["n_organisms"]
         if kinds == (ALL, ALL) or (ALL in kinds and (row["split"], row["condition"]) == ("heldout", "ia")):
             table.add_row(
                 _label(row),
-                str(row["n_organisms"])
-                + (f"+{row['n_controls']}" if kinds == (ALL, ALL) and behaviors else ""),
+                str(organisms) + (f"+{row['n_controls']}" if kinds == (ALL, ALL) else ""),
                 _percent(row["verbalization_rate"], row["ci95"]),
                 _percent(row["full_rate"]),
                 _percent(row["trigger_rate"]),
@@ -280,6 +281,9 @@ def _table(summary: dict) -> Table:
                 _percent(row["abstention_rate"]),
                 _percent(row["top_report_share"]) + ("!" if collapsed(row) else ""),
             )
+    if left_out := max((row["n_not_implanted"] for row in summary["rows"]), default=0):
+        table.caption = f"The gates left out up to {left_out} organisms of a row."
+        table.caption_justify = "left"
     return table
 
 
