@@ -88,6 +88,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
     for b in bank.b:
         torch.nn.init.normal_(b, std=0.5)
     for i, name in enumerate(("suspect", "ia")):
-        write_adapter(folder / name, bank.adapter(i), provenance("implant", base, {}))
+        stage = "train-ia" if name == "ia" else "implant"
+        write_adapter(folder / name, bank.adapter(i), provenance(stage, base, {}))
     bank.remove()
     return folder

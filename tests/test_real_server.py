@@ -41,7 +41,8 @@ def models(tmp_path_factory):
     for b in bank.b:
         torch.nn.init.normal_(b, std=0.4)  # enough to change what the base says
     for i, name in enumerate(("suspect", "ia")):
-        write_adapter(folder / name, bank.adapter(i), provenance("implant", base, {}))
+        stage = "train-ia" if name == "ia" else "implant"
+        write_adapter(folder / name, bank.adapter(i), provenance(stage, base, {}))
     bank.remove()
     stack_folders([folder / "suspect", folder / "ia"], folder / "suspect+ia")
     for name in ("suspect", "ia", "suspect+ia"):
