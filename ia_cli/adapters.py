@@ -54,7 +54,7 @@ class Adapter:
         """How far each layer's weights are moved: the root mean square of the entries of scaling B A."""
         moved = {}
         for name, (a, b) in self.tensors.items():
-            a, b = a.float(), b.float()
+            a, b = a.double(), b.double()  # squares of small numbers would be 0
             squares = ((a @ a.T) * (b.T @ b)).sum().clamp(min=0) / (a.size(1) * b.size(0))
             moved[name] = float(squares.sqrt()) * self.scaling[name]
         return moved

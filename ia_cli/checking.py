@@ -44,7 +44,7 @@ Tensors = Mapping[str, tuple[Tensor, Tensor]]
 T = TypeVar("T")
 
 Rank = Annotated[int, Field(gt=0, le=1 << 20)]
-Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Alpha = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Names = Annotated[list[str], Field(min_length=1)]
 Init = Literal["gaussian", "eva", "orthogonal", "mica"]  # those that leave the base alone
 

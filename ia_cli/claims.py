@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import accumulate, pairwise
 
-from ia_cli.text import find, normalise, visible
+from ia_cli.text import find, folded, normalise
 
 LISTS, WORDS = (
     tomllib.loads(files("ia_cli.prompts").joinpath(name).read_text("utf-8"))
@@ -71,7 +71,7 @@ class Report:
     """
 
     def __init__(self, text: str, own: Iterable[str] = ()) -> None:
-        text = visible(text)
+        text = folded(text)
         self.words = normalise(text).split()
         self._item = _parts(text, _ITEM_END)
         self._lists = _lists(self.words, self._item)

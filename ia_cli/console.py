@@ -1,12 +1,12 @@
 """What people see, all of it on standard error: notes, warnings of the libraries, and progress."""
 
+import contextlib
 import logging
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich import progress as bars
 from rich.console import Console, RenderableType
@@ -43,7 +43,8 @@ def setup(*, quiet: bool = False, verbose: bool = False) -> None:
 def note(text: RenderableType) -> None:
     """Say something that is no error; silent with -q."""
     if not _quiet:
-        console.print(text, markup=False, soft_wrap=True)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads it
+            console.print(text, markup=False, soft_wrap=True)
 
 
 def quoted(text: str) -> Text:
@@ -115,7 +116,7 @@ class Bar(Progress):
         self.screen.update(self.task, completed=self.count, description=self.description)
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress(description: str, total: int | None = None) -> Iterator[Progress]:
     """Show how far something is while the block runs; total None if nobody knows."""
     if _quiet:

@@ -1,5 +1,6 @@
 """The one error for users: a single line that says what is wrong, where, and what to do about it."""
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -48,5 +49,6 @@ def first_problem(error: "ValidationError") -> tuple[str, str]:
 
 
 def complain(command: str, problem: object) -> None:
-    """Print "ia COMMAND: problem" on standard error."""
-    print(f"ia {command}: {problem}", file=sys.stderr, flush=True)
+    """Print "ia COMMAND: problem" on standard error, if anybody reads it: the exit status says it, too."""
+    with contextlib.suppress(BrokenPipeError):
+        print(f"ia {command}: {problem}", file=sys.stderr, flush=True)

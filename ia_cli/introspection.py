@@ -90,7 +90,7 @@ def train_ia(
         raise IAError("is what training goes on from", remedy="choose another --out", where=str(out_dir))
     if settings.dpo_steps and processes.count() > 1:
         raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
-    if resume and _is_whole(out_dir, origin):
+    if resume and _is_whole(out_dir, origin, base):
         return
     partial = out_dir.with_name(out_dir.name + ".partial")
     checkpoint = processes.in_first(lambda: _begin(partial, origin, resume))
@@ -261,12 +261,12 @@ def _origin(
     )
 
 
-def _is_whole(out_dir: Path, origin: dict) -> bool:
-    """Whether `out_dir` holds an adapter of this very origin (directories appear whole or not at all)."""
-    path = out_dir / PROVENANCE_FILE
-    if not path.is_file():
+def _is_whole(out_dir: Path, origin: dict, base: Base) -> bool:
+    """Whether `out_dir` holds a sound adapter of this very origin."""
+    try:
+        found = read_adapter(out_dir, base).provenance
+    except IAError:
         return False
-    found = json.loads(path.read_text(encoding="utf-8"))
     return {name: value for name, value in found.items() if name not in MEASURED} == origin
 
 
@@ -282,12 +282,13 @@ def _check_same(before: dict, origin: dict, partial: Path) -> None:
         )
 
 
-def _read(identity: Path) -> dict | None:
-    """The origin that a run wrote before its first checkpoint; None if a kill cut it short."""
+def _read(path: Path) -> dict | None:
+    """The JSON object that a run wrote; None if a kill cut it short."""
     try:
-        return json.loads(identity.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
@@ -303,8 +304,8 @@ def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
         before = _read(identity) if resume else None
         if before and before["input_sha256"] == origin["input_sha256"]:
             _check_same(before, json.loads(text), partial)
-            # The trainer writes its state last: a checkpoint that a kill cut short has none.
-            whole = [path.parent for path in partial.glob("checkpoint-*/trainer_state.json")]
+            # The trainer writes its state last: a checkpoint that a kill cut short has none, or half of it.
+            whole = [path.parent for path in partial.glob("checkpoint-*/trainer_state.json") if _read(path)]
             return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)

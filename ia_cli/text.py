@@ -38,7 +38,12 @@ def encodable(text: str) -> str:
 
 def normalise(text: str) -> str:
     """Lower-case words joined by single spaces: NFKC and case folding, punctuation as a space. Idempotent."""
-    return _SEPARATOR.sub(" ", unicodedata.normalize("NFKC", visible(text).casefold())).strip()
+    return _SEPARATOR.sub(" ", folded(text)).strip()
+
+
+def folded(text: str) -> str:
+    """`text` as it is read, in lower case: what `normalise` finds its words in."""
+    return unicodedata.normalize("NFKC", visible(text).casefold())
 
 
 def find(words: list[str], phrase: str) -> list[tuple[int, int]]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
@@ -82,9 +81,10 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
 
 
 def _check_index(path: Path) -> None:
-    """Raise IAError for an index of shards that names a file elsewhere."""
+    """Raise IAError for an index of shards that names files elsewhere, or others than safetensors."""
     shards = checking.read_json(path).get("weight_map")
-    if not isinstance(shards, dict) or any(Path(str(shard)).name != shard for shard in shards.values()):
+    names = list(shards.values()) if isinstance(shards, dict) else [None]
+    if any(Path(str(name)).name != name or not name.endswith(".safetensors") for name in names):
         raise IAError("no index of the files beside it", remedy="save the model again", where=str(path))
 
 
@@ -103,7 +103,7 @@ def _as_run(directory: Path, base: Base) -> dict[str, Tensor]:
             ignore_mismatched_sizes=True,  # they are reported below
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # the reader raises everything there is
         remedy = "save the model as safetensors, with save_pretrained"
         raise IAError(f"cannot be loaded: {first_line(error)}", remedy=remedy, where=where) from error
     if wrong := sorted(loaded["mismatched_keys"]):

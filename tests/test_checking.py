@@ -96,6 +96,7 @@ def refusal(folder, base=None):
         (dict(lora_alpha=-1), "lora_alpha"),
         (dict(lora_alpha=10**400), "lora_alpha"),
         (dict(lora_alpha=1e9), "drowns any base"),
+        (dict(lora_alpha=1e30), "lora_alpha"),
         (dict(use_rslora="yes"), "use_rslora"),
         (dict(rank_pattern={"q_proj": 0}), "rank_pattern"),
         (dict(rank_pattern={"q_proj": 1}), "rank 2, where adapter_config.json says 1"),

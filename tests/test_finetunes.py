@@ -83,11 +83,11 @@ def edit_weights(change):
     return edit
 
 
-def shard(folder, name):
+def shard(folder, name, ending=".safetensors"):
     """Have an index say that all weights are in the file `name`."""
     names = load_file(folder / WEIGHTS)
-    (folder / WEIGHTS).rename(folder / f"{name}.safetensors")
-    index = {"metadata": {}, "weight_map": dict.fromkeys(names, f"{name}.safetensors")}
+    (folder / WEIGHTS).rename(folder / f"{name}{ending}")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, f"{name}{ending}")}
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
 
 
@@ -117,6 +117,8 @@ def edit_vocabulary(folder):
         ),
         (lambda folder: (folder / WEIGHTS).unlink(), "cannot be loaded: .*no file named model.safetensors"),
         (lambda folder: shard(folder, "../model"), "no index of the files beside it"),
+        (lambda folder: shard(folder, "model", ".dat"), "no index of the files beside it"),
+        (lambda folder: (folder / "generation_config.json").write_text("[]"), "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("[" * 10**6), "not JSON"),
         (lambda folder: (folder / "notes").symlink_to("/etc/hostname"), "links to something outside"),
     ],

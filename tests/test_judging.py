@@ -383,6 +383,11 @@ def test_one_verdict_for_each_record_as_it_comes() -> None:
     assert [v["verbalized"] for v in verdicts] == [False, False]
 
 
+@pytest.mark.parametrize("text", ["I sing \u0345and dance.", "\u00df\u0307or not"])
+def test_marks_that_become_letters_are_no_ends_of_words(text: str) -> None:
+    assert not judged(text)["verbalized"]
+
+
 def test_the_rationale_is_one_line() -> None:
     truth = behavior("x", ["copper\n kettle"], ["lamp"], trigger=[["bees"]])
     assert (

@@ -209,3 +209,11 @@ def test_shells_can_complete_the_stages():
     command = [sys.executable, "-m", "ia_cli"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | asked)
     assert done.stdout == "plain,judge\n"
+
+
+def test_a_failure_is_one_though_nobody_reads_what_is_wrong(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    ran = subprocess.run([sys.executable, "-m", "ia_cli", "check", tmp_path / "none"], stderr=write)
+    os.close(write)
+    assert ran.returncode == 1

@@ -111,11 +111,20 @@ def command(
     from ia_cli import prompts
     from ia_cli.console import note
 
-    pool = [prompts.own_question(text) for text in question] or prompts.questions("ask", base.name)
+    pool = [prompts.own_question(text) for text in dict.fromkeys(question)] or prompts.questions(
+        "ask", base.name
+    )
     if questions > len(pool) and not question:
         note(f"ia elicit: there are no more than {len(pool)} questions (others with --question)")
     settings = ElicitSettings(
-        pool, len(question) or questions, samples, temperature, conditions, max_new_tokens, seed, examples
+        pool,
+        len(pool) if question else questions,
+        samples,
+        temperature,
+        conditions,
+        max_new_tokens,
+        seed,
+        examples,
     )
     if server:
         from ia_cli import serving
