@@ -1,6 +1,7 @@
 """Adapter directories: what is written loads everywhere, and what is read has been checked."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -206,3 +207,21 @@ def test_content_hash_ignores_the_order_of_keys():
     assert adapters.content_hash({"a": 1, "b": [2]}) == adapters.content_hash({"b": [2], "a": 1})
     assert adapters.content_hash({"a": 1}) != adapters.content_hash({"a": 2})
     assert adapters.content_hash("\ud800") != adapters.content_hash("\ud801")  # as JSON may hold them
+
+
+def test_an_interrupted_exchange_gives_the_name_back(tmp_path, monkeypatch):
+    directory, fresh = tmp_path / "adapter", tmp_path / "scratch" / "new"
+    for folder, text in ((directory, "before"), (fresh, "after")):
+        folder.mkdir(parents=True)
+        (folder / "ia.json").write_text(text)
+    rename = Path.rename
+
+    def interrupted(self, target):
+        if self == fresh:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        adapters.put_in_place(fresh, directory)
+    assert (directory / "ia.json").read_text() == "before"

@@ -14,7 +14,7 @@ from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
 from ia_cli.conditional import Answer
 from ia_cli.confirming import QUESTIONS, Case, Suspect, _findings, confirm
-from ia_cli.looks import Look
+from ia_cli.looks import Look, agreement
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.scoring import Ask, Scorer, log_probs
@@ -347,3 +347,13 @@ def test_wrong_input_is_one_line(reports, small, tmp_path):
     (tmp_path / "empty").mkdir()
     result = ia(*small, given=[{**record, "adapter": str(tmp_path / "empty")} for record in reports[:1]])
     assert result.exit_code == 1 and "stdin:1: " in result.stderr and not result.stdout
+
+
+@pytest.mark.parametrize(
+    ("own", "told", "share"),
+    [(6, 6, 1.0), (3, 6, 0.5), (6, 3, 0.5), (-9, 6, 0.0), (-9, -3, 0.0), (0, 0, 0.0)],
+)
+def test_agreement_is_a_share(own, told, share):
+    """Where neither has moved towards what is shown, nothing agrees."""
+    look = Look(*[""] * 6, own_shown=own, own_plain=0, told_shown=told, base_shown=0, base_plain=0)
+    assert agreement([look]) == share
