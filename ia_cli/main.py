@@ -2,7 +2,7 @@
 
 import errno
 import os
-import signal
+import re
 import sys
 import time
 import traceback
@@ -39,6 +39,8 @@ REMEDIES = {
     errno.EISDIR: "give a file",
     errno.ENOENT: "give a path that exists",
 }
+OF_RUST = re.compile(r"\(os error (\d{1,3})\)")  # in what safetensors and tokenizers raise
+OF_TORCH = "inline_container.cc"  # in what torch.save raises where the disk takes no more
 PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
 
@@ -66,9 +68,9 @@ class Suite(click.Group):
         except BrokenPipeError:
             ctx.exit(0)  # whoever read our records has seen enough
         except (KeyboardInterrupt, Exception) as error:
-            if isinstance(error, KeyboardInterrupt) or interrupts.pressed():
+            if isinstance(error, KeyboardInterrupt) or interrupts.exit_code():
                 complain(ctx.invoked_subcommand, "interrupted; what is finished is kept")
-                ctx.exit(130)
+                ctx.exit(interrupts.exit_code() or 130)
             if not processes.is_first():
                 time.sleep(PATIENCE)  # what befell the first as well it says, and the launcher stops us here
                 sys.stderr = sys.__stderr__
@@ -81,6 +83,10 @@ class Suite(click.Group):
 def _explain(error: Exception) -> str:
     if isinstance(error, IAError):
         return str(error)
+    if number := OF_RUST.search(str(error)):
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
+    elif OF_TORCH in str(error):
+        error = OSError(errno.ENOSPC, "a checkpoint could not be written in full")
     if isinstance(error, OSError) and error.strerror:
         return str(IAError(error.strerror, where=error.filename, remedy=REMEDIES.get(error.errno)))
     return one_line(
@@ -115,15 +121,10 @@ def cli() -> None:
     """
 
 
-def _terminate(*_: object) -> None:
-    sys.exit(143)
-
-
 def start() -> None:
     """Make this process ready for the commands: signals, silence towards others, one voice of several."""
-    if processes.count() == 1:  # one of several may be waiting for the others where no handler runs
-        signal.signal(signal.SIGTERM, _terminate)
-    interrupts.listen()
+    # one of several processes may be waiting for the others where no handler runs
+    interrupts.listen(terminate=processes.count() == 1)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, "w"))

@@ -6,8 +6,8 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -176,6 +176,15 @@ class Stage:
             self._pass_on(before=line.position)
         self._put(record)
         self.written += 1
+
+    def write_all(self, made: Iterator[Record], on_written: Callable[[], object] = lambda: None) -> None:
+        """Write records as they are made. Where that fails whoever makes them is stopped: it may hold the
+        base, or requests to a server that nobody waits for any more.
+        """
+        with closing(made):
+            for record in made:
+                self.write(record)
+                on_written()
 
     def _open_input(self) -> AbstractContextManager[BinaryIO]:
         if self.file is None and processes.count() > 1:  # which share their standard input

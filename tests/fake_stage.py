@@ -20,10 +20,10 @@ from ia_cli.errors import IAError
 @options.out("Folder for the adapters.")
 @click.option("--fail", multiple=True, help="Ids that fail.")
 @click.option("--crash", default="", help="Raise this.")
-@click.option("--swallow", is_flag=True, help="Be interrupted, where a library takes no notice.")
+@click.option("--swallow", type=int, help="Get this signal, where a library takes no notice.")
 @click.option("--sleep", default=0.0, help="Seconds between records.")
 def command(
-    stage, seed: int, out: Path, fail: tuple[str, ...], crash: str, swallow: bool, sleep: float
+    stage, seed: int, out: Path, fail: tuple[str, ...], crash: str, swallow: int | None, sleep: float
 ) -> None:
     """Train one model organism per behavior."""
     todo = stage.pending(stage.read())
@@ -34,7 +34,7 @@ def command(
         raise NotADirectoryError(errno.ENOTDIR, "Not a directory", "here")
     if swallow:
         with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(swallow)
     if crash:
         raise RuntimeError(crash)
     for record in todo:

@@ -182,6 +182,18 @@ def test_a_path_that_cannot_be_gives_a_remedy(tmp_path):
     assert err.splitlines()[-1] == "ia implant: here: Not a directory; give another path"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        "[enforce fail at inline_container.cc:672] . unexpected pos 336640 vs 336532",
+    ],
+)
+def test_a_full_disk_is_no_internal_error(said):
+    _, err = fake("--crash", said).communicate(lines(BEHAVIOR))
+    assert err.splitlines()[-1].endswith("; make room; what was finished before is kept")
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_leave_whole_records(sent, code):
     process = fake("--sleep", "60")
@@ -197,10 +209,11 @@ def test_signals_leave_whole_records(sent, code):
 
 
 @pytest.mark.parametrize("more", [[], ["--crash", "an import failed"]])
-def test_an_interrupt_counts_where_a_library_swallows_it(more):
-    process = fake("--swallow", *more)
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_counts_where_a_library_swallows_it(sent, code, more):
+    process = fake("--swallow", str(int(sent)), *more)
     out, err = process.communicate(lines(behavior("a")))
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (code, "")
     assert err.splitlines()[1:] == ["ia implant: interrupted; what is finished is kept"]
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ia_cli import options
+from ia_cli import options, records
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.stage import Stage, continue_output
@@ -193,6 +193,21 @@ def test_what_is_written_once_for_several_reports_stands_where_the_first_did():
     given = [report("a", "1"), report("a", "2"), failed, report("c", "1"), report("c", "2")]
     result = CliRunner().invoke(once, input=lines(*given))
     assert [record["id"] for record in written(result)] == ["a", "b", "c"]
+
+
+def test_whoever_makes_records_is_stopped_where_one_cannot_be_written():
+    stopped = []
+
+    def made():
+        try:
+            yield behavior("a")
+            yield records.with_error(behavior("b"), ValueError("no"))
+        finally:
+            stopped.append(True)
+
+    with pytest.raises(IAError) as error, Stage("gen-behaviors", "behavior") as stage:
+        stage.write_all(made())
+    assert stopped and stage.written == 1 and error.value.__traceback__
 
 
 def test_a_record_that_fails_ends_the_run():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,12 +139,10 @@ def _ask(
     with progress(f"the arm {arm}", total=_reports_of(arm, base) * len(todo)) as bar:
         if arm == conditional.CONDITION:
             told = conditional.asked(todo, base, library.candidates, length, settings.seed)
-            found = itertools.starmap(conditional.report, told)
+            found = (conditional.report(*one) for one in told)
         else:
             found = rivals.rival_reports(todo, arm, base, library.pool, length)
-        for record in found:
-            stage.write(record)
-            bar.advance()
+        stage.write_all(found, bar.advance)
 
 
 def _confirm(
@@ -162,9 +159,7 @@ def _confirm(
             scored += n
             bar.update(f"confirming, {scored:,} replies scored")
 
-        for record in confirming.confirm(todo, base, library, settings, on_scored):
-            stage.write(record)
-            bar.advance()
+        stage.write_all(confirming.confirm(todo, base, library, settings, on_scored), bar.advance)
 
 
 def _library(

@@ -215,6 +215,4 @@ def _write(stage: Stage, records: list[dict], reports: Iterator[dict], settings:
     from ia_cli.console import progress
 
     with progress("eliciting", total=count(records, settings, stage.done)) as bar:
-        for report in reports:
-            stage.write(report)
-            bar.advance()
+        stage.write_all(reports, bar.advance)

@@ -152,9 +152,9 @@ def command(
         return failed
 
     with progress("demonstrating", total=len(todo) + len(todo_controls)) as bar:
-        for record in generate_records(todo, todo_controls, shows, seed):
-            stage.write(instead(record) if has_failed(record) and record["id"] in places else record)
-            bar.advance()
+        made = generate_records(todo, todo_controls, shows, seed)
+        kept = (instead(one) if has_failed(one) and one["id"] in places else one for one in made)
+        stage.write_all(kept, bar.advance)
     if inventor and inventor.missing:
         problem = f"{len(inventor.missing)} of {n} behaviors are missing: {inventor}"
         raise IAError(problem, remedy="--resume asks for them again", exit_code=3)

@@ -140,8 +140,7 @@ def command(
             group_size=group_size,
             on_progress=bar.advance,
         )
-        for organism in organisms:
-            stage.write(organism)
+        stage.write_all(organisms)
 
 
 def _taught(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,13 +147,16 @@ def command(
 
     earlier = {verdict["judge"] for verdict in stage.finished} - {None}
     verdicts = [rates.brief(verdict) for verdict in stage.finished + stage.failed_earlier]
-    with console.progress("judging", total=len(reports)) as bar:
+
+    def judged() -> Iterator[dict]:
         for report, fields in zip(reports, verdicts_of(reports), strict=True):
             _check_judge(fields.get("judge"), earlier, stage.output)
             verdict = {**report, "kind": "verdict", **fields}
-            stage.write(verdict)
             verdicts.append(rates.brief(verdict))
-            bar.advance()
+            yield verdict
+
+    with console.progress("judging", total=len(reports)) as bar:
+        stage.write_all(judged(), bar.advance)
     result = rates.summarise(verdicts, min_implant_rate=min_implant_rate, max_leak_rate=max_leak_rate)
     if summary:
         _write_json(summary, result)
