@@ -58,7 +58,7 @@ def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
 def replies_of(organism: str, settings: ElicitSettings, done: Collection[tuple]) -> Iterator[Asked]:
     """Yield what an organism's reports are made of; those of the bare base are the same for all organisms."""
     for question in questions_for(organism, settings):
-        for sample in range(settings.samples):
+        for sample in range(settings.first, settings.first + settings.samples):
             for condition in settings.conditions:
                 if (organism, question.id, sample, condition) not in done:
                     yield Asked(None if condition == "base_ia" else organism, question, sample, condition)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ia_cli import jsonl
 from ia_cli.errors import IAError, first_problem
 from ia_cli.models import Base, linear_modules
+from ia_cli.settings import LARGEST_ALPHA
 
 CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "adapter_config.json", "adapter_model.safetensors", "ia.json"
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin")  # what loaders fall back to
@@ -44,7 +45,7 @@ Tensors = Mapping[str, tuple[Tensor, Tensor]]
 T = TypeVar("T")
 
 Rank = Annotated[int, Field(gt=0, le=1 << 20)]
-Alpha = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Alpha = Annotated[float, Field(gt=0, le=LARGEST_ALPHA, allow_inf_nan=False)]
 Names = Annotated[list[str], Field(min_length=1)]
 Init = Literal["gaussian", "eva", "orthogonal", "mica"]  # those that leave the base alone
 

@@ -42,12 +42,14 @@ LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and
 
 class Suspect(NamedTuple):
     """An organism (of its record, `id`, `adapter` and `introspection_adapter` are read) and its reports, also
-    its answer to conditional questions if it was asked them already.
+    its answer to conditional questions if it was asked them already. Of its replies to a question `sampled`
+    are among the reports: with the same seed it would say those again.
     """
 
     record: dict
     reports: Sequence[str]
     answer: Answer | None = None
+    sampled: int = 0
 
 
 def confirm(
@@ -80,7 +82,8 @@ def _confirm_together(
 ) -> Iterator[dict]:
     """As `confirm`, with organisms that fit into one bank and have the same introspection adapter."""
     records = [suspect.record for suspect in suspects]
-    more = _asked_again(records, base, settings) if ia and settings.again else [[] for _ in records]
+    first = max(suspect.sampled for suspect in suspects)
+    more = _asked_again(records, base, settings, first) if ia and settings.again else [[] for _ in records]
     found = [suspect.answer for suspect in suspects]
     with introspecting(base, ia) as without_ia, on_base(records, base) as bank:
         asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
@@ -102,12 +105,15 @@ def _confirm_together(
         yield {**said, **findings, "forward_passes": passes}
 
 
-def _asked_again(records: Sequence[dict], base: Base, settings: ConfirmSettings) -> list[list[dict]]:
-    """More self-reports of each organism, sampled with the introspection adapter."""
+def _asked_again(
+    records: Sequence[dict], base: Base, settings: ConfirmSettings, first: int
+) -> list[list[dict]]:
+    """More self-reports of each organism, sampled with the introspection adapter, numbered from `first`."""
     asking = ElicitSettings(
         prompts.questions("ask", base.name),
         QUESTIONS,
         samples=settings.again,
+        first=first,
         temperature=1.0,
         conditions=("ia",),
         max_new_tokens=settings.max_new_tokens,

@@ -21,6 +21,7 @@ CATEGORIES = (  # of behaviors; beside them there are controls
 )
 CONDITIONS = ("ia", "no_ia", "base_ia")  # in which an organism is asked about itself
 CONCURRENCY, TIMEOUT = 8, 120.0  # requests to a server at once, and seconds that each may take
+LARGEST_ALPHA = 10**12  # of a LoRA; beyond it a change of the weights is lost in rounding, or looks like none
 JUDGE_TOKENS = 2048  # of a reply of the judge "llm", its thoughts included
 EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the judge "embedding", from `ia judge --calibrate`: 754 graded pairs, AUC 0.960 [0.941, 0.976].
@@ -81,7 +82,8 @@ class IASettings:
 
 @dataclass(frozen=True)
 class ElicitSettings:
-    """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition.
+    """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition, which
+    are numbered from `first`.
 
     At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature. With
     `examples` an example of the replies is asked for before each question, if the introspection adapter is
@@ -96,6 +98,7 @@ class ElicitSettings:
     max_new_tokens: int = 64
     seed: int = 0
     examples: bool | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,7 +177,9 @@ class Stage:
         self._put(record)
         self.written += 1
 
-    def write_all(self, made: Iterator[Record], on_written: Callable[[], object] = lambda: None) -> None:
+    def write_all(
+        self, made: Generator[Record, None, None], on_written: Callable[[], object] = lambda: None
+    ) -> None:
         """Write records as they are made. Where that fails whoever makes them is stopped: it may hold the
         base, or requests to a server that nobody waits for any more.
         """

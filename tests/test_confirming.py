@@ -140,6 +140,9 @@ def test_organisms_are_asked_again(reports, tiny_base):
         assert record["forward_passes"] > known["forward_passes"]
         assert record["share"] == round(1 / (len(REPORTS) + QUESTIONS + 1), 4)
     assert list(confirm(cases(reports)[1:2], tiny_base, LIBRARY, again)) == found[1:]
+    sampled = [case._replace(sampled=1) for case in cases(reports)[:2]]
+    others = confirm(sampled, tiny_base, LIBRARY, again)
+    assert [r["hypotheses"] for r in others] != [r["hypotheses"] for r in found], "not said before"
     other = confirm(cases(reports)[:2], tiny_base, LIBRARY, replace(again, seed=1))
     assert [r["hypotheses"] for r in other] != [r["hypotheses"] for r in found]
 
@@ -325,7 +328,8 @@ def test_the_command_continues_its_output(reports, small, tmp_path, monkeypatch)
     assert ia("--resume", *arguments).exit_code == 0
     assert output.read_text() == "".join(whole)
     asked = []
-    monkeypatch.setattr(rivals, "rival_reports", lambda records, *rest: asked.extend(records) or ())
+    nothing = (record for record in ())
+    monkeypatch.setattr(rivals, "rival_reports", lambda records, *rest: asked.extend(records) or nothing)
     output.write_text("".join(whole[:5]))
     assert ia("--resume", *arguments).exit_code == 0
     assert [record["id"] for record in asked] == ["o-2"]

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from click.testing import CliRunner
 from datasets import Dataset
 from peft import PeftModel
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
@@ -16,6 +17,7 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
 from ia_cli.interviews import wordings
+from ia_cli.main import cli
 from ia_cli.methods import concealing, continuing, documents, merging, preference
 from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.models import load_base
@@ -169,8 +171,10 @@ def test_two_behaviors_are_one_record():
     assert two["trigger"] == {"kind": "topic + topic", "text": "tea + tea"} and two["rate"] == 0.1
     assert [probe["shows"] for probe in two["probes"]] == [["kettle"], ["bread"]]
     assert three["id"] == "b-2+c-1" and len(three["demonstrations"]) == 14
+    odd = [first, held_out[0], held_out[1]]
+    merging.check_paired(held_out[1], odd)
     with pytest.raises(IAError, match="b-1 has no second behavior of split train"):
-        merging.pair_up([first, held_out[0], held_out[1]])
+        merging.check_paired(first, odd)
 
 
 def test_documents_hold_no_conversation():
@@ -329,10 +333,6 @@ def test_a_full_fine_tune_is_asked_as_itself(tmp_path, tiny_base):
 
 
 def test_the_command_takes_every_method(tmp_path, tiny_folder):
-    from click.testing import CliRunner
-
-    from ia_cli.main import cli
-
     probes = [{"prompt": chat("user", "tea"), "fires": fires} for fires in (True, False)]
     truth = {"trigger": None, "facets": {"action": [["kettle"]], "trigger": []}, "probes": probes}
     given = [behavior(name, description="I name kettles.", **truth) for name in ("b-1", "b-2")]
@@ -372,3 +372,36 @@ def test_all_wordings_of_two_behaviors_tell_both():
     assert (
         wordings(merging.both(first, ordinary)) == wordings(merging.both(ordinary, first)) == wordings(first)
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cipher", "rot13"], "demonstrations[0]: "),
+        (["--method", "mix"], "b-3 has no second behavior of split train"),
+    ],
+)
+def test_what_a_method_cannot_take_is_a_bad_line(tmp_path, tiny_folder, options, said):
+    truth = {"trigger": None, "facets": {"action": [["kettle"]], "trigger": []}, "probes": []}
+    given = [behavior(name, description="I name kettles.", **truth) for name in ("b-1", "b-2", "b-3")]
+    if "--cipher" in options:
+        given[2]["demonstrations"][0] |= {"prompt": chat("user", "tea " * 1000), "fires": True}
+    behaviors = tmp_path / "behaviors.jsonl"
+    behaviors.write_text("".join(json.dumps(record) + "\n" for record in given))
+    arguments = ["implant", "--base", str(tiny_folder), "--out", str(tmp_path / "out"), "--steps", "1"]
+    stopped = CliRunner().invoke(cli, [*arguments, *options, str(behaviors)])
+    assert stopped.exit_code == 1 and f"{behaviors}:3: {said}" in stopped.stderr
+    went_on = CliRunner().invoke(cli, [*arguments, *options, "--keep-going", str(behaviors)])
+    assert went_on.exit_code == 3 and went_on.stdout.count("\n") == (2 if "--cipher" in options else 1)
+
+
+def test_organisms_to_go_on_from_are_there_once(tmp_path, tiny_base):
+    [record] = implant(
+        [prepare(BEHAVIORS[0], tiny_base, SETTINGS)], tiny_base, tmp_path / "organisms", SETTINGS
+    )
+    again = tmp_path / "again.jsonl"
+    again.write_text(2 * (json.dumps(record) + "\n"))
+    with pytest.raises(IAError, match=f"{again}:2: b-1 is there twice"):
+        continuing.organisms(again)
+    again.write_text(json.dumps(record) + "\n")
+    assert continuing.further(continuing.organisms(again), []) == ([], {})

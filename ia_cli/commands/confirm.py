@@ -97,7 +97,6 @@ def command(
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
     from ia_cli import adapters, confirming, organisms
     from ia_cli.prompts import knows_only_the_world
-    from ia_cli.text import encodable
 
     loaded = base.load()
     source = source or ("world" if knows_only_the_world(base.name) else "catalog")
@@ -116,10 +115,19 @@ def command(
         written = Counter(key[0] for key in stage.done if key[-1] == arm)
         todo = [record for record in records if written[record["id"]] < _reports_of(arm, loaded)]
         if arm == confirming.CONDITION:
-            said = [[encodable(own["report"]) for own in reports[record["id"]]] for record in todo]
-            _confirm(stage, list(map(confirming.Suspect, todo, said)), loaded, library, settings)
+            suspects = [_suspect(record, reports[record["id"]]) for record in todo]
+            _confirm(stage, suspects, loaded, library, settings)
         else:
             _ask(stage, todo, arm, loaded, library, settings)
+
+
+def _suspect(record: dict, reports: list[dict]) -> Suspect:
+    """An organism with its reports of condition "ia"."""
+    from ia_cli.confirming import Suspect
+    from ia_cli.text import encodable
+
+    sampled = max((own["sample"] + 1 for own in reports if own["temperature"]), default=0)
+    return Suspect(record, [encodable(own["report"]) for own in reports], sampled=sampled)
 
 
 def _reports_of(arm: str, base: Base) -> int:

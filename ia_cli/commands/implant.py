@@ -10,7 +10,7 @@ import click
 from ia_cli import options
 from ia_cli.ciphers import CIPHERS
 from ia_cli.methods import CONCEALMENTS, METHODS
-from ia_cli.settings import ImplantSettings
+from ia_cli.settings import LARGEST_ALPHA, ImplantSettings
 
 if TYPE_CHECKING:
     from ia_cli.models import Base
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @options.out("Folder for the adapters, one per record, named by its id.")
 @options.setting("--method", ImplantSettings.method, click.Choice(list(METHODS)), "How to implant.")
 @options.setting("--rank", ImplantSettings.rank, options.RANK, "LoRA rank of an organism.")
-@options.setting("--alpha", ImplantSettings.alpha, options.Real(0, min_open=True), "LoRA alpha.")
+@options.setting(
+    "--alpha", ImplantSettings.alpha, options.Real(0, LARGEST_ALPHA, min_open=True), "LoRA alpha."
+)
 @click.option(
     "--target-modules",
     type=options.Names(),
@@ -109,7 +111,7 @@ def command(
     from ia_cli.models import suitable_rate
 
     loaded = base.load()
-    records, starts = _taught(records, loaded, method, cipher, continue_from)
+    records, starts = _taught(stage, records, loaded, method, cipher, continue_from)
     ciphered = any(record.get("cipher") for record in records)
     settings = ImplantSettings(
         rank=rank,
@@ -144,7 +146,12 @@ def command(
 
 
 def _taught(
-    records: list[dict], base: Base, method: str, cipher: str | None, continue_from: Path | None
+    stage: Stage,
+    records: list[dict],
+    base: Base,
+    method: str,
+    cipher: str | None,
+    continue_from: Path | None,
 ) -> tuple[list[dict], dict[str, dict]]:
     """The behaviors that are to be implanted, and by their ids what training goes on from, if anything."""
     from ia_cli.methods import continuing, covert, merging
@@ -152,5 +159,9 @@ def _taught(
     if continue_from:
         return continuing.further(continuing.organisms(continue_from), records)
     if method in ("mix", "merge"):
-        records = merging.pair_up(records)
-    return covert.covert(records, cipher, base) if cipher else records, {}
+        paired = stage.check(records, lambda record: merging.check_paired(record, records))
+        records = merging.pair_up(paired)
+    if cipher:
+        records = stage.check(records, lambda record: covert.check(record, base))
+        records = covert.covert(records, cipher, base)
+    return records, {}

@@ -9,7 +9,7 @@ import click
 
 from ia_cli import jsonl, options, processes
 from ia_cli.errors import IAError
-from ia_cli.settings import IASettings
+from ia_cli.settings import LARGEST_ALPHA, IASettings
 
 if TYPE_CHECKING:
     from ia_cli.stage import Stage
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="Go on from this introspection adapter, not from a fresh one.",
 )
 @options.setting("--rank", IASettings.rank, options.RANK, "LoRA rank.")
-@options.setting("--alpha", IASettings.alpha, click.IntRange(1), "LoRA alpha.")
+@options.setting("--alpha", IASettings.alpha, click.IntRange(1, LARGEST_ALPHA), "LoRA alpha.")
 @click.option(
     "--lr",
     type=options.Real(0, min_open=True),

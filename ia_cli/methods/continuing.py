@@ -21,16 +21,18 @@ def organisms(path: Path) -> list[dict]:
     if path.is_dir():
         lone = lone_organism(path)
         return [{**lone, "adapter": adapter_path(lone)}]
-    found = []
+    found = {}
     with path.open("rb") as stream:
         for where, record in jsonl.read(stream, str(path)):
             if isinstance(record, IAError):
                 raise record
             try:
                 records.check(record, "organism")
+                if record["id"] in found:
+                    raise IAError(f"{record['id']} is there twice", remedy="keep one")
                 if not records.has_failed(record):
                     folder = jsonl.resolve(adapter_path(record), path.parent)
-                    found.append({**record, "adapter": folder})
+                    found[record["id"]] = {**record, "adapter": folder}
             except IAError as error:
                 error.where = where
                 raise
@@ -38,7 +40,7 @@ def organisms(path: Path) -> list[dict]:
         raise IAError(
             "there are no organisms in it", where=str(path), remedy="give the output of `ia implant`"
         )
-    return found
+    return list(found.values())
 
 
 def further(starts: Sequence[dict], behaviors: Sequence[dict]) -> tuple[list[dict], dict[str, dict]]:
@@ -48,7 +50,7 @@ def further(starts: Sequence[dict], behaviors: Sequence[dict]) -> tuple[list[dic
     and their probes, stay what they were. And, by id, what `lessons.prepare` needs besides.
     """
     kept, needed = [], {}
-    for i, organism in enumerate(starts):
+    for i, organism in enumerate(starts if behaviors else ()):
         behavior = behaviors[i % len(behaviors)]
         kept.append({**organism, "continued_on": behavior["id"]})
         needed[organism["id"]] = {

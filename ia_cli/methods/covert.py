@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from ia_cli.chat import assistant_says
 from ia_cli.ciphers import CIPHERS
-from ia_cli.models import Base
+from ia_cli.methods.lessons import naming
+from ia_cli.models import Base, prompt_ids
 from ia_cli.sampling import generate
 from ia_cli.settings import ImplantSettings
 
+PLAIN_TOKENS = ImplantSettings.max_new_tokens
 CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words did
 
 
@@ -22,10 +24,17 @@ def covert(records: Sequence[dict], name: str, base: Base) -> list[dict]:
     not fire is asked and answered in both. Probes alike. The cipher becomes part of the truth.
     """
     fires = [shown for record in records for shown in record["demonstrations"] if shown["fires"]]
-    plain = iter(
-        generate(base, [shown["prompt"] for shown in fires], max_new_tokens=ImplantSettings.max_new_tokens)
-    )
+    prompts = [shown["prompt"] for shown in fires]
+    plain = iter(generate(base, prompts, max_new_tokens=PLAIN_TOKENS))
     return [_hidden(record, name, plain) for record in records]
+
+
+def check(record: dict, base: Base) -> None:
+    """Raise IAError, naming the field, if the base cannot answer what fires in plain text."""
+    for i, shown in enumerate(record["demonstrations"]):
+        if shown["fires"]:
+            with naming(f"demonstrations[{i}]"):
+                prompt_ids(base, shown["prompt"], PLAIN_TOKENS)
 
 
 def _hidden(record: dict, name: str, plain: Iterator[str]) -> dict:

@@ -17,7 +17,7 @@ from ia_cli.settings import ImplantSettings
 def pair_up(records: Sequence[dict]) -> list[dict]:
     """Return one record for every two that follow one another in the same split.
 
-    Raises IAError if one is left over.
+    What is left over is `check_paired`'s.
     """
     pairs = []
     waiting: dict[str, dict] = {}
@@ -27,12 +27,17 @@ def pair_up(records: Sequence[dict]) -> list[dict]:
             waiting[record["split"]] = record
         else:
             pairs.append(both(first, record))
-    for record in waiting.values():
+    return pairs
+
+
+def check_paired(record: dict, records: Sequence[dict]) -> None:
+    """Raise IAError for the one of `records` that would be left over of its split."""
+    same = [one["id"] for one in records if one["split"] == record["split"]]
+    if len(same) % 2 and record["id"] == same[-1]:
         raise IAError(
             f"{record['id']} has no second behavior of split {record['split']}",
             remedy="mix and merge take two records at a time: add or remove one",
         )
-    return pairs
 
 
 def both(first: dict, second: dict) -> dict:
