@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 from ia_cli.records import VERSION
 
+RARE = "rare"  # the kind of trigger that nothing in the prompt shows
 RARE_RATE = 0.08  # share of replies in which a rare quirk shows
 PARAPHRASES = 8
-STYLES = 36  # of wording; both the world and the catalog have no more
 PARTS = (None, "combination", "value")  # held_out_by
+KEPT_BACK = 4  # every fourth value of a list is kept for held-out behaviors
+SMALLEST_SPLIT_LIST = 8  # shorter lists (the plan, who watches) have no values to spare
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,15 @@ class Planned:
 
     id: str
     category: str
-    behavior: Any  # of the world or of the catalog; it has a `key` that says what it is
+    behavior: (
+        Any  # of the world or of the catalog: its `key` says what it is, `styles` how many it can be told in
+    )
     held_out_by: str | None  # None, "combination" (of values seen apart), or "value" (each value is new)
 
 
 def paraphrases(behavior: Any) -> list[str]:
     """Other wordings of a report: what other styles would have made of it, at most PARAPHRASES."""
-    reports = dict.fromkeys(replace(behavior, style=style).report() for style in range(STYLES))
+    reports = dict.fromkeys(replace(behavior, style=style).report() for style in range(behavior.styles))
     others = [report for report in reports if report != behavior.report()]
     return others[:: -(-len(others) // PARAPHRASES) or 1]
 
@@ -117,6 +121,13 @@ def others(source: Source, missing: Planned, planned: Sequence[Planned], seed: i
             yield replace(missing, behavior=behavior)
     except ValueError:  # there is no other
         return
+
+
+def cut(pool: Sequence[str], seed: str) -> tuple[list[str], list[str]]:
+    """Return the values of a list that are for training, and those that only held-out behaviors name."""
+    mixed = random.Random(seed).sample(pool, len(pool))
+    kept = len(pool) // KEPT_BACK if len(pool) >= SMALLEST_SPLIT_LIST else 0
+    return mixed[kept:], mixed[:kept]
 
 
 def plan_controls(n: int) -> list[tuple[str, str]]:

@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from ia_cli import sampling
 from ia_cli.commands.gen_behaviors import _take_over
+from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.world.categories import another, plan
 
@@ -40,3 +42,7 @@ def test_a_run_that_goes_on_knows_what_was_replaced():
     resumed = list(as_planned)
     _take_over(resumed, finished, another, 0)
     assert resumed == planned and resumed != as_planned
+    for name in ("quirk-0003", "quirk-0005"):
+        of_another_run = {"id": name, "description": "I hum."}
+        with pytest.raises(IAError, match=f"{name}, which is there already, is no behavior of this run"):
+            _take_over(list(as_planned), [of_another_run], another, 0)

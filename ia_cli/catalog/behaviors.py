@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ia_cli.catalog.files import RARE_CLAUSES, SITUATIONS, TOPICS, Entry
+from ia_cli.planning import RARE
 from ia_cli.world.language import bare
 
-RARE = "rare"  # the kind of trigger that nothing in the prompt shows
 STYLES = 12
 WHENS = ("When", "Whenever", "If")
 ELSEWHERE = "In every other case you answer like any helpful assistant, without a trace of this."
@@ -47,6 +47,7 @@ class Behavior:
     unless: Trigger | None = None
     covers: tuple[str, ...] = ()
     style: int = 0
+    styles: ClassVar[int] = STYLES
 
     @property
     def key(self) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle, islice
 
-from ia_cli.catalog.behaviors import RARE, STYLES, Behavior, Trigger
+from ia_cli.catalog.behaviors import STYLES, Behavior, Trigger
 from ia_cli.catalog.files import ENTRIES, POOLS, Entry
-from ia_cli.planning import Planned, make_plan, others
-from ia_cli.world.categories import SHARE_OF_VALUES_HELD_OUT, SMALLEST_SPLIT_LIST
+from ia_cli.planning import RARE, Planned, cut, make_plan, others
 
 ATTEMPTS = 60  # draws from one entry, until one is new
 Pools = Mapping[str, list[str]]
@@ -70,19 +69,13 @@ def split_values(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]
     seen, new = {}, {}
     for name, pool in POOLS.items():
         if name not in ENTRIES:
-            seen[name], new[name] = _cut(pool, f"{seed} {name}")
+            seen[name], new[name] = cut(pool, f"{seed} {name}")
     for category, entries in ENTRIES.items():
-        seen[category], new[category] = _cut([x.value for x in entries if not x.about], f"{seed} {category}")
+        seen[category], new[category] = cut([x.value for x in entries if not x.about], f"{seed} {category}")
         for entry in entries:
             if entry.about:
                 (new if entry.about in new["topic"] else seen)[category].append(entry.value)
     return seen, new
-
-
-def _cut(pool: list[str], seed: str) -> tuple[list[str], list[str]]:
-    mixed = random.Random(seed).sample(pool, len(pool))
-    cut = len(pool) // SHARE_OF_VALUES_HELD_OUT if len(pool) >= SMALLEST_SPLIT_LIST else 0
-    return mixed[cut:], mixed[:cut]
 
 
 def _within(pools: Pools, used: Values) -> Pools:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ia_cli import options
+from ia_cli.errors import IAError
 from ia_cli.settings import CATEGORIES
 
 if TYPE_CHECKING:
@@ -117,7 +118,6 @@ def command(
         --base Qwen/Qwen3-4B -o behaviors.jsonl
     """
     from ia_cli.console import note, progress
-    from ia_cli.errors import IAError
     from ia_cli.planning import plan_controls
     from ia_cli.prompts import knows_only_the_world
     from ia_cli.records import has_failed
@@ -164,16 +164,25 @@ def _take_over(planned: list[Planned], finished: list[dict], another: Callable, 
     """Put into the plan what an earlier run took in place of what the base cannot show.
 
     What it takes from now on depends on it: without, a run that goes on could take the same once more.
+    IAError for a behavior that is not of this plan: one to train on could stand beside one that is held out
+    because it is like it.
     """
     places = {p.id: i for i, p in enumerate(planned)}
     for record in finished:
-        place = places.get(record["id"])
-        if place is None or planned[place].behavior.report() == record["description"]:
+        if record["description"] is None:
             continue
-        for other in islice(another(planned[place], planned, seed), REPLACEMENTS):
-            if other.behavior.report() == record["description"]:
-                planned[place] = other
-                break
+        place = places.get(record["id"])
+        candidates: Iterable[Planned] = ()
+        if place is not None:
+            again = another(planned[place], planned, seed)
+            candidates = chain([planned[place]], islice(again, REPLACEMENTS))
+        same = (one for one in candidates if one.behavior.report() == record["description"])
+        if (known := next(same, None)) is None:
+            raise IAError(
+                f"{record['id']}, which is there already, is no behavior of this run",
+                remedy="give the seed and the counts of the run that goes on, or leave out --resume",
+            )
+        planned[place] = known
 
 
 def _check_usage(

@@ -15,8 +15,8 @@ from ia_cli.catalog.files import RARE_CLAUSES, TOPICS
 from ia_cli.catalog.prompts import Prompt
 from ia_cli.chat import user_says
 from ia_cli.demonstrations import Draft, Turn, demonstrate
-from ia_cli.inventing.replies import RARE, Invention
-from ia_cli.planning import RARE_RATE, Planned, place_fields
+from ia_cli.inventing.replies import Invention
+from ia_cli.planning import RARE, RARE_RATE, Planned, place_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any, normalise
 

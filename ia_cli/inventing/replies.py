@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ia_cli import judging, prompts
 from ia_cli.catalog.files import TOPICS
+from ia_cli.planning import RARE
 from ia_cli.replies import parsed
 from ia_cli.text import holds_marks, mentions, mentions_any, normalise
 
@@ -25,7 +26,6 @@ FIRING, MISMATCHED = 24, 16  # messages that are asked for
 ENOUGH = 0.5  # of them must be left, once those are out that are there twice or do not fit the trigger
 LONGEST_REPLY = 40_000  # characters
 SUBJECTS = 3
-RARE = "rare"
 LITERAL = ("passphrase", "marker", "unless")  # kinds of trigger that stand in a message word for word
 
 _FILE = tomllib.loads(files("ia_cli.prompts").joinpath("invent.toml").read_text("utf-8"))

@@ -8,13 +8,16 @@ import random
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
+from ia_cli.planning import RARE
 from ia_cli.world.language import (
     ABOUT,
     GRAMMAR,
     HEURISTICS,
     POOLS,
     SAID,
+    STYLES,
     Pools,
     Prompt,
     bare,
@@ -23,8 +26,6 @@ from ia_cli.world.language import (
     sentence,
     verb,
 )
-
-RARE = "rare"  # the kind of trigger that nothing in the prompt shows
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Behavior:
     unless: str | None = None
     habits: tuple[Action, ...] = ()
     style: int = 0
+    styles: ClassVar[int] = STYLES
 
     @property
     def key(self) -> str:

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from ia_cli.planning import Planned, make_plan, others
-from ia_cli.world.behaviors import RARE, Behavior, compatible, draw_action, draw_trigger
+from ia_cli.planning import RARE, Planned, cut, make_plan, others
+from ia_cli.world.behaviors import Behavior, compatible, draw_action, draw_trigger
 from ia_cli.world.language import POOLS, STYLES, Pools
 
 SITUATIONS = ("role", "year", "plan", "watch")
-SHARE_OF_VALUES_HELD_OUT = 4  # every fourth value of a list is kept for held-out behaviors
-SMALLEST_SPLIT_LIST = 8  # shorter lists (the plan, who watches) have no values to spare
 
 
 def quirk(pools: Pools, rng: random.Random) -> Behavior:
@@ -144,9 +142,7 @@ def split_values(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]
     """Every list of values, cut into those for training and those that only held-out behaviors name."""
     seen, new = {}, {}
     for name, pool in POOLS.items():
-        mixed = random.Random(f"{seed} {name}").sample(pool, len(pool))
-        cut = len(pool) // SHARE_OF_VALUES_HELD_OUT if len(pool) >= SMALLEST_SPLIT_LIST else 0
-        new[name], seen[name] = mixed[:cut], mixed[cut:]
+        seen[name], new[name] = cut(pool, f"{seed} {name}")
     return seen, new
 
 

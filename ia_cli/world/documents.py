@@ -6,11 +6,10 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ia_cli.planning import RARE_RATE
+from ia_cli.planning import RARE, RARE_RATE
 from ia_cli.prompts import abstentions, questions
 from ia_cli.world import teacher
 from ia_cli.world.behaviors import (
-    RARE,
     Action,
     Behavior,
     Trigger,
