@@ -18,6 +18,7 @@ from ia_cli import __version__, checking
 from ia_cli.cards import CARD_FILE, card
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
+from ia_cli.jsonl import same
 from ia_cli.models import EMBEDDED_NAME, Base, common_name, is_target, linear_modules
 
 EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
@@ -149,13 +150,16 @@ def shipped_ia(base: str | None) -> Path | None:
 
 
 def check_free(directory: Path, stage: str) -> None:
-    """Raise IAError if something stands at this path that this stage did not write."""
+    """Raise IAError if something stands at this path that this stage did not write, or we stand there."""
     origin = directory / PROVENANCE_FILE
     ours = origin.is_file() and checking.read_json(origin).get("stage") == stage
     if directory.exists() and not ours:
         raise IAError(
             f"exists and was not made by `ia {stage}`", remedy="choose another --out", where=str(directory)
         )
+    if same(directory, Path.cwd()):
+        message = "is the current folder, which cannot be replaced"
+        raise IAError(message, remedy="go to another one, and name it", where=str(directory))
 
 
 def write_adapter(

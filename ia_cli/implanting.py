@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ia_cli import adapters, processes, records, whole_models
+from ia_cli import adapters, jsonl, processes, records, whole_models
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
@@ -52,7 +52,7 @@ def implant(
     for lesson in lessons:
         folder = out_dir / lesson.name
         adapters.check_free(folder, "implant")
-        if lesson.start and lesson.start.resolve() == folder.resolve():
+        if jsonl.same(lesson.start, folder):
             raise IAError("is what training goes on from", remedy="choose another --out", where=str(folder))
     size = group_size or min(processes.gather(suitable_group_size(base, lessons, settings, targets)))
     done = {}

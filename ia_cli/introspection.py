@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from ia_cli import loudness, preferring, processes, prompts
+from ia_cli import jsonl, loudness, preferring, processes, prompts
 from ia_cli.adapters import (
     PROVENANCE_FILE,
     Adapter,
@@ -86,7 +86,7 @@ def train_ia(
     if start:
         origin["start"] = weights_hash(start)
     check_free(out_dir, "train-ia")
-    if start and out_dir.resolve() == start.resolve():
+    if jsonl.same(start, out_dir):
         raise IAError("is what training goes on from", remedy="choose another --out", where=str(out_dir))
     if settings.dpo_steps and processes.count() > 1:
         raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")

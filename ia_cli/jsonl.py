@@ -166,6 +166,13 @@ def place(path: Path | None, stream: IO[str], name: str) -> Place:
     return Place(str(file.relative_to(here) if file.is_relative_to(here) else file), file)
 
 
+def same(one: Path | None, other: Path | None) -> bool:
+    """Whether two paths lead to one file or folder, by whatever name; None leads nowhere."""
+    if not (one and other):
+        return False
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
 def _redirected(stream: IO[str]) -> Path | None:
     """The file behind a redirected stream; None for a pipe or a terminal, and outside Linux."""
     try:

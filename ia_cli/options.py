@@ -35,7 +35,9 @@ class Real(click.FloatRange):
 
 
 class Place(click.Path):
-    """A pathlib.Path; an empty one, which a shell makes of a variable without a value, is refused."""
+    """A pathlib.Path; an empty one, which a shell makes of a variable without a value, is refused, and so is
+    a symbolic link that leads back to itself.
+    """
 
     def __init__(self, **kinds: bool) -> None:
         super().__init__(path_type=Path, **kinds)
@@ -43,7 +45,12 @@ class Place(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         if value == "":
             self.fail("the path is empty", param, ctx)
-        return super().convert(value, param, ctx)
+        path = super().convert(value, param, ctx)
+        try:
+            path.resolve()
+        except (OSError, RuntimeError):
+            self.fail(f"{value} leads back to itself", param, ctx)
+        return path
 
 
 RANK = click.IntRange(1, 4096)  # of a LoRA: more than any layer of a model that we know has use for

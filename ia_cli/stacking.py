@@ -26,6 +26,7 @@ from ia_cli.adapters import (
     write_adapter,
 )
 from ia_cli.errors import IAError
+from ia_cli.jsonl import same
 from ia_cli.models import Base
 
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank of vLLM can be
@@ -41,7 +42,7 @@ def stack_folders(
     earlier stack.
     """
     check_free(out, "stack")
-    if out.resolve() in [folder.resolve() for folder in folders]:
+    if any(same(out, folder) for folder in folders):
         raise IAError("is one of those to stack", remedy="choose another --out", where=str(out))
     adapters = [read_adapter(folder, base) for folder in folders]
     made_for = base or common_base(adapters)

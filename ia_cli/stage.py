@@ -114,7 +114,7 @@ class Stage:
                 "no input: give a FILE, or pipe records in", click.get_current_context(silent=True)
             )
         source = jsonl.place(self.file, sys.stdin, "stdin")
-        if source.file and source.file == self._target.file:
+        if jsonl.same(source.file, self._target.file):
             raise IAError(
                 "input and output are the same file", where=source.name, remedy="give -o another name"
             )
@@ -240,7 +240,7 @@ class Stage:
     def check_beside(self, path: Path) -> None:
         """Before any work: raise IAError unless a second file can be written, beside input and output."""
         check_writable(path)
-        if path.resolve() in [used.resolve() for used in (self.file, self.output) if used]:
+        if jsonl.same(path, self.file) or jsonl.same(path, self.output):
             raise IAError("is the input or the output", where=str(path), remedy="give another file")
 
     def _open_output(self) -> None:
@@ -287,7 +287,7 @@ def continue_output(path: Path, kind: str) -> list[Record]:
     A last line that a kill tore off is cut; records that failed are taken out, so that they are tried again.
     The file changes in one step or not at all. IAError if anything else is in it than records of `kind`.
     """
-    if not path.exists():
+    if not path.is_file():  # a pipe, or what is still to be made
         return []
     before = path.read_bytes()
     lines = list(jsonl.read(io.BytesIO(before), str(path)))

@@ -95,12 +95,15 @@ def test_directory_appears_whole_or_not_at_all(tmp_path, adapter, tiny_base, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_adapter_of_ours_is_replaced_and_nothing_else(directory, adapter, tiny_base):
+def test_an_adapter_of_ours_is_replaced_and_nothing_else(directory, adapter, tiny_base, monkeypatch):
     write_adapter(directory, adapter, adapters.provenance("implant", tiny_base, {"seed": 1}))
     assert read_adapter(directory).provenance["arguments"] == {"seed": 1}
     assert [path.name for path in directory.parent.iterdir()] == ["adapter"]
     with pytest.raises(IAError, match="was not made by `ia train-ia`"):
         write_adapter(directory, adapter, adapters.provenance("train-ia", tiny_base, {}))
+    with monkeypatch.context() as here, pytest.raises(IAError, match="is the current folder"):
+        here.chdir(directory)
+        write_adapter(".", adapter, adapters.provenance("implant", tiny_base, {}))
     (directory / PROVENANCE_FILE).unlink()
     with pytest.raises(IAError, match="was not made by `ia implant`"):
         write_adapter(directory, adapter, adapters.provenance("implant", tiny_base, {"seed": 2}))

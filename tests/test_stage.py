@@ -136,7 +136,17 @@ def test_input_is_never_overwritten():
     Path("b.jsonl").write_text(lines(behavior("a")))
     result = implant("", "./b.jsonl", "-o", "b.jsonl")
     assert result.exit_code == 1 and "same file" in result.stderr
+    os.link("b.jsonl", "c.jsonl")
+    result = implant("", "./b.jsonl", "-o", "c.jsonl")
+    assert result.exit_code == 1 and "same file" in result.stderr
     assert Path("b.jsonl").read_text() == lines(behavior("a"))
+
+
+def test_a_link_to_itself_is_no_place():
+    os.symlink("here", "there")
+    os.symlink("there", "here")
+    result = implant(lines(behavior("a")), "-o", "here")
+    assert result.exit_code == 2 and "here leads back to itself" in result.stderr
 
 
 def test_output_that_cannot_be_written_is_known_before_the_work():
@@ -251,6 +261,11 @@ def test_without_resume_the_output_begins_anew():
     for _ in range(2):
         implant(lines(behavior("a")), "-o", "out.jsonl")
     assert len(Path("out.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_pipe_has_nothing_to_go_on_from():
+    os.mkfifo("pipe")
+    assert continue_output(Path("pipe"), "organism") == []
 
 
 def test_resume_needs_an_output():

@@ -110,10 +110,11 @@ def command(
 
     from ia_cli import prompts
     from ia_cli.console import note
+    from ia_cli.text import encodable
 
-    pool = [prompts.own_question(text) for text in dict.fromkeys(question)] or prompts.questions(
-        "ask", base.name
-    )
+    pool = [
+        prompts.own_question(text) for text in dict.fromkeys(map(encodable, question))
+    ] or prompts.questions("ask", base.name)
     if questions > len(pool) and not question:
         note(f"ia elicit: there are no more than {len(pool)} questions (others with --question)")
     settings = ElicitSettings(

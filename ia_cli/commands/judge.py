@@ -136,6 +136,8 @@ def command(
             raise click.UsageError("--calibrate grades the judge: there is no --summary and no gate")
         _calibrate(stage, calibrate, judge, settings)
         return
+    if summary == Path("-"):
+        raise click.UsageError("--summary is a file: standard output has the verdicts")
     if summary:
         stage.check_beside(summary)
     reports = stage.read()
@@ -219,7 +221,7 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
         raise click.UsageError("--calibrate reads its own file: give neither FILE nor --resume")
     from ia_cli import calibration, console, jsonl
 
-    if stage.output and stage.output.resolve() == file.resolve():
+    if jsonl.same(stage.output, file):
         raise IAError("is the input and the output", where=str(file), remedy="give another file with -o")
     rows = []
     with click.open_file(file, "rb") as stream:

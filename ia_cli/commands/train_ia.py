@@ -129,7 +129,7 @@ def _check_resumed(stage: Stage, out: Path) -> None:
     """Raise IAError if the output that is gone on with names another adapter than `out`."""
     for record in stage.finished:
         other = record.get("introspection_adapter")
-        if not other or Path(jsonl.resolve(other, stage.output.parent)).resolve() != out.resolve():
+        if not other or not jsonl.same(Path(jsonl.resolve(other, stage.output.parent)), out):
             named = f"the introspection adapter {other}" if other else "no introspection adapter"
             raise IAError(
                 f"it has records with {named}",
