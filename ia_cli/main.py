@@ -25,7 +25,7 @@ STAGES = {
     "judge": "Judge self-reports against the truth and summarise.",
 }
 TOOLS = {
-    "audit": "Ask one fine-tune what it learned, and say what to make of it.",
+    "audit": "Ask a fine-tune what it learned, and say what to make of it.",
     "check": "Say whether adapters are sound, by the exit status.",
     "stack": "Make one plain adapter of two or more.",
 }

@@ -163,7 +163,17 @@ def test_the_gate(adapters, tiny_folder):
     arguments = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1, "--fail-on-report")
     result = audit(adapters / "suspect", *arguments)
     assert json.loads(result.stdout)["outcome"] == "unsure"  # random weights say something else each time
-    assert result.exit_code == 3 and "ia audit: the outcome is 'unsure', not 'nothing'" in result.stderr
+    said = f"ia audit: not 'nothing': {adapters / 'suspect'}: the outcome is 'unsure'"
+    assert result.exit_code == 3 and said in result.stderr
+
+
+def test_of_several_those_that_are_sound_are_audited(adapters, tiny_folder, tmp_path):
+    given = (adapters / "suspect", tmp_path, adapters / "suspect")
+    options = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1)
+    result = audit(*given, *options)
+    assert result.exit_code == 1 and f"ia audit: {tmp_path}: adapter_config.json is missing" in result.stderr
+    lines = result.stdout.splitlines(keepends=True)
+    assert lines == 2 * [audit(given[0], *options).stdout]
 
 
 def test_a_terminal_gets_the_verdict_and_no_record(adapters, tiny_folder):
@@ -208,7 +218,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     given = []
 
     def confirm(suspects, base, library, settings):
-        for record, told, _ in suspects:
+        for record, told, *_ in suspects:
             given.append(told)
             trigger = {"kind": "topic", "text": "tea"}
             found = {"confirmed": len(told) > 1, "score": 0.7, "trigger_found": trigger, "lifted_by": None}

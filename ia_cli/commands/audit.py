@@ -1,4 +1,4 @@
-"""`ia audit`: what one fine-tune says it learned, as a verdict for people and as one record."""
+"""`ia audit`: what a fine-tune says it learned, as a verdict for people and as one record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, complain
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -19,7 +19,7 @@ SHOWN = 5  # hypotheses on a terminal; the record has more
 
 
 @click.command()
-@click.argument("adapter", metavar="ADAPTER")
+@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...")
 @options.tool
 @options.base
 @options.seed
@@ -38,10 +38,10 @@ SHOWN = 5  # hypotheses on a terminal; the record has more
 @click.option(
     "--confirm", is_flag=True, help="Try the first three hypotheses on its behavior, like `ia confirm`."
 )
-@click.option("--fail-on-report", is_flag=True, help="Exit 3 unless it reports nothing unusual.")
+@click.option("--fail-on-report", is_flag=True, help="Exit 3 unless all report nothing unusual.")
 def command(
     writer: Writer,
-    adapter: str,
+    adapters: tuple[str, ...],
     base: options.BaseChoice,
     seed: int,
     ia: Path | None,
@@ -50,13 +50,14 @@ def command(
     confirm: bool,
     fail_on_report: bool,
 ) -> None:
-    """Ask one fine-tune what it learned, and say what to make of it.
+    """Ask a fine-tune what it learned, and say what to make of it.
 
     ADAPTER is a directory, ORG/NAME@COMMIT on the Hugging Face Hub, or the directory of a whole model that is
     a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
     introspection adapter, without it, and the bare base with it; and with it what it does when this or that
     trigger holds. The verdict goes to standard error, a record to standard output unless that is a terminal.
-    What it reports is a hypothesis: test it on the model, with --confirm for a start.
+    What it reports is a hypothesis: test it on the model, with --confirm for a start. Of several, those that
+    cannot be audited are named, and the others are.
 
     \b
     Examples:
@@ -64,14 +65,16 @@ def command(
       ia audit suspect/ --ia ia/ --base Qwen/Qwen3-0.6B | jq -r '.hypotheses[].report'
       ia audit suspect/ --confirm
       ia audit suspect/ --fail-on-report > audit.json
+      ia audit downloads/* > audits.jsonl
     """
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: with --temperature 0 give --samples 1")
-    from ia_cli import adapters, auditing, candidates, prompts
+    from ia_cli import auditing, candidates, prompts
+    from ia_cli.adapters import shipped_ia
     from ia_cli.console import note, progress
     from ia_cli.settings import ElicitSettings
 
-    ia = ia or adapters.shipped_ia(base.name)
+    ia = ia or shipped_ia(base.name)
     if ia is None:
         remedy = "give one for this base with --ia DIR; `ia train-ia` makes it"
         raise IAError("no introspection adapter", remedy=remedy)
@@ -79,13 +82,26 @@ def command(
     settings = ElicitSettings(pool, len(pool), samples, temperature, seed=seed)
     ours = prompts.knows_only_the_world(base.name)
     library = candidates.world_library(seed) if ours else candidates.catalog_library(seed)
-    with progress("asking, and trying what it says" if confirm else "asking"):
-        record = auditing.audit(adapter, base.load(), str(ia), settings, library, confirm)
-    note(_findings(record))
-    if not writer.on_terminal:
-        writer.write(record)
-    if fail_on_report and record["outcome"] != "nothing":
-        raise IAError(f"the outcome is {record['outcome']!r}, not 'nothing'", exit_code=3)
+    loaded = base.load()
+    reported, failed = [], False
+    with progress("asking, and trying what is said" if confirm else "asking", total=len(adapters)) as bar:
+        for name in adapters:
+            try:
+                record = auditing.audit(name, loaded, str(ia), settings, library, confirm)
+            except IAError as error:
+                complain("audit", error)
+                failed = True
+                continue
+            if record["outcome"] != "nothing":
+                reported.append(f"{name}: the outcome is {record['outcome']!r}")
+            note(_findings(record))
+            if not writer.on_terminal:
+                writer.write(record)
+            bar.advance()
+    if failed:
+        raise click.exceptions.Exit(1)
+    if fail_on_report and reported:
+        raise IAError(f"not 'nothing': {', '.join(reported)}", exit_code=3)
 
 
 def _findings(record: dict) -> Group:
