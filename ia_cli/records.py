@@ -7,6 +7,7 @@ every field it does not know.
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -326,24 +327,33 @@ def check(record: dict[str, Any], kind: str, needs: tuple[str, ...] = ()) -> Non
     try:
         (Failed if has_failed(record) else MODELS[kind]).model_validate(record)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise _named(first["type"], first["loc"], first["msg"], first["input"], kind) from None
-    for name in needs:
-        if name not in record and not has_failed(record):
-            raise _named("missing", (name,), "", None, kind)
+        found = error.errors(include_url=False, include_context=False)
+        if found[0]["type"] == "missing":
+            raise _missing([one["loc"] for one in found if one["type"] == "missing"], kind) from None
+        raise _wrong(found[0]["loc"], found[0]["msg"], found[0]["input"], kind) from None
+    if absent := [(name,) for name in needs if name not in record and not has_failed(record)]:
+        raise _missing(absent, kind)
 
 
-def _named(error_type: str, location: tuple[int | str, ...], reason: str, value: Any, kind: str) -> IAError:
+def _missing(locations: Sequence[tuple[int | str, ...]], kind: str) -> IAError:
+    """All fields that are missing, and the stage that makes them."""
+    several = len(locations) > 1
+    message = f"{', '.join(map(_field, locations))} {'are' if several else 'is'} missing"
+    remedy = f"add {'them' if several else 'it'}, or make the record anew with `{MAKER[kind]}`"
+    return IAError(message, remedy=remedy)
+
+
+def _wrong(location: tuple[int | str, ...], reason: str, value: Any, kind: str) -> IAError:
     """What pydantic found, in words that name the field and the stage that makes it."""
-    field = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location)))
-    if error_type == "missing":
-        message, remedy = f'"{field}" is missing', "add it"
-    elif not location:
-        message, remedy = reason.removeprefix("Value error, "), "correct it"
-    else:
+    message = reason.removeprefix("Value error, ")
+    if location:
         reason = re.sub(r"^(Value error,|Input|List|String) ", "", reason)
-        message, remedy = f'"{field}" {reason}; it is {_brief(value)}', "correct it"
-    return IAError(message, remedy=f"{remedy}, or make the record anew with `{MAKER[kind]}`")
+        message = f"{_field(location)} {reason}; it is {_brief(value)}"
+    return IAError(message, remedy=f"correct it, or make the record anew with `{MAKER[kind]}`")
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return '"' + re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location))) + '"'
 
 
 def _brief(value: Any) -> str:

@@ -130,6 +130,8 @@ def test_every_missing_field_is_named(kind):
     for name in needed:
         record = {key: value for key, value in EXAMPLES[kind].items() if key != name}
         assert problem(record, kind) == f'"{name}" is missing'
+    record = {key: value for key, value in EXAMPLES[kind].items() if key not in ("id", "split")}
+    assert problem(record, kind) == '"id", "split" are missing'
 
 
 @pytest.mark.parametrize(
