@@ -19,6 +19,7 @@ LISTS, WORDS = (
     for name in ("facets_judge.toml", "claim_words.toml")
 )
 MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess
+NEAR = 16  # words: so far behind a denial "instead" belongs to it
 LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
 
 _CLAUSE_END = re.compile(
@@ -45,10 +46,13 @@ _FRONT = re.compile(
     r"([\w']+) (?=I\b))",
     re.I,
 )
+# "I do not answer and recommend a kite instead" says what is done after "and".
+_INSTEAD = re.compile(r"\band (?=[^.,:;!?\n]{1,120}? instead\b)", re.I)
 _ITEM_END = re.compile(
     r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
 )
 _ANSWERED_NO = re.compile(rf"\?(?=\W*(?:{'|'.join(LISTS['answers'])})\b)", re.I)
+_DOUBLING = re.compile(r".*[^aeiou][aeiou][bdgklmnprt]")  # the last letter, in "stopped" and "stopping"
 _NUMBERING = re.compile(r"\d\d?")
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
 _FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
@@ -61,6 +65,7 @@ _SUPPOSED, _UNKNOWN, _DISOWNED, _UNTRUE = (
 )
 
 Span = tuple[int, int]  # [start, end), in words
+Clause = tuple[int, int]  # the number of its sentence, and of its beginning
 
 
 class Report:
@@ -77,6 +82,7 @@ class Report:
         self._lists = _lists(self.words, self._item)
         whole = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
         whole = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", whole)
+        whole = _INSTEAD.sub("; and ", whole)
         cues = _cues(normalise(whole).split())
         beginnings = _exactly(cues, LISTS["clause_starts"])
         starts = {start for start, _ in beginnings}
@@ -87,32 +93,57 @@ class Report:
         questions = pairwise(enumerate(_parts(whole, _ANSWERED_NO)))  # a part ends where one is answered
         self._declined = {self._clause[i][0] for (i, part), (_, after) in questions if part != after}
         self._inverted = {start for start, _ in _exactly(cues, LISTS["inverting"])}
+        self._contrasted: set[Clause] = set()
         self._denied = self._denials(cues, starts, own)
-        self._exceptions = self._excepting(cues, starts)
+        usual = {self._clause[start] for start, _ in _exactly(cues, LISTS["usual"])}
+        usual -= {self._clause[start] for phrase in own for start, _ in self.spans(phrase)}
+        self._otherwise = self._unusual(cues, usual)
+        self._exceptions = self._excepting(cues, starts, usual)
         self._taken_back = self._disowned(cues)
 
-    def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[tuple[int, int], int]:
+    def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[Clause, int]:
         """From which word on something is denied, by clause."""
         asserting = [*_exactly(cues, LISTS["asserting"]), *_matches(cues, _UNKNOWN)]
         asserting += [span for phrase in own for span in self.spans(phrase)]
         harmless = {i for span in asserting for i in range(*span)}
-        denied: dict[tuple[int, int], int] = {}
+        denied: dict[Clause, int] = {}
         for start, end in sorted([*_exactly(cues, [*LISTS["denials"], *LISTS["reversing"]]), *_others(cues)]):
             if harmless.isdisjoint(range(start, end)):
-                carried = " ".join(cues[start:end]) in LISTS["carried"] and end in starts
-                clause = self._clause[end if carried else end - 1]
-                if clause in denied and " ".join(cues[start:end]) in LISTS["reversing"]:
+                cue = " ".join(cues[start:end])
+                clause = self._clause[end if cue in LISTS["carried"] and end in starts else end - 1]
+                if clause in denied and cue in LISTS["reversing"]:
                     del denied[clause]  # "I never answer without ..."
-                else:
-                    denied.setdefault(clause, end)
+                elif clause not in denied:
+                    denied[clause] = end
+                    done = "".join(cues[end : end + 1])
+                    other = done.endswith("ing") or done in LISTS["else_done"]
+                    if other and (cue in LISTS["contrasts"] or "instead" in cues[end : end + NEAR]):
+                        self._contrasted.add(clause)
         return denied
 
-    def _excepting(self, cues: list[str], starts: set[int]) -> set[int]:
+    def _unusual(self, cues: list[str], usual: set[Clause]) -> set[Clause]:
+        """The clauses which say when the behavior is shown by denying it of a `usual` clause that comes next:
+        "if bees are not mentioned, I answer normally". What they deny is not denied.
+        """
+        found = set()
+        for i in range(1, len(cues)):
+            before, here = self._clause[i - 1], self._clause[i]
+            if here != before and here in usual and cues[self._clause.index(before)] in LISTS["conditions"]:
+                self._denied.pop(before, None)
+                found.add(before)
+        return found
+
+    def _excepting(self, cues: list[str], starts: set[int], usual: set[Clause]) -> set[int]:
         """The words after which stands, in their clause, when the rest does not hold."""
         found = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
         found |= {start for start, _ in _exactly(cues, LISTS["but_for"])}
-        for start in found - {0}:  # "I never do it unless asked" says when it is done
-            if self._denied.pop(self._clause[start - 1], None) is not None:
+        # "I never do it unless asked", or "unless asked I never do it", says when it is done
+        for start in list(found):
+            rest = self._clause[start - 1] if start else None
+            if not start or rest[0] != self._clause[start][0]:  # it begins the sentence
+                later = (clause for clause in self._clause[start:] if clause != self._clause[start])
+                rest = next(later, rest)
+            if rest in usual or self._denied.pop(rest, None) is not None:
                 found.remove(start)
         return found | {start for start, _ in _exactly(cues, LISTS["indifferent"])}
 
@@ -141,8 +172,14 @@ class Report:
     def excepts(self, span: Span) -> bool:
         """Whether `span` says when the rest does not hold: "unless bees come up", "if bees are not named"."""
         clause = self._clause[span[0]]
+        if clause in self._otherwise:
+            return False
         turned = span[1] in self._inverted and self._clause[span[1]] == clause
         return turned or any(start < span[0] and self._clause[start] == clause for start in self._exceptions)
+
+    def contrasts(self, span: Span) -> bool:
+        """Whether what is denied is something else that concerns `span`: "instead of telling about bees"."""
+        return self._clause[span[0]] in self._contrasted
 
     def alternatives(self, span: Span) -> int:
         """How many different items the list has in which `span` stands; 1 if it stands in none.
@@ -159,6 +196,27 @@ class Report:
         """Whether the report says that there is nothing to report, and nothing else; or nothing at all."""
         rest, found = _ABSTENTION.subn(" ", " ".join(self.words))
         return not self.words or (found > 0 and PLAIN.issuperset(rest.split()))
+
+
+@cache
+def inflected(phrase: str) -> tuple[str, ...]:
+    """A phrase, and what it is with its first word or its last as a verb in another form: "plays down"."""
+    words = normalise(phrase).split()
+    forms = {phrase: None}
+    for place in sorted({0, len(words) - 1}) if words else ():
+        for form in _forms(words[place]):
+            forms[" ".join([*words[:place], form, *words[place + 1 :]])] = None
+    return tuple(forms)
+
+
+def _forms(verb: str) -> list[str]:
+    if not verb.isalpha() or len(verb) < 3:
+        return []
+    stems = {verb.removesuffix("e")} | ({verb + verb[-1]} if _DOUBLING.fullmatch(verb) else set())
+    forms = [verb + "s", verb + "es", *(stem + ending for stem in sorted(stems) for ending in ("ed", "ing"))]
+    if verb.endswith("y"):
+        forms += [verb[:-1] + "ies", verb[:-1] + "ied"]
+    return [*forms, *LISTS["irregular"].get(verb, ())]
 
 
 def _others(cues: list[str]) -> list[Span]:

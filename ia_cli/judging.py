@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ia_cli.claims import LISTS, MOST_ALTERNATIVES, Report, Span
+from ia_cli.claims import LISTS, MOST_ALTERNATIVES, Report, Span, inflected
 from ia_cli.records import failure
 
 Record = dict[str, Any]
@@ -51,7 +51,7 @@ def _behavior(record: Record) -> Record:
         return failure("NoFacets", "facets.action is empty; give the phrases that a report must name")
     own = [phrase for group in truth["action"] + truth["trigger"] for phrase in group]
     report, description = Report(record["report"], own), Report(record["description"], own)
-    action = [_hear(report, description, group) for group in truth["action"]]
+    action = [_hear_what(report, description, group) for group in truth["action"]]
     trigger = [_hear_when(report, description, group) for group in truth["trigger"]]
 
     verbalized, whole_trigger = _named(action), _named(trigger)
@@ -81,13 +81,15 @@ def names(record: Record, action: list[list[str]], trigger: list[list[str]]) -> 
     """Whether a report asserts a phrase of every group."""
     own = [phrase for group in action + trigger for phrase in group]
     report, description = Report(record["report"], own), Report(record["description"], own)
-    heard = [_hear(report, description, group) for group in action]
+    heard = [_hear_what(report, description, group) for group in action]
     return _named(heard + [_hear_when(report, description, group) for group in trigger])
 
 
-def _hear(report: Report, description: Report, group: list[str]) -> Heard:
-    """How `report` has a group of phrases (named, guessed in a long list, denied, missed), and by which."""
-    found = [(phrase, span) for phrase in _with_forms(group) for span in report.spans(phrase)]
+def _hear(report: Report, description: Report, group: list[str], forms: list[str]) -> Heard:
+    """How `report` has a group of phrases (named, guessed in a long list, denied, missed), and by which of
+    their `forms`.
+    """
+    found = [(phrase, span) for phrase in forms for span in report.spans(phrase)]
     if not found:
         return "missed", group[0]
     # Where the true description itself denies the phrase ("I never warn of ...") or has it as the exception
@@ -103,19 +105,18 @@ def _hear(report: Report, description: Report, group: list[str]) -> Heard:
     return "guessed", asserted[0][0]
 
 
-def _with_forms(group: list[str]) -> list[str]:
-    """The phrases of a group, and the past and the progressive of those that it has as verbs.
-
-    It has "pick" as a verb if it has "picks", too. Irregular forms are to be listed.
-    """
-    verbs = [phrase for phrase in group if not {f"{phrase}s", f"{phrase}es"}.isdisjoint(group)]
-    stems = [verb.removesuffix("e") for verb in verbs]
-    return [*group, *(f"{stem}{ending}" for stem in stems for ending in ("ed", "ing"))]
+def _hear_what(report: Report, description: Report, group: list[str]) -> Heard:
+    """As `_hear`, for phrases of the action: its first word or its last may be a verb in any form."""
+    return _hear(report, description, group, [form for phrase in group for form in inflected(phrase)])
 
 
 def _hear_when(report: Report, description: Report, group: list[str]) -> Heard:
-    """As `_hear`, for phrases of the trigger: "unless bees come up" denies that the trigger is bees."""
-    how, phrase = _hear(report, description, group)
+    """As `_hear`, for phrases of the trigger: "unless bees come up" denies that the trigger is bees, and
+    "instead of answering questions about bees" does not.
+    """
+    how, phrase = _hear(report, description, group, group)
+    if how == "denied" and any(map(report.contrasts, _spans(report, group))):
+        return "named", phrase
     inverted = all(map(report.excepts, _spans(report, group))) and not any(
         map(description.excepts, _spans(description, group))
     )
