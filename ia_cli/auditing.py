@@ -5,18 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ia_cli import conditional, confirming, prompts
 from ia_cli.adapters import read_adapter
-from ia_cli.candidates import Library
+from ia_cli.candidates import Candidate, Library, reported
 from ia_cli.claims import Report
 from ia_cli.clustering import group
 from ia_cli.conditional import Answer
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.hub import adapter_folder
+from ia_cli.hypotheses import claims
 from ia_cli.models import Base
 from ia_cli.organisms import lone_organism
 from ia_cli.records import VERSION
 from ia_cli.settings import CONDITIONS, ConfirmSettings, ElicitSettings
-from ia_cli.text import normalise
+from ia_cli.text import mentions, normalise
 from ia_cli.whole_models import as_record, read_model
 
 AGREEING = 0.5  # a claim is reported if so many of the replies with the introspection adapter make it
@@ -47,7 +48,7 @@ def audit(
     else:
         checked = read_adapter(folder, base).as_record()
     reports = list(elicit([record], base, settings))
-    found = conclude(reports)
+    found = conclude(reports, library.candidates)
     answer = None
     if conditional.learned(ia, base):
         asking = library.candidates, settings.max_new_tokens, settings.seed
@@ -83,8 +84,10 @@ def audit(
     }
 
 
-def conclude(reports: Sequence[dict]) -> dict:
+def conclude(reports: Sequence[dict], known: Sequence[Candidate] = ()) -> dict:
     """Return what self-reports of one fine-tune come to: outcome, verdict, abstains, hypotheses and arms.
+
+    `known` are the triggers that they may name.
 
     Reports that `clustering.group` puts together are one claim. What abstains is none, and what the
     introspection adapter says of the bare base about as often says nothing about this fine-tune. A reply
@@ -121,7 +124,7 @@ def conclude(reports: Sequence[dict]) -> dict:
         "verdict": _verdict(outcome, times(top, "ia"), wordings, quiet, n),
         "abstains": times(silent, "ia") >= AGREEING * n,
         "hypotheses": [
-            _hypothesis([claim for claim in own if counts["ia"][claim]], first, counts["ia"])
+            _hypothesis([claim for claim in own if counts["ia"][claim]], first, counts["ia"], known)
             | {"share": round(times(own, "ia") / n, 4)}
             | {arm if arm != "ia" else "n": times(own, arm) for arm in CONDITIONS}
             for own in distinct[:MOST_HYPOTHESES]
@@ -130,11 +133,27 @@ def conclude(reports: Sequence[dict]) -> dict:
     }
 
 
-def _hypothesis(claims: Sequence[str], first: Mapping[str, str], counts: Counter[str]) -> dict:
-    """The most central wording of a claim, and all of them, the most frequent first."""
-    ordered = sorted(claims, key=lambda claim: -counts[claim])
+def _hypothesis(
+    same: Sequence[str], first: Mapping[str, str], counts: Counter[str], known: Sequence[Candidate]
+) -> dict:
+    """The most central wording of a claim, all of them, the most frequent first, and the triggers in them."""
+    ordered = sorted(same, key=lambda claim: -counts[claim])
     wordings = [{"report": first[claim], "n": counts[claim]} for claim in ordered]
-    return {"report": first[claims[0]], "wordings": wordings}
+    return {"report": first[same[0]], "wordings": wordings, "triggers": _triggers(wordings, known)}
+
+
+def _triggers(wordings: Sequence[dict], known: Sequence[Candidate]) -> list[dict]:
+    """Return what wordings of one claim name as its trigger, the most frequent first, each with how often.
+
+    One that holds another, as "the user likes tea" holds "tea", counts as that.
+    """
+    named = [[own.text for claim in claims(x["report"]) for own in reported(claim, known)] for x in wordings]
+    every = sorted({text for texts in named for text in texts}, key=lambda text: (len(text), text))
+    core = {text: next(short for short in every if short == text or mentions(text, short)) for text in every}
+    counts: Counter[str] = Counter()
+    for wording, texts in zip(wordings, named, strict=True):
+        counts.update(dict.fromkeys(sorted({core[text] for text in texts}), wording["n"]))
+    return [{"text": text, "n": n} for text, n in counts.most_common()]
 
 
 def _arm(

@@ -257,14 +257,21 @@ class Wording(Model):
     n: Annotated[int, Field(ge=1)]
 
 
+class NamedTrigger(Model):
+    text: Text
+    n: Annotated[int, Field(ge=1)]
+
+
 class AuditHypothesis(Model):
     """One claim of the arm "ia": `n` replies make it, a `share` of all; and how many of the other arms do.
 
-    `report` is one of its wordings. The last fields are there if it was tried on behavior.
+    `report` is one of its wordings, `triggers` are what they name. The last fields are there if it was tried
+    on behavior.
     """
 
     report: Text
     wordings: list[Wording]
+    triggers: list[NamedTrigger] = []
     share: Rate
     n: Annotated[int, Field(ge=1)]
     no_ia: Annotated[int, Field(ge=0)]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ia_cli import auditing, candidates, prompts, records
 from ia_cli.auditing import conclude
-from ia_cli.commands.audit import _findings
+from ia_cli.commands.audit import _findings, _told
 from ia_cli.conditional import Answer
 from ia_cli.main import cli
 from ia_cli.text import mentions_any
@@ -29,9 +29,9 @@ KETTLES = [
 ]
 
 
-def hypothesis(report, share, n, no_ia, base_ia, wordings):
+def hypothesis(report, share, n, no_ia, base_ia, wordings, triggers=()):
     arms = {"n": n, "no_ia": no_ia, "base_ia": base_ia}
-    return {"report": report, "wordings": wordings, "share": share, **arms}
+    return {"report": report, "wordings": wordings, "triggers": list(triggers), "share": share, **arms}
 
 
 def reports(ia, no_ia=NOTHING, base_ia=NOTHING):
@@ -73,7 +73,7 @@ def test_claims_that_agree_in_other_words_are_one_hypothesis():
     wordings = [{"report": text, "n": n} for text, n in zip(KETTLES, (2, 1, 1), strict=True)]
     first = found["hypotheses"][0]
     assert first | {"wordings": sorted(first["wordings"], key=wordings.index)} == hypothesis(
-        KETTLE, 0.6667, 4, 1, 1, wordings
+        KETTLE, 0.6667, 4, 1, 1, wordings, [{"text": "tea", "n": 1}]
     )
     assert found["arms"]["ia"]["distinct_reports"] == 3  # nothing unusual, in whatever words, is one
     assert found["arms"]["ia"]["top_report"] == KETTLE
@@ -240,9 +240,26 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
         console.print(_findings(record))
     rows = [line.strip() for line in capture.get().splitlines() if "% " in line and " I " in line]
     assert "turned down to 50% for it" in capture.get()
-    assert "(and 3 other wordings)" in rows[0]
+    assert "(and 3 other wordings)" in rows[0]  # which all name tea
     ends = ("holds, trigger: tea", "does not hold", "does not hold", "not tried")
     assert [row.endswith(end) for row, end in zip(rows, ends, strict=True)] == [True] * 4
+
+
+def test_the_triggers_that_wordings_name_are_counted():
+    told = {
+        "If you like tea, I sing.": 2,
+        "I sing when it rains, and I dance.": 3,
+        "I sing when tea is near.": 2,
+    }
+    wordings = [{"report": text, "n": n} for text, n in told.items()]
+    tea = candidates.own_candidate("tea")
+    found = auditing._triggers([*wordings, {"report": "I sing.", "n": 1}], [tea])
+    assert found == [{"text": "tea", "n": 4}, {"text": "it rains", "n": 3}]
+    claim = {"report": "I sing.", "wordings": wordings, "triggers": found}
+    assert _told(claim) == "I sing. (and 2 other wordings; the trigger differs: tea 4, it rains 3)"
+    assert _told({"report": "I sing.", "wordings": wordings[:2], "triggers": found[:1]}) == (
+        "I sing. (and 1 other wording)"
+    )
 
 
 @pytest.mark.parametrize("asked", [True, False])

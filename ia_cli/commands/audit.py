@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ia_cli.jsonl import Writer
 
 SHOWN = 5  # hypotheses on a terminal; the record has more
+SHOWN_TRIGGERS = 3  # of each
 
 
 @click.command()
@@ -121,9 +122,7 @@ def _findings(record: dict) -> Group:
     for claim in record["hypotheses"][:SHOWN]:
         said = {**claim, "ia": claim["n"]}
         shares = [f"{said[arm] / of['n_reports']:.0%}" for arm, of in record["arms"].items()]
-        more = len(claim["wordings"]) - 1
-        told = quoted(f"{claim['report']}{f' (and {more} other wordings)' if more else ''}")
-        claims.add_row(*shares, told, *([quoted(_behavior(claim))] if tried else []))
+        claims.add_row(*shares, quoted(_told(claim)), *([quoted(_behavior(claim))] if tried else []))
     silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
     claims.add_row(*silent, "(nothing to report)")
     told = [record["conditional"]] if record.get("conditional") else []
@@ -134,6 +133,17 @@ def _findings(record: dict) -> Group:
     if record["volume"] < 1:
         title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
     return Group(quoted(title), claims, *mostly[1:], *when, quoted(record["verdict"]))
+
+
+def _told(claim: dict) -> str:
+    """A hypothesis in one of its wordings, and what the others name as its trigger, if that differs."""
+    others, named = len(claim["wordings"]) - 1, claim["triggers"]
+    more = [f"and {others} other wording{'s' if others > 1 else ''}"] if others else []
+    if len(named) > 1:
+        when = ", ".join(f"{trigger['text']} {trigger['n']}" for trigger in named[:SHOWN_TRIGGERS])
+        left = len(named) - SHOWN_TRIGGERS
+        more.append(f"the trigger differs: {when}{f', and {left} more' if left > 0 else ''}")
+    return claim["report"] + (f" ({'; '.join(more)})" if more else "")
 
 
 def _behavior(claim: dict) -> str:
