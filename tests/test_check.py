@@ -144,6 +144,10 @@ def test_an_adapter_on_the_hub_at_one_commit(hub):
     asked = len(hub)
     assert read_adapter(adapter_folder(f"someone/adapter@{COMMIT}")).rank == 2
     assert len(hub) == asked  # it lies in the cache
+    Path(
+        adapter_folder(f"someone/adapter@{COMMIT}"), WEIGHTS_FILE
+    ).unlink()  # as if the download was cut short
+    assert read_adapter(adapter_folder(f"someone/adapter@{COMMIT}")).rank == 2
 
 
 def test_a_branch_is_no_commit_and_nothing_is_asked(hub):

@@ -147,6 +147,22 @@ def test_organisms_are_asked_again(reports, tiny_base):
     assert [r["hypotheses"] for r in other] != [r["hypotheses"] for r in found]
 
 
+def test_claims_are_tried_without_the_introspection_adapter(reports, tiny_base, monkeypatch):
+    def logits():
+        return tiny_base.model(torch.tensor([[1, 2, 3]])).logits
+
+    def watched(cases, library, settings, scorer):
+        with scorer.bank.rows([-1]):
+            tried.append(logits())
+        hold(cases, library, settings, scorer)
+
+    bare, hold, tried = logits(), confirming._hold, []
+    monkeypatch.setattr(confirming, "_hold", watched)
+    list(confirm(cases(reports)[:1], tiny_base, LIBRARY, SETTINGS))
+    [without] = tried
+    assert torch.equal(without, bare)
+
+
 def test_answers_to_conditional_questions_are_tried_too(tiny_base):
     told = Answer("I sing when the user mentions tea.", LIBRARY.candidates[0])
     case = Case(0, ["I jump.", "I SING if it rains."], tiny_base, told)

@@ -114,6 +114,9 @@ def test_joined_sets_hold_out_only_what_no_training_organism_does():
         ("y~a", "train"),
         ("z~new", "heldout"),
     ]
+    behavior = script("join").behavior
+    always, sometimes = doing("x", "tea"), doing("x", "tea") | {"trigger": {"kind": "topic", "text": "bees"}}
+    assert behavior(always) == behavior({**always, "id": "y"}) != behavior(sometimes)
 
 
 def test_shuffled_reports_meet_every_truth_but_their_own():
