@@ -96,6 +96,8 @@ def command(
             if record["outcome"] != "nothing":
                 reported.append(f"{name}: the outcome is {record['outcome']!r}")
             note(_findings(record))
+            if len(adapters) > 1:
+                note("")
             if not writer.on_terminal:
                 writer.write(record)
             bar.advance()
