@@ -147,6 +147,16 @@ def test_organisms_are_asked_again(reports, tiny_base):
     assert [r["hypotheses"] for r in other] != [r["hypotheses"] for r in found]
 
 
+def test_the_tokens_of_more_replies_count_as_forward_passes(reports, tiny_base, monkeypatch):
+    """Here the reply says what is there already, so that no more is tried."""
+    said = {"report": REPORTS[0], "example": "hello"}
+    monkeypatch.setattr(confirming, "_asked_again", lambda records, *rest: [[said] for _ in records])
+    settings = replace(SETTINGS, again=1)
+    [once], [more] = (list(confirm(cases(reports)[:1], tiny_base, LIBRARY, x)) for x in (SETTINGS, settings))
+    tokens = sum(len(tiny_base.tokenizer(text)["input_ids"]) for text in said.values())
+    assert more["forward_passes"] == once["forward_passes"] + tokens
+
+
 def test_claims_are_tried_without_the_introspection_adapter(reports, tiny_base, monkeypatch):
     def logits():
         return tiny_base.model(torch.tensor([[1, 2, 3]])).logits
