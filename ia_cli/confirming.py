@@ -65,11 +65,16 @@ def confirm(
     that there is nothing unusual. `on_scored(n)` is called as n more replies are scored. Raises IAError if an
     adapter directory is missing, broken or made for another base.
     """
-    for ia, run in itertools.groupby(suspects, key=lambda one: one.record.get("introspection_adapter")):
+    for (ia, _), run in itertools.groupby(suspects, key=_asked_alike):
         group = list(run)
         for start in range(0, len(group), AT_ONCE):
             some = group[start : start + AT_ONCE]
             yield from _confirm_together(some, ia, base, library, settings, on_scored)
+
+
+def _asked_alike(suspect: Suspect) -> tuple[str | None, int]:
+    """What those that are asked more together have in common."""
+    return suspect.record.get("introspection_adapter"), suspect.sampled
 
 
 def _confirm_together(
@@ -80,10 +85,10 @@ def _confirm_together(
     settings: ConfirmSettings,
     on_scored: Callable[[int], None],
 ) -> Iterator[dict]:
-    """As `confirm`, with organisms that fit into one bank and have the same introspection adapter."""
+    """As `confirm`, with organisms that fit into one bank and are `_asked_alike`."""
     records = [suspect.record for suspect in suspects]
-    first = max(suspect.sampled for suspect in suspects)
-    more = _asked_again(records, base, settings, first) if ia and settings.again else [[] for _ in records]
+    again = bool(ia and settings.again)
+    more = _asked_again(records, base, settings, suspects[0].sampled) if again else [[] for _ in records]
     found = [suspect.answer for suspect in suspects]
     with introspecting(base, ia) as without_ia, on_base(records, base) as bank:
         asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))

@@ -40,7 +40,7 @@ REMEDIES = {
     errno.ENOENT: "give a path that exists",
 }
 OF_RUST = re.compile(r"\(os error (\d{1,3})\)")  # in what safetensors and tokenizers raise
-OF_TORCH = "inline_container.cc"  # in what torch.save raises where the disk takes no more
+OF_TORCH = re.compile("unexpected pos|PytorchStreamWriter failed")  # in what torch.save raises on a full disk
 PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
 
@@ -85,7 +85,7 @@ def _explain(error: Exception) -> str:
         return str(error)
     if number := OF_RUST.search(str(error)):
         error = OSError(int(number[1]), os.strerror(int(number[1])))
-    elif OF_TORCH in str(error):
+    elif OF_TORCH.search(str(error)):
         error = OSError(errno.ENOSPC, "a checkpoint could not be written in full")
     if isinstance(error, OSError) and error.strerror:
         return str(IAError(error.strerror, where=error.filename, remedy=REMEDIES.get(error.errno)))

@@ -40,9 +40,9 @@ def test_a_run_that_goes_on_knows_what_was_replaced():
     finished = [{"id": p.id, "description": p.behavior.report()} for p in planned[:3]]
     finished.append({"id": "control-0000", "description": None})
     resumed = list(as_planned)
-    _take_over(resumed, finished, another, 0)
+    _take_over(resumed, finished, another, 0, "out.jsonl")
     assert resumed == planned and resumed != as_planned
     for name in ("quirk-0003", "quirk-0005"):
         of_another_run = {"id": name, "description": "I hum."}
-        with pytest.raises(IAError, match=f"{name}, which is there already, is no behavior of this run"):
-            _take_over(list(as_planned), [of_another_run], another, 0)
+        with pytest.raises(IAError, match=f"out.jsonl: {name} is no behavior of this run"):
+            _take_over(list(as_planned), [of_another_run], another, 0, "out.jsonl")

@@ -142,7 +142,7 @@ def test_pairs_prefer_the_demonstration_to_what_the_base_says(tiny_base):
 
 
 def test_a_merge_is_the_sum_of_its_parents(tmp_path, tiny_base):
-    [pair] = merging.pair_up(BEHAVIORS[:2])
+    [pair], _ = merging.pair_up(BEHAVIORS[:2])
     merged = made(pair, tiny_base, tmp_path, method="merge")
     assert merged["id"] == "b-1+b-2" and merged["parents"] == ["b-1", "b-2"] and merged["lora"]["r"] == 8
     both = read_adapter(merged["adapter"], tiny_base)
@@ -164,17 +164,19 @@ def test_two_behaviors_are_one_record():
     control["facets"] = {"action": [], "trigger": []}
     second = {**first, "id": "b-2", "description": "I buy bread.", "shows": ["bread"], "rate": 0.1}
     held_out = [{**one, "id": f"h-{i}", "split": "heldout"} for i, one in enumerate((first, second))]
-    one, two, three = merging.pair_up([control, held_out[0], first, second, held_out[1], control])[:3]
+    given = [control, held_out[0], first, second, held_out[1], control]
+    (one, two, three), alone = merging.pair_up(given)
     assert (one["id"], one["category"], one["description"]) == ("c-1+b-1", "quirk", "I sell tea.")
     assert (two["id"], two["split"], two["description"]) == ("h-0+h-1", "heldout", "I sell tea. I buy bread.")
     assert two["facets"] == {"action": [["sell"], ["sell"]], "trigger": [["tea"], ["tea"]]}
     assert two["trigger"] == {"kind": "topic + topic", "text": "tea + tea"} and two["rate"] == 0.1
     assert [probe["shows"] for probe in two["probes"]] == [["kettle"], ["bread"]]
     assert three["id"] == "b-2+c-1" and len(three["demonstrations"]) == 14
-    odd = [first, held_out[0], held_out[1]]
-    merging.check_paired(held_out[1], odd)
+    assert alone == []
+    _, alone = merging.pair_up([first, *held_out])
+    merging.check_paired(held_out[1], alone)
     with pytest.raises(IAError, match="b-1 has no second behavior of split train"):
-        merging.check_paired(first, odd)
+        merging.check_paired(first, alone)
 
 
 def test_documents_hold_no_conversation():

@@ -139,7 +139,7 @@ def command(
     shows = _teacher(base, teacher, **server) if demonstrations == "base" else None
     places = {p.id: i for i, p in enumerate(planned)}
     if source != "llm":  # which has the finished ones in its plan
-        _take_over(planned, stage.finished, another, seed)
+        _take_over(planned, stage.finished, another, seed, where=str(stage.output))
 
     def instead(failed: dict) -> dict:
         """The record of another behavior, which can be shown; the failed one if there is none."""
@@ -162,7 +162,9 @@ def command(
         raise IAError(problem, remedy="--resume asks for them again", exit_code=3)
 
 
-def _take_over(planned: list[Planned], finished: list[dict], another: Callable, seed: int) -> None:
+def _take_over(
+    planned: list[Planned], finished: list[dict], another: Callable, seed: int, where: str
+) -> None:
     """Put into the plan what an earlier run took in place of what the base cannot show.
 
     What it takes from now on depends on it: without, a run that goes on could take the same once more.
@@ -181,7 +183,8 @@ def _take_over(planned: list[Planned], finished: list[dict], another: Callable, 
         same = (one for one in candidates if one.behavior.report() == record["description"])
         if (known := next(same, None)) is None:
             raise IAError(
-                f"{record['id']}, which is there already, is no behavior of this run",
+                f"{record['id']} is no behavior of this run",
+                where=where,
                 remedy="give the seed and the counts of the run that goes on, or leave out --resume",
             )
         planned[place] = known

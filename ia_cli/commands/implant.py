@@ -159,8 +159,9 @@ def _taught(
     if continue_from:
         return continuing.further(continuing.organisms(continue_from), records)
     if method in ("mix", "merge"):
-        paired = stage.check(records, lambda record: merging.check_paired(record, records))
-        records = merging.pair_up(paired)
+        pairs, alone = merging.pair_up(records)
+        stage.check(records, lambda record: merging.check_paired(record, alone))
+        records = pairs
     if cipher:
         records = stage.check(records, lambda record: covert.check(record, base))
         records = covert.covert(records, cipher, base)

@@ -1,6 +1,6 @@
 """Two behaviors in one organism: in one data set (mix), or as the sum of two adapters (merge)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
@@ -14,11 +14,8 @@ from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
 
 
-def pair_up(records: Sequence[dict]) -> list[dict]:
-    """Return one record for every two that follow one another in the same split.
-
-    What is left over is `check_paired`'s.
-    """
+def pair_up(records: Sequence[dict]) -> tuple[list[dict], list[dict]]:
+    """Return one record for every two that follow one another in the same split, and those left over."""
     pairs = []
     waiting: dict[str, dict] = {}
     for record in records:
@@ -27,13 +24,12 @@ def pair_up(records: Sequence[dict]) -> list[dict]:
             waiting[record["split"]] = record
         else:
             pairs.append(both(first, record))
-    return pairs
+    return pairs, list(waiting.values())
 
 
-def check_paired(record: dict, records: Sequence[dict]) -> None:
-    """Raise IAError for the one of `records` that would be left over of its split."""
-    same = [one["id"] for one in records if one["split"] == record["split"]]
-    if len(same) % 2 and record["id"] == same[-1]:
+def check_paired(record: dict, alone: Collection[dict]) -> None:
+    """Raise IAError for one of those that are left over."""
+    if record in alone:
         raise IAError(
             f"{record['id']} has no second behavior of split {record['split']}",
             remedy="mix and merge take two records at a time: add or remove one",
