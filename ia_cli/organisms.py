@@ -10,7 +10,7 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base
 from ia_cli.records import VERSION, id_of
-from ia_cli.whole_models import is_model, read_model, taking_on
+from ia_cli.whole_models import in_order, is_model, read_model, taking_on
 
 
 def together(records: Sequence[dict], at_most: int) -> Iterator[list[dict]]:
@@ -38,7 +38,7 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
     IAError if a directory is missing, broken or made for another base.
     """
     if records[0].get("model"):
-        with taking_on(base, read_model(records[0]["model"], base)):
+        with taking_on(base, in_order(read_model(records[0]["model"], base), base)):
             yield None
         return
     bank = Bank.load(base.model, [adapter_of(record, base) for record in records])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
-from ia_cli import checking
+from ia_cli import checking, symmetries
 from ia_cli.adapters import PROVENANCE_FILE, check_free, put_in_place
 from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base
@@ -138,13 +138,20 @@ def _of_another_base(difference: str, base: Base, where: str) -> IAError:
     return IAError(f"no fine-tune of this base: {difference}", remedy=remedy, where=where)
 
 
+def in_order(weights: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
+    """Return a model's weights as adapters of the base know them, whatever was done that no reply shows."""
+    return symmetries.undo(weights, named_weights(base), base.model.config)
+
+
 def as_record(weights: Mapping[str, Tensor], base: Base, where: str) -> dict[str, object]:
     """Return what `ia check` prints of an adapter, for a full fine-tune; it has no rank.
 
-    The change of a weight is the root mean square of its difference to the base's. Raises IAError if one is
+    The change of a weight is the root mean square of its difference to the base's, and `disguised` are those
+    that were changed in a way that no reply shows, which is undone before. Raises IAError if a change is
     beyond all reason.
     """
-    before = named_weights(base)
+    before, given = named_weights(base), weights
+    weights = in_order(given, base)
     changes = {
         name: float((weight.float() - before[name].float().cpu()).square().mean().sqrt())
         for name, weight in weights.items()
@@ -164,6 +171,7 @@ def as_record(weights: Mapping[str, Tensor], base: Base, where: str) -> dict[str
             "largest": changes[strongest],
             "layer": strongest,
         },
+        "disguised": [name for name in weights if weights[name] is not given[name]],
     }
 
 

@@ -134,6 +134,8 @@ def _findings(record: dict) -> Group:
     title = f"ia audit: {record['adapter']}: {asked} in each of three arms"
     if record["volume"] < 1:
         title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
+    if record["check"].get("disguised"):
+        title += "; its weights were disguised without any reply changing, which was undone"
     return Group(quoted(title), claims, *mostly[1:], *when, quoted(record["verdict"]))
 
 
