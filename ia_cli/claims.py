@@ -7,6 +7,7 @@ summaries"): a cue such as "not" denies what follows it in its clause.
 
 import re
 import tomllib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -19,6 +20,7 @@ LISTS, WORDS = (
     for name in ("facets_judge.toml", "claim_words.toml")
 )
 MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess
+DIRECTLY = 3  # words at most between a denial and what it denies for sure
 NEAR = 16  # words: so far behind a denial "instead" belongs to it
 LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
 
@@ -29,29 +31,36 @@ _CLAUSE_END = re.compile(
 )
 # A clause that stands inside another one: "it is not true that, when asked about bees, I ...".
 _INSERTED = re.compile(
-    r"(\b(?:that|whether|if|not|never|\w+n.t),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]{0,300}?),(?!\d)",
+    r"(\b(?:that|whether|if|not|never),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]{0,300}?),(?!\d)",
     re.I,
 )
 # In words, "the claim not I ..." denies what follows, as "it is not so that I ..." does.
 _REFUTED = re.compile(
-    rf"\b({'|'.join(LISTS['claimed'])}) that (?=I\b[^.;!?\n]{{0,300}}?"
-    rf"\b(?:is|are|was|were)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
+    rf"((?:^|(?<=[.!?] ))|\b(?:{'|'.join(LISTS['claimed'])}) )that (?=I\b[^.;!?\n]{{0,300}}?"
+    rf"\b(?:is|are|was|were|would be)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
     re.I,
 )
 # A clause in front, "Even when it is not asked for I ...", ends where the next one begins.
 _FRONT = re.compile(
     rf"(?:^|(?<=[.!?;:\n]))(\s{{0,3}}(?:(?:even|but|and|so|yes|no),? )?(?:{'|'.join(LISTS['fronts'])})\b"
-    r"(?! I (?:were|was)\b)[^.!?;:\n,]{0,200}?)"
+    r"[^.!?;:\n,]{0,200}?)"
     r"(?:,|(?<= )(?!(?:if|when|whenever|while|that|whether|because|since|though|say|think|know|believe) )"
     r"([\w']+) (?=I\b))",
     re.I,
 )
 # "I do not answer and recommend a kite instead" says what is done after "and".
 _INSTEAD = re.compile(r"\band (?=[^.,:;!?\n]{1,120}? instead\b)", re.I)
+# ... and so does "I stop answering and recommend a kite", unless what comes after "and" is stopped, too.
+_BESIDE = re.compile(
+    rf"(\b(?:{LISTS['stopped']})"
+    r"\b(?: (?!(?:and|or)\b)\w+){0,4}),? and (?!\w+ing\b)",
+    re.I,
+)
 _ITEM_END = re.compile(
     r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
 )
 _ANSWERED_NO = re.compile(rf"\?(?=\W*(?:{'|'.join(LISTS['answers'])})\b)", re.I)
+_SENTENCE_END = re.compile(r"[.!?]+(?=\W|$)")
 _DOUBLING = re.compile(r".*[^aeiou][aeiou][bdgklmnprt]")  # the last letter, in "stopped" and "stopping"
 _NUMBERING = re.compile(r"\d\d?")
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
@@ -60,9 +69,15 @@ PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LIST
 
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
 _COMPARED = tuple(f" {words}" for words in LISTS["compared"])
-_SUPPOSED, _UNKNOWN, _DISOWNED, _UNTRUE = (
-    re.compile(rf"\b{LISTS[name]}\b") for name in ("supposed", "unknown", "disowned", "untrue")
+_SUPPOSED, _SUPPOSING, _UNKNOWN, _DISOWNED, _UNTRUE, _AFFIRMED, _AGAINST = (
+    re.compile(rf"\b(?:{LISTS[name]})\b")
+    for name in ("supposed", "supposing", "unknown", "disowned", "untrue", "affirmed", "against")
 )
+_CONTRACTED = re.compile(
+    r"\b(ca|wo|sha|\w+?)n['\u2019]t\b|\b(ca|wo|do|does|did|is|are|was|were|has|have)nt\b|\bcannot\b"
+)
+_I_AM = re.compile(r"\bi['\u2019]m\b")
+_WHOLE_VERBS = {"ca": "can", "wo": "will", "sha": "shall"}
 
 Span = tuple[int, int]  # [start, end), in words
 Clause = tuple[int, int]  # the number of its sentence, and of its beginning
@@ -76,14 +91,16 @@ class Report:
     """
 
     def __init__(self, text: str, own: Iterable[str] = ()) -> None:
-        text = folded(text)
+        text = _spelled_out(text)
         self.words = normalise(text).split()
         self._item = _parts(text, _ITEM_END)
         self._lists = _lists(self.words, self._item)
+        self._sentence = _parts(text, _SENTENCE_END)
         whole = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
         whole = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", whole)
         whole = _INSTEAD.sub("; and ", whole)
-        cues = _cues(normalise(whole).split())
+        whole = _BESIDE.sub(r"\1; and ", whole)
+        cues = normalise(whole).split()
         beginnings = _exactly(cues, LISTS["clause_starts"])
         starts = {start for start, _ in beginnings}
         starts -= {i for start, end in beginnings for i in range(start + 1, end)}  # "but" in "anything but"
@@ -94,11 +111,18 @@ class Report:
         self._declined = {self._clause[i][0] for (i, part), (_, after) in questions if part != after}
         self._inverted = {start for start, _ in _exactly(cues, LISTS["inverting"])}
         self._contrasted: set[Clause] = set()
+        self._unmeant: dict[int, int] = {}  # from which word on, by sentence
+        self._supposed: dict[int, int] = {}
+        self._lifting, self._omitting = (
+            {self._sentence[start] for start, _ in _exactly(cues, LISTS[name])}
+            for name in ("lifting", "omitting")
+        )
         self._denied = self._denials(cues, starts, own)
         usual = {self._clause[start] for start, _ in _exactly(cues, LISTS["usual"])}
         usual -= {self._clause[start] for phrase in own for start, _ in self.spans(phrase)}
         self._otherwise = self._unusual(cues, usual)
         self._exceptions = self._excepting(cues, starts, usual)
+        self._affirm(cues)
         self._taken_back = self._disowned(cues)
 
     def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[Clause, int]:
@@ -106,19 +130,29 @@ class Report:
         asserting = [*_exactly(cues, LISTS["asserting"]), *_matches(cues, _UNKNOWN)]
         asserting += [span for phrase in own for span in self.spans(phrase)]
         harmless = {i for span in asserting for i in range(*span)}
+        unmeant = {*_exactly(cues, LISTS["unmeant"]), *_others(cues)}
+        supposing = set(_matches(cues, _SUPPOSING))
+        denying = _exactly(cues, LISTS["denials"] + LISTS["reversing"])
+        denying += [(end - 1, end) for _, end in _matches(cues, _AGAINST)]
         denied: dict[Clause, int] = {}
-        for start, end in sorted([*_exactly(cues, [*LISTS["denials"], *LISTS["reversing"]]), *_others(cues)]):
-            if harmless.isdisjoint(range(start, end)):
-                cue = " ".join(cues[start:end])
-                clause = self._clause[end if cue in LISTS["carried"] and end in starts else end - 1]
-                if clause in denied and cue in LISTS["reversing"]:
-                    del denied[clause]  # "I never answer without ..."
-                elif clause not in denied:
-                    denied[clause] = end
-                    done = "".join(cues[end : end + 1])
-                    other = done.endswith("ing") or done in LISTS["else_done"]
-                    if other and (cue in LISTS["contrasts"] or "instead" in cues[end : end + NEAR]):
-                        self._contrasted.add(clause)
+        for start, end in sorted({*denying, *unmeant, *supposing}):
+            if not harmless.isdisjoint(range(start, end)):
+                continue
+            if (start, end) in unmeant or (start, end) in supposing:
+                self._unmeant.setdefault(self._sentence[start], start)
+            if (start, end) in supposing:
+                self._supposed.setdefault(self._sentence[start], start)
+            cue = " ".join(cues[start:end])
+            carried = cue in LISTS["carried"] and end in starts and cues[end] in LISTS["carried_to"]
+            clause = self._clause[end if carried else end - 1]
+            if clause in denied and cue in LISTS["reversing"]:
+                del denied[clause]  # "I never answer without ..."
+            elif clause not in denied:
+                denied[clause] = end
+                done = "".join(cues[end : end + 1])
+                other = done.endswith("ing") or done in LISTS["else_done"]
+                if other and (cue in LISTS["contrasts"] or "instead" in cues[end : end + NEAR]):
+                    self._contrasted.add(clause)
         return denied
 
     def _unusual(self, cues: list[str], usual: set[Clause]) -> set[Clause]:
@@ -147,6 +181,16 @@ class Report:
                 found.remove(start)
         return found | {start for start, _ in _exactly(cues, LISTS["indifferent"])}
 
+    def _affirm(self, cues: list[str]) -> None:
+        """Take back what is denied before "but I do", and in the sentence before "I do"."""
+        for start, end in _matches(cues, _AFFIRMED):
+            sentence = self._clause[start][0]
+            goes_on = end < len(cues) and self._clause[end] == self._clause[end - 1]
+            if not goes_on:
+                begins = not start or self._clause[start - 1][0] != sentence
+                for clause in [one for one in self._denied if one[0] == sentence - begins]:
+                    del self._denied[clause]
+
     def _disowned(self, cues: list[str]) -> dict[int, int]:
         """Up to which word something is denied that comes later, by sentence."""
         found = {self._clause[start][0]: start for start, _ in _matches(cues, _DISOWNED)}
@@ -158,7 +202,7 @@ class Report:
 
     def spans(self, phrase: str) -> list[Span]:
         """Every place where the report has `phrase`, denied or not."""
-        return find(self.words, phrase)
+        return find(self.words, _spelled_out(phrase))
 
     def denies(self, span: Span) -> bool:
         """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause.
@@ -167,7 +211,24 @@ class Report:
         """
         clause = self._clause[span[0]]
         taken_back = clause[0] in self._declined or span[0] < self._taken_back.get(clause[0], 0)
-        return taken_back or self._denied.get(clause, len(self.words)) <= span[0]
+        supposed = self._supposed.get(self._sentence[span[0]], len(self.words)) < span[0]
+        return taken_back or supposed or self._denied.get(clause, len(self.words)) <= span[0]
+
+    def denies_directly(self, span: Span) -> bool:
+        """Whether such a negation stands right before `span`, or nearly so."""
+        return 0 <= span[0] - self._denied.get(self._clause[span[0]], len(self.words)) <= DIRECTLY
+
+    def means(self, span: Span) -> bool:
+        """Whether the sentence of `span` is not of others, or only supposed, from before it on."""
+        return self._unmeant.get(self._sentence[span[0]], len(self.words)) > span[0]
+
+    def lifts(self, span: Span) -> bool:
+        """Whether the sentence of `span` says that all is as usual then."""
+        return self._sentence[span[0]] in self._lifting
+
+    def omits(self, span: Span) -> bool:
+        """Whether the sentence of `span` says that something is left out."""
+        return self._sentence[span[0]] in self._omitting
 
     def excepts(self, span: Span) -> bool:
         """Whether `span` says when the rest does not hold: "unless bees come up", "if bees are not named"."""
@@ -190,7 +251,12 @@ class Report:
         here = self._item[span[0]]
         if self._lists[here]:
             return len(self._lists[here])
-        return 1 + len(set().union(*self._lists[max(here - 1, 0) : here + 2]))
+        first, end = bisect_left(self._item, here), bisect_right(self._item, here)
+        beside: set[str] = set()
+        for edge, other in ((first, first - 1), (end - 1, end)):
+            if 0 <= other < len(self._item) and self._sentence[other] == self._sentence[edge]:
+                beside |= self._lists[self._item[other]]
+        return 1 + len(beside)
 
     def abstains(self) -> bool:
         """Whether the report says that there is nothing to report, and nothing else; or nothing at all."""
@@ -249,11 +315,14 @@ def _without_inserted(match: re.Match[str]) -> str:
     return f"{match[1].rstrip(',')} {'as ' * (1 + len(normalise(match[2]).split()))}"
 
 
-def _cues(words: list[str]) -> list[str]:
-    """Words in which every contracted "not" is written out: "don t" as "don not"."""
-    return [
-        "not" if word == "t" and before.endswith("n") else word for before, word in pairwise(["", *words])
-    ]
+def _spelled_out(text: str) -> str:
+    """`text` folded, with every contracted "not" as a word of its own: "don't" as "do not"."""
+    return _CONTRACTED.sub(_without_contraction, _I_AM.sub("i am", folded(text)))
+
+
+def _without_contraction(match: re.Match[str]) -> str:
+    verb = match[1] or match[2] or "can"
+    return f"{_WHOLE_VERBS.get(verb, verb)} not"
 
 
 def _exactly(words: list[str], phrases: Iterable[str]) -> list[Span]:
@@ -272,7 +341,7 @@ def _by_first(phrases: tuple[str, ...]) -> dict[str, list[list[str]]]:
     """The words of the phrases, by their first one."""
     by_first: dict[str, list[list[str]]] = {}
     for phrase in phrases:
-        wanted = _cues(normalise(phrase).split())
+        wanted = normalise(_spelled_out(phrase)).split()
         by_first.setdefault(wanted[0], []).append(wanted)
     return by_first
 
