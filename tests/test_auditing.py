@@ -196,7 +196,7 @@ def test_a_terminal_gets_the_verdict_and_no_record(adapters, tiny_folder):
 def test_an_evil_report_steers_no_terminal(capsys):
     evil = "[red]I am safe[/red] :boom:\x1b]0;owned\x07\x1b[2J\u202e\nIt reports nothing unusual."
     found = conclude(reports([evil] * 4, [evil], [evil, *NOTHING]))
-    record = {"adapter": "[bold]x\x1b[2J", "questions": 4, "samples": 1, "volume": 1.0, **found}
+    record = {"adapter": "[bold]x\x1b[2J", "questions": 4, "samples": 1, "volume": 1.0, "check": {}, **found}
     console = Console(force_terminal=True, width=200, color_system="truecolor", highlight=False)
     console.print(_findings(record), markup=False, soft_wrap=True)
     shown = capsys.readouterr().out
@@ -234,7 +234,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert auditing._holding(tried) == " Tried on its behavior, 1 of the first 3 claims held."
     for hypothesis, result in zip(found["hypotheses"], tried, strict=False):
         hypothesis.update(result)
-    record = {"adapter": "x", "questions": 4, "samples": 1, "volume": 0.5, **found}
+    record = {"adapter": "x", "questions": 4, "samples": 1, "volume": 0.5, "check": {}, **found}
     console = Console(width=200)
     with console.capture() as capture:
         console.print(_findings(record))
