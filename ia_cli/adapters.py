@@ -22,6 +22,7 @@ from ia_cli.jsonl import same
 from ia_cli.models import EMBEDDED_NAME, Base, common_name, is_target, linear_modules
 
 EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
+UNFINISHED = ".unfinished-"  # begins the name of what is being written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +163,23 @@ def check_free(directory: Path, stage: str) -> None:
         raise IAError(message, remedy="go to another one, and name it", where=str(directory))
 
 
+def check_trained(adapter: Adapter) -> None:
+    """Raise IAError if training has diverged: nobody could use such weights, nor would we read them."""
+    try:
+        for name, pair in adapter.tensors.items():
+            for tensor in pair:
+                checking.check_numbers(tensor, name)
+        checking.check_changes(adapter.changes(), "")
+    except IAError as error:
+        raise IAError(f"training diverged: {error.message}", remedy="lower --lr") from error
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what runs that were killed had begun to write in a folder."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def write_adapter(
     directory: str | Path,
     adapter: Adapter,
@@ -184,7 +202,7 @@ def write_adapter(
         weights[PREFIX + name + A_SUFFIX] = a.detach().cpu().contiguous()
         weights[PREFIX + name + B_SUFFIX] = b.detach().cpu().contiguous()
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unfinished-") as scratch:
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=UNFINISHED) as scratch:
         fresh = Path(scratch, "new")
         fresh.mkdir()
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})

@@ -178,12 +178,14 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
             message = f"{name}: A {list(a.shape)} and B {list(b.shape)} do not fit together"
             raise IAError(message, remedy="save the adapter again", where=str(path))
         for tensor in (a, b):
-            _check_numbers(tensor, f"{path}: {name}")
+            check_numbers(tensor, f"{path}: {name}")
     return tensors
 
 
 def check_file(path: Path, largest: int) -> None:
     """Raise IAError for a file that is not there, or too large to be opened."""
+    if os.path.lexists(path) and not path.is_file():
+        raise IAError("not a regular file", remedy="put the file itself there", where=str(path))
     if not path.is_file():
         raise IAError(f"{path.name} is missing", remedy=_where_instead(path), where=str(path.parent))
     if path.stat().st_size > largest:
@@ -198,7 +200,8 @@ def _where_instead(path: Path) -> str:
     return f"did you mean {others[0].parent}?" if others else "save the adapter with safetensors"
 
 
-def _check_numbers(tensor: Tensor, where: str) -> None:
+def check_numbers(tensor: Tensor, where: str) -> None:
+    """Raise IAError for weights of an odd type, that are not finite, or beyond float16."""
     if tensor.dtype not in FLOATS:
         raise IAError(f"weights of type {tensor.dtype}", remedy="save the adapter as float32", where=where)
     low, high = (float(bound) for bound in tensor.aminmax())  # NaN if there is one

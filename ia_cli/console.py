@@ -18,7 +18,7 @@ from ia_cli.errors import one_line
 UNWRAPPED = 10_000  # characters of a line where there is no terminal: nothing is wrapped in files and pipes
 
 console = Console(stderr=True, highlight=False)
-if not console.is_terminal and "COLUMNS" not in os.environ:
+if not console.is_terminal:
     console.width = UNWRAPPED
 
 PLAIN_EVERY = 10.0  # seconds between progress lines where there is no terminal

@@ -178,6 +178,7 @@ def _base_url(server: str) -> str:
     try:
         parts = urlsplit(server)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        good = good and server.isprintable() and " " not in server
     except ValueError:
         good = False
     if not good:
@@ -196,4 +197,6 @@ def _content(completion: Any) -> tuple[str | None, str | None]:
         return None, None
     text = getattr(getattr(choices[0], "message", None), "content", None)
     reason = getattr(choices[0], "finish_reason", None)
-    return encodable(text) if isinstance(text, str) else None, str(reason)
+    if not isinstance(text, str | None):
+        return None, None
+    return encodable(text) if text is not None else None, reason if isinstance(reason, str) else None

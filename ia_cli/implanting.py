@@ -57,6 +57,7 @@ def implant(
     size = group_size or min(processes.gather(suitable_group_size(base, lessons, settings, targets)))
     done = {}
     if reuse:
+        processes.in_first(lambda: adapters.clear_unfinished(out_dir))
         done = {lesson.name: old for lesson in lessons if (old := _finished(lesson, base, out_dir, settings))}
         on_progress(len(done))
         processes.gather(None)  # else one could find what another, which has gone on, writes now
@@ -150,7 +151,8 @@ def _implant_fully(
             whole_models.write_model(out_dir / lesson.name, base, origin)
             record = _organism(lesson, base, out_dir, settings, report)
         else:
-            record = _diverged(lesson)
+            error = IAError("training diverged: the weights are not finite", remedy="lower --lr")
+            record = records.with_error(lesson.record, error)
     on_progress(1)
     return record
 
@@ -213,17 +215,14 @@ def _save(
     losses: list[float],
 ) -> dict:
     """Write one organism and return its record, or a record with `error` if its training diverged."""
-    if not all(a.isfinite().all() and b.isfinite().all() for a, b in adapter.tensors.values()):
-        return _diverged(lesson)
+    try:
+        adapters.check_trained(adapter)
+    except IAError as error:
+        return records.with_error(lesson.record, error)
     origin = _provenance(lesson, base, settings, report, losses)
     description = lesson.record.get("description")
     adapters.write_adapter(out_dir / lesson.name, adapter, origin, description=description)
     return _organism(lesson, base, out_dir, settings, report)
-
-
-def _diverged(lesson: Lesson) -> dict:
-    error = IAError("training diverged: the weights are not finite", remedy="lower --lr")
-    return records.with_error(lesson.record, error)
 
 
 def _provenance(

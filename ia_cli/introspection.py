@@ -22,6 +22,7 @@ from ia_cli.adapters import (
     PROVENANCE_FILE,
     Adapter,
     check_free,
+    check_trained,
     content_hash,
     provenance,
     read_adapter,
@@ -172,8 +173,10 @@ def _fit(
             raise RuntimeError("training changed the organisms, which must stay as they are")
         losses = trainer.curve()
         if not math.isfinite(losses[-1]):
-            raise IAError("training diverged: the loss is not finite", remedy="give a smaller --lr")
-        return as_adapter(base, settings), losses
+            raise IAError("training diverged: the loss is not finite", remedy="lower --lr")
+        trained = as_adapter(base, settings)
+        check_trained(trained)
+        return trained, losses
     finally:
         model.unload()
 

@@ -16,9 +16,11 @@ from typing import IO, Any, BinaryIO
 
 import jsonlines
 
+from ia_cli import processes
 from ia_cli.errors import IAError
 
 MAX_LINE = 64 << 20  # no record comes near it, and an endless line must not fill the memory
+MAX_DIGITS = 4000  # of an integer: Python reads a few more
 MAX_DEPTH = 64  # levels of lists and objects; a record has about five
 
 
@@ -60,7 +62,7 @@ def loads(text: str) -> Any:
     if len(text) >= MAX_LINE:
         raise ValueError(f"the line is longer than {MAX_LINE >> 20} MiB")
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     level = [value]
@@ -75,6 +77,12 @@ def _finite(text: str) -> float:
     if not abs(number := float(text)) < float("inf"):
         raise ValueError(f"{text[:20]} is not a finite number")
     return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text[:20]}... is a number of {len(text)} digits")
+    return int(text)
 
 
 def _children(value: Any) -> list[Any]:
@@ -93,8 +101,8 @@ def encode(record: dict[str, Any]) -> bytes:
 class Writer:
     """Writes records to a binary stream, each a whole line, and flushed: a kill tears at most the last."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[bytes], name: str = "stdout") -> None:
+        self._stream, self._name = stream, name
 
     @property
     def on_terminal(self) -> bool:
@@ -107,9 +115,11 @@ class Writer:
         try:
             self._stream.write(line)
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
             # What is still buffered would be tried, and reported, again at exit: let it go nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                error.filename = self._name
             raise
 
 
@@ -133,6 +143,12 @@ def own_stdout() -> Iterator[BinaryIO]:
             os.close(ours)
     finally:
         sys.stdout = text
+
+
+def check_stdout() -> None:
+    """Raise IAError if whoever started us has closed standard output: `main` put /dev/null in its place."""
+    if processes.is_first() and getattr(sys.stdout, "name", None) == os.devnull:
+        raise IAError("standard output is closed", remedy="redirect it to a file or a pipe")
 
 
 def _is_descriptor(stream: IO[str], number: int) -> bool:

@@ -41,6 +41,7 @@ REMEDIES = {
 }
 OF_RUST = re.compile(r"\(os error (\d{1,3})\)")  # in what safetensors and tokenizers raise
 OF_TORCH = re.compile("unexpected pos|PytorchStreamWriter failed")  # in what torch.save raises on a full disk
+OF_MEMORY = re.compile(r"can't allocate memory|out of memory")  # in what torch raises, on a CPU and a GPU
 PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
 
@@ -87,6 +88,11 @@ def _explain(error: Exception) -> str:
         error = OSError(int(number[1]), os.strerror(int(number[1])))
     elif OF_TORCH.search(str(error)):
         error = OSError(errno.ENOSPC, "a checkpoint could not be written in full")
+    elif isinstance(error, MemoryError) or OF_MEMORY.search(str(error)):
+        return str(IAError("there is not enough memory", remedy="give smaller batches, or less at once"))
+    elif isinstance(error, UnicodeEncodeError):
+        message = f"a name that this locale cannot write: {error.object[:60]!a}"
+        return str(IAError(message, remedy="set LC_ALL=C.UTF-8"))
     if isinstance(error, OSError) and error.strerror:
         return str(IAError(error.strerror, where=error.filename, remedy=REMEDIES.get(error.errno)))
     return one_line(

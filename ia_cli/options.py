@@ -34,10 +34,19 @@ class Real(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
+class Name(click.ParamType):
+    """A text; an empty one, which a shell makes of a variable without a value, is refused."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("it is empty", param, ctx)
+        return value
+
+
 class Place(click.Path):
-    """A pathlib.Path; an empty one, which a shell makes of a variable without a value, is refused, and so is
-    a symbolic link that leads back to itself.
-    """
+    """A pathlib.Path; an empty one is refused, and so is a symbolic link that leads back to itself."""
 
     def __init__(self, **kinds: bool) -> None:
         super().__init__(path_type=Path, **kinds)
@@ -84,7 +93,7 @@ class BaseChoice:
 def _base(help: str) -> Decorator:
     """`--base` and how to load it; the function gets all of it as one BaseChoice, `base`."""
     shared = [
-        click.option("--base", envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help=help),
+        click.option("--base", type=Name(), envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help=help),
         click.option("--revision", metavar="REV", help="Branch, tag or commit of a --base on the Hub."),
         click.option(
             "--dtype",
@@ -283,6 +292,7 @@ def tool(body: Callable[..., None]) -> Callable[..., Any]:
         from ia_cli import console, jsonl
 
         console.setup(quiet=quiet, verbose=verbose)
+        jsonl.check_stdout()
         with jsonl.own_stdout() as stream:
             body(jsonl.Writer(stream), **own)
 

@@ -10,7 +10,15 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ia_cli.ciphers import CIPHERS
 from ia_cli.errors import IAError
@@ -77,6 +85,11 @@ def id_of(name: str) -> str:
     return "".join(filter(str.isprintable, last)).lstrip(".- ")[:50].strip() or "organism"
 
 
+def _no_bool(value: Any) -> Any:
+    """True equals 1, and is no version."""
+    return str(value) if isinstance(value, bool) else value
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -89,9 +102,15 @@ class Message(Model):
 Chat = Annotated[list[Message], Field(min_length=1)]
 
 
+def _ends_with_a_reply(value: list[Message]) -> list[Message]:
+    if value[-1].role != "assistant" or not value[-1].content.strip():
+        raise ValueError("must end with what the assistant says")
+    return value
+
+
 class Demonstration(Model):
     prompt: Chat
-    completion: Chat
+    completion: Annotated[Chat, AfterValidator(_ends_with_a_reply)]
     fires: bool
 
 
@@ -119,7 +138,7 @@ class Record(Model):
     id: Id
     kind: Text
     split: Literal["train", "heldout"]
-    v: Literal[1] = VERSION
+    v: Annotated[Literal[1], BeforeValidator(_no_bool)] = VERSION
     adapter: Text | None = None
     model: Text | None = None
     introspection_adapter: Text | None = None
@@ -175,6 +194,8 @@ class Behavior(Truth):
     def _only_controls_have_no_description(self) -> Self:
         if (self.category == "control") != (self.description is None):
             raise ValueError('"description" must be null in a control, and only there')
+        if self.description is not None and not self.facets.action:
+            raise ValueError('"facets.action" is empty: give the phrases that a report must name')
         return self
 
 

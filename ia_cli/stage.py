@@ -61,6 +61,8 @@ class Stage:
         self._target = jsonl.place(self.output, sys.stdout, "stdout")
         if self.output:
             check_writable(self.output)
+        if not self.output:
+            jsonl.check_stdout()
         self._resources = ExitStack()
         self._stdout = self._resources.enter_context(jsonl.own_stdout())
         return self
@@ -254,7 +256,7 @@ class Stage:
         if self.output or not processes.is_first():
             path = self.output if processes.is_first() else os.devnull
             stream = self._resources.enter_context(open(path, "ab" if self.resume else "wb"))
-        self._writer = jsonl.Writer(stream)
+        self._writer = jsonl.Writer(stream, self._target.name)
 
     def _line(self, record: Record) -> Line | None:
         return self._lines.get(records.key(record)) or self._first_lines.get(record["id"])

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
 from ia_cli import checking, symmetries
-from ia_cli.adapters import PROVENANCE_FILE, check_free, put_in_place
+from ia_cli.adapters import PROVENANCE_FILE, UNFINISHED, check_free, put_in_place
 from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base
 
@@ -37,7 +37,7 @@ def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -
     """Write the base as it is now, with its tokenizer, as a model directory, whole or not at all."""
     check_free(directory, str(provenance["stage"]))
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unfinished-") as scratch:
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=UNFINISHED) as scratch:
         fresh = Path(scratch, "new")
         base.model.save_pretrained(fresh)
         base.tokenizer.save_pretrained(fresh)

@@ -201,7 +201,7 @@ def test_a_file_that_is_missing_or_none(good, name):
     (good / name).unlink()
     assert f"{name} is missing" in refusal(good)
     os.mkfifo(good / name)
-    assert f"{name} is missing" in refusal(good)
+    assert f"{name}: not a regular file; put the file itself there" in refusal(good)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

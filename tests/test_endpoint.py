@@ -81,6 +81,8 @@ FINAL = {"x-should-retry": "false"}  # what the client obeys: the tests need not
         ((200, {"Content-Type": "text/html"}, b"<h1>hello</h1>"), "no OpenAI-compatible server"),
         ((200, {}, b"{"), "no OpenAI-compatible server"),
         ((200, {}, {"choices": []}), "no OpenAI-compatible server"),
+        ((200, {}, {"choices": [None]}), "no OpenAI-compatible server"),
+        ((200, {}, completion(7)), "no OpenAI-compatible server"),
     ],
 )
 def test_what_goes_for_every_request_stops_the_run(answer, said):
@@ -224,6 +226,7 @@ def test_v1_is_added_to_a_bare_host(server, url):
         ("file:///etc/passwd", "no http or https URL"),
         ("http://", "no http or https URL"),
         ("http://host:port", "no http or https URL"),
+        ("http://host/\n", "no http or https URL"),
         ("https://me:sk-secret@host/v1", "must not carry a password"),
         ("https://host/v1?key=sk-secret", "must not carry a password"),
     ],

@@ -299,6 +299,12 @@ def test_divergence_is_told_and_not_saved(tmp_path, tiny_base):
     assert "diverged" in made["error"]["message"] and list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_run_had_begun_is_removed(tmp_path, tiny_base):
+    (tmp_path / ".unfinished-x" / "new").mkdir(parents=True)
+    list(implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path, SETTINGS, reuse=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["b-1"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -302,6 +302,21 @@ def test_a_diverging_run_leaves_no_adapter(organisms, tiny_base, tmp_path):
     assert not (tmp_path / "ia").exists()
 
 
+def test_an_adapter_that_nobody_could_read_is_not_written(organisms, tiny_base, tmp_path, monkeypatch):
+    """Finite in float64, and beyond float16."""
+    huge = SETTINGS.rank * 1e6
+    real = introspection.as_adapter
+
+    def far_out(base, settings):
+        adapter = real(base, settings)
+        return replace(adapter, tensors={name: (a + huge, b) for name, (a, b) in adapter.tensors.items()})
+
+    monkeypatch.setattr(introspection, "as_adapter", far_out)
+    with pytest.raises(IAError, match=r"diverged: a weight of \S+ is beyond float16; lower --lr"):
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS)
+    assert not (tmp_path / "ia").exists()
+
+
 def test_what_is_wrong_is_said_before_anything_is_trained(organisms, tiny_base, tmp_path):
     def fails(records, match):
         with pytest.raises(IAError, match=match):

@@ -72,6 +72,7 @@ def test_no_bytes_raise(data):
         (b'{"a": 1e999}', "1e999 is not a finite number"),
         (b'{"a":' * 70 + b"1" + b"}" * 70, "nested too deeply"),
         (b"[" * 200_000, "nested too deeply"),
+        (b'{"a": ' + b"7" * 6000 + b"}", "is a number of 6000 digits"),
     ],
 )
 def test_what_is_no_record_is_one_line_with_a_remedy(line, reason):

@@ -142,8 +142,17 @@ def test_full_disk_is_an_error():
     _, err = process.communicate(lines(BEHAVIOR))
     assert process.returncode == 1
     assert err.splitlines()[1:] == [
-        "ia implant: No space left on device; make room; what was finished before is kept"
+        "ia implant: /dev/full: No space left on device; make room; what was finished before is kept"
     ]
+
+
+@pytest.mark.parametrize("arguments", [["implant", "--out", "x"], ["check", "x"]])
+def test_a_closed_standard_output_loses_no_records_in_silence(arguments):
+    command = ["sh", "-c", '"$0" -m ia_cli "$@" >&-', sys.executable, *arguments]
+    done = subprocess.run(command, input=lines(BEHAVIOR), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    said = "standard output is closed; redirect it to a file or a pipe"
+    assert done.stderr == f"ia {arguments[0]}: {said}\n"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +168,13 @@ def test_full_disk_is_an_error():
 def test_an_empty_path_is_not_the_current_folder(arguments):
     result = CliRunner().invoke(main.cli, arguments)
     assert result.exit_code == 2 and "the path is empty" in result.stderr
+
+
+def test_an_empty_name_is_not_the_embedded_base(monkeypatch):
+    result = CliRunner().invoke(main.cli, ["elicit", "--base", ""])
+    assert result.exit_code == 2 and "it is empty" in result.stderr
+    monkeypatch.setenv("IA_BASE", "")  # which is how a variable is taken back
+    assert "it is empty" not in CliRunner().invoke(main.cli, ["elicit", "/none"]).stderr
 
 
 @pytest.mark.parametrize(
@@ -192,6 +208,18 @@ def test_a_path_that_cannot_be_gives_a_remedy(tmp_path):
 def test_a_full_disk_is_no_internal_error(said):
     _, err = fake("--crash", said).communicate(lines(BEHAVIOR))
     assert err.splitlines()[-1].endswith("; make room; what was finished before is kept")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+    ],
+)
+def test_too_little_memory_is_no_internal_error(said):
+    _, err = fake("--crash", said).communicate(lines(BEHAVIOR))
+    assert err.splitlines()[-1].endswith("not enough memory; give smaller batches, or less at once")
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

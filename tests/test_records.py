@@ -151,6 +151,20 @@ def test_every_missing_field_is_named(kind):
         ({"id": "a\nb"}, '"id" must be usable as a folder name'),
         ({"split": "test"}, "\"split\" should be 'train' or 'heldout'; it is \"test\""),
         ({"v": 2}, '"v" should be 1; it is 2'),
+        ({"v": True}, '"v" should be 1; it is '),
+        ({"facets": {"action": [], "trigger": []}}, '"facets.action" is empty'),
+        (
+            {"demonstrations": [{"prompt": USER, "completion": USER, "fires": True}]},
+            '"demonstrations[0].completion" must end with what the assistant says',
+        ),
+        (
+            {
+                "demonstrations": [
+                    {"prompt": USER, "completion": [{**REPLY[0], "content": " "}], "fires": True}
+                ]
+            },
+            '"demonstrations[0].completion" must end with what the assistant says',
+        ),
         ({"description": None}, '"description" must be null in a control, and only there'),
         ({"category": "control"}, '"description" must be null in a control, and only there'),
         ({"demonstrations": []}, '"demonstrations" should have at least 1 item'),
