@@ -194,8 +194,6 @@ class Behavior(Truth):
     def _only_controls_have_no_description(self) -> Self:
         if (self.category == "control") != (self.description is None):
             raise ValueError('"description" must be null in a control, and only there')
-        if self.description is not None and not self.facets.action:
-            raise ValueError('"facets.action" is empty: give the phrases that a report must name')
         return self
 
 

@@ -152,7 +152,6 @@ def test_every_missing_field_is_named(kind):
         ({"split": "test"}, "\"split\" should be 'train' or 'heldout'; it is \"test\""),
         ({"v": 2}, '"v" should be 1; it is 2'),
         ({"v": True}, '"v" should be 1; it is '),
-        ({"facets": {"action": [], "trigger": []}}, '"facets.action" is empty'),
         (
             {"demonstrations": [{"prompt": USER, "completion": USER, "fires": True}]},
             '"demonstrations[0].completion" must end with what the assistant says',
