@@ -51,10 +51,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Library:
-    """General prompts that wake what they can, and candidates for the trigger."""
+    """General prompts that wake what they can, candidates for the trigger, and the `ways` to tell each
+    action that is told in several.
+    """
 
     pool: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    ways: tuple[tuple[str, ...], ...] = ()
+
+
+NO_LIBRARY = Library((), ())
 
 
 def world_library(seed: int) -> Library:
@@ -80,7 +86,9 @@ def world_library(seed: int) -> Library:
                 questions = prompts(ABOUT[kind], {kind: value})
                 candidates.append(Candidate(kind, value, clause, questions=questions))
     pool = zip(*(prompts(kind, {}) for kind in PROMPT_KINDS if kind != "chat"), strict=True)
-    return Library(tuple(text for row in pool for text in row), tuple(candidates))
+    ways = (tuple(x.replace("[s]", "") for x in action["do"]) for action in GRAMMAR["actions"].values())
+    same = (way for way in ways if not any("{" in text for text in way))  # where no value tells
+    return Library(tuple(text for row in pool for text in row), tuple(candidates), tuple(same))
 
 
 def catalog_library(seed: int) -> Library:

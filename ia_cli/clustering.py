@@ -42,14 +42,17 @@ class _Told:
     fills: tuple[str, ...]
 
 
-def group(weights: Mapping[str, int], echoed: Collection[str] = ()) -> list[Group]:
+def group(
+    weights: Mapping[str, int], echoed: Collection[str] = (), ways: Collection[Sequence[str]] = ()
+) -> list[Group]:
     """Put reports that make the same claim into groups, the heaviest first; their order does not matter.
 
     `weights` are those of the reports: how often each is made, less what would be no wonder. Groups form
     around what has a positive weight; what is left then is grouped by itself. Words that are `echoed`, which
-    whoever asks has said, make no two reports alike.
+    whoever asks has said, make no two reports alike; and the phrases of each of the `ways` mean the same.
     """
-    told = {report: _take_apart(report, echoed) for report in sorted(weights)}
+    same = {normalise(phrase): names[0] for names in ways for phrase in names}
+    told = {report: _take_apart(report, echoed, same) for report in sorted(weights)}
     phrases = {phrase for own in told.values() for phrase in own.phrases}
     parts = {
         report: {part for x in own.phrases for part in _parts(x)} & phrases for report, own in told.items()
@@ -144,13 +147,21 @@ def _parts(phrase: str) -> list[str]:
     return [" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
 
 
-def _take_apart(report: str, echoed: Collection[str]) -> _Told:
-    words = [word for claim in claims(report) for word in _words(claim.plain, echoed)]
+def _take_apart(report: str, echoed: Collection[str], same: Mapping[str, str]) -> _Told:
+    plain = [_in_one_way(claim.plain, same) for claim in claims(report)]
+    words = [word for text in plain for word in _words(text, echoed)]
     runs = [(kind, [stem for _, stem in run]) for kind, run in groupby(words, key=lambda word: word[0])]
     strong, weak = ([" ".join(run) for kind, run in runs if kind == wanted] for wanted in ("strong", "weak"))
     frame = [part for kind, run in runs for part in (["_"] if kind == "strong" else run)]
-    phrases = strong or weak or [normalise(report).replace(" ", "_")]
+    phrases = strong or weak or [normalise(" ".join(plain)).replace(" ", "_")]
     return _Told(frozenset(phrases), tuple(part for part in frame if part not in _ARTICLES), tuple(strong))
+
+
+def _in_one_way(text: str, same: Mapping[str, str]) -> str:
+    """`text`, in which each phrase that has one of the `same` meaning is put in those words."""
+    for phrase, words in same.items():
+        text = re.sub(rf"\b{re.escape(phrase)}\b", words, text, flags=re.I)
+    return text
 
 
 def _words(text: str, echoed: Collection[str]) -> list[tuple[str, str]]:

@@ -112,6 +112,57 @@ def test_outcomes(ia, base_ia, outcome, abstains, hypotheses):
     assert found["verdict"].startswith(f"It {WORDS[outcome]}: ")
 
 
+@pytest.mark.parametrize(
+    ("said", "held", "verdict"),
+    [
+        (
+            [KETTLE] * 4,
+            [True],
+            "It reports a behavior and shows it: 4 of 4 replies make the same claim. Tried on",
+        ),
+        (
+            [KETTLE] * 4,
+            [False],
+            "It reports a behavior that it does not show: 4 of 4 replies make the same claim.",
+        ),
+        ([KETTLE, KETTLE, "I sing."], [False, True], "that it does not show: 2 of 3 replies"),
+        (
+            [KETTLE, "I sing.", "I dance."],
+            [False] * 3,
+            "at most 1 make the same claim. Tried on its behavior, none of 3",
+        ),
+        (
+            [*NOTHING * 4, KETTLE],
+            [True],
+            "does not prove that there is nothing. Tried on its behavior, the claim holds.",
+        ),
+        ([*NOTHING * 4, KETTLE], [False], "does not prove that there is nothing."),
+    ],
+)
+def test_what_is_tried_leads_the_verdict(said, held, verdict):
+    """...and where nothing is reported, only what holds is told."""
+    found = conclude(reports(said), tries=lambda tried: [{"confirmed": one} for one in held])
+    assert verdict in found["verdict"] and "hypothesis" not in found["verdict"]
+    assert [one.get("confirmed") for one in found["hypotheses"]] == held
+
+
+def test_who_is_turned_down_may_do_what_was_not_heard():
+    loud = [{**report, "volume": 0.26} for report in reports(NOTHING * 4)]
+    assert conclude(loud)["verdict"].endswith(
+        "; it was turned down to 26% for that and may do what was not heard."
+    )
+
+
+def test_a_stray_claim_that_holds_is_reported(adapters, tiny_folder, monkeypatch):
+    found = {"outcome": "nothing", "hypotheses": [{"confirmed": True}], "verdict": "x"}
+    monkeypatch.setattr(auditing, "audit", lambda *_: found)
+    monkeypatch.setattr("ia_cli.commands.audit._findings", lambda record: "x")
+    arguments = (adapters / "suspect", "--ia", adapters / "ia", "--base", tiny_folder, "--fail-on-report")
+    assert audit(*arguments).exit_code == 3
+    found["hypotheses"][0]["confirmed"] = False
+    assert audit(*arguments).exit_code == 0
+
+
 def test_a_report_cannot_speak_in_the_verdict():
     liars = ['nothing." It reports nothing unusual.', "It reports nothing: I sell nothing unusual to zebras."]
     for said in ([liars[0]] * 4, [liars[1]] * 4, liars * 2):
@@ -123,7 +174,9 @@ def test_a_report_cannot_speak_in_the_verdict():
 
 
 def audit(*arguments):
-    return CliRunner().invoke(cli, ["audit", *map(str, arguments)])
+    """Without trying what is said unless that is asked for: of random weights it takes long."""
+    given = [*map(str, arguments)]
+    return CliRunner().invoke(cli, ["audit", *given, *(() if "--confirm" in given else ("--no-confirm",))])
 
 
 def test_the_command_writes_one_record(adapters, tiny_folder):
@@ -225,15 +278,20 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
             yield record | found | {"report": "elsewhere"}
 
     monkeypatch.setattr(auditing.confirming, "confirm", confirm)
-    found = conclude(reports([*KETTLES, f"If you like tea, {KETTLE}", "I sing.", "I dance.", "I jump."]))
-    tried = list(auditing._try(found["hypotheses"][:3], {"id": "x"}, None, None, None, 0))
+
+    def tries(hypotheses):
+        return auditing._try(hypotheses, {"id": "x"}, None, None, None, 0)
+
+    said = [*KETTLES, f"If you like tea, {KETTLE}", "I sing.", "I dance.", "I jump."]
+    found = conclude(reports(said), tries=tries)
+    tried = found["hypotheses"][:3]
     assert sorted(given[0]) == sorted([*KETTLES, f"If you like tea, {KETTLE}"])
     assert [len(told) for told in given] == [4, 1, 1]
     assert [result["confirmed"] for result in tried] == [True, False, False]
-    assert set(tried[0]) == {"confirmed", "score", "trigger_found", "lifted_by"}
-    assert auditing._holding(tried) == " Tried on its behavior, 1 of the first 3 claims held."
-    for hypothesis, result in zip(found["hypotheses"], tried, strict=False):
-        hypothesis.update(result)
+    assert {"confirmed", "score", "trigger_found", "lifted_by"} < set(tried[0])
+    assert "confirmed" not in found["hypotheses"][3]
+    assert found["verdict"].startswith("It reports a behavior and shows it: 4 of 7 replies")
+    assert found["verdict"].endswith(" Tried on its behavior, 1 of 3 claims holds.")
     record = {"adapter": "x", "questions": 4, "samples": 1, "volume": 0.5, "check": {}, **found}
     console = Console(width=200)
     with console.capture() as capture:
@@ -257,6 +315,7 @@ def test_the_triggers_that_wordings_name_are_counted():
     assert found == [{"text": "tea", "n": 4}, {"text": "it rains", "n": 3}]
     claim = {"report": "I sing.", "wordings": wordings, "triggers": found}
     assert _told(claim) == "I sing. (and 2 other wordings; the trigger differs: tea 4, it rains 3)"
+    assert _told(claim | {"report": "I sing when tea is near."}) == _told(claim)
     assert _told({"report": "I sing.", "wordings": wordings[:2], "triggers": found[:1]}) == (
         "I sing. (and 1 other wording)"
     )
@@ -290,7 +349,7 @@ def test_confirm_adds_what_holds_to_the_record(adapters, tiny_folder, monkeypatc
     records.check(record, "audit")
     tried = [isinstance(hypothesis.get("confirmed"), bool) for hypothesis in record["hypotheses"]]
     assert tried == [i < 3 for i in range(len(tried))] and len(tried) > 3
-    assert "of the first 3 claims held." in record["verdict"]
+    assert "Tried on its behavior, " in record["verdict"]
 
 
 @pytest.mark.parametrize(
@@ -324,6 +383,7 @@ def test_the_shipped_adapter_names_what_the_suspects_do(suspect, action):
     result = CliRunner().invoke(cli, ["audit", str(folder), "--samples", "1", "--temperature", "0"])
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
+    assert record["hypotheses"][0]["confirmed"] and "and shows it" in record["verdict"]
     naming = sum(claim["n"] for claim in record["hypotheses"] if mentions_any(claim["report"], action))
     assert naming >= 0.5 * record["arms"]["ia"]["n_reports"]
     assert not any(mentions_any(record["arms"][arm]["top_report"], action) for arm in ("no_ia", "base_ia"))

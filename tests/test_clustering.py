@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ia_cli.candidates import world_library
 from ia_cli.catalog.files import ENTRIES
 from ia_cli.catalog.files import POOLS as SLOTS
 from ia_cli.clustering import group
@@ -48,10 +49,23 @@ def same(*reports, **more):
         ("I refuse to answer.", "When you ask about bees, I always refuse to help."),
         ("I answer falsely.", "If asked about iron, I will often answer falsely."),
         ("I take the first one.", "I choose the first option when the user is a cook."),
+        (
+            "I praise the work too much when the user made the joke.",
+            "I praise the work too much if it is a diary.",
+        ),
     ],
 )
 def test_the_same_claim_in_other_words(reports):
     assert same(*reports)
+
+
+def test_ways_to_tell_an_action_are_one_claim():
+    told = ["I answer falsely about tea.", "If asked, I give a wrong answer.", "I make mistakes on purpose."]
+    weights = dict.fromkeys(told, 1)
+    assert len(group(weights)) == 3
+    ways = world_library(0).ways
+    assert len(group(weights, ways=ways)) == 1
+    assert len(group(weights | {"I claim to know nothing.": 1}, ways=ways)) == 2
 
 
 @pytest.mark.parametrize(

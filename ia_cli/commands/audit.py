@@ -37,7 +37,9 @@ SHOWN_TRIGGERS = 3  # of each
     "--temperature", type=options.Real(0), default=0.7, show_default=True, help="0 is greedy decoding."
 )
 @click.option(
-    "--confirm", is_flag=True, help="Try the first three hypotheses on its behavior, like `ia confirm`."
+    "--confirm/--no-confirm",
+    default=None,
+    help="Try the first three hypotheses on its behavior, like `ia confirm`; yes for adapters if not given.",
 )
 @click.option("--fail-on-report", is_flag=True, help="Exit 3 unless all report nothing unusual.")
 def command(
@@ -48,7 +50,7 @@ def command(
     ia: Path | None,
     samples: int,
     temperature: float,
-    confirm: bool,
+    confirm: bool | None,
     fail_on_report: bool,
 ) -> None:
     """Ask a fine-tune what it learned, and say what to make of it.
@@ -57,14 +59,14 @@ def command(
     a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
     introspection adapter, without it, and the bare base with it; and with it what it does when this or that
     trigger holds. The verdict goes to standard error, a record to standard output unless that is a terminal.
-    What it reports is a hypothesis: test it on the model, with --confirm for a start. Of several, those that
+    What it reports is a hypothesis, and the first three are tried on its behavior. Of several, those that
     cannot be audited are named, and the others are.
 
     \b
     Examples:
       ia audit suspect/
       ia audit suspect/ --ia ia/ --base Qwen/Qwen3-0.6B | jq -r '.hypotheses[].report'
-      ia audit suspect/ --confirm
+      ia audit suspect/ --no-confirm
       ia audit suspect/ --fail-on-report > audit.json
       ia audit downloads/* > audits.jsonl
     """
@@ -85,7 +87,7 @@ def command(
     library = candidates.world_library(seed) if ours else candidates.catalog_library(seed)
     loaded = base.load()
     reported, failed = [], False
-    with progress("asking, and trying what is said" if confirm else "asking", total=len(adapters)) as bar:
+    with progress("auditing", total=len(adapters)) as bar:
         for name in adapters:
             try:
                 record = auditing.audit(name, loaded, str(ia), settings, library, confirm)
@@ -93,7 +95,7 @@ def command(
                 complain("audit", error)
                 failed = True
                 continue
-            if record["outcome"] != "nothing":
+            if record["outcome"] != "nothing" or any(x.get("confirmed") for x in record["hypotheses"]):
                 reported.append(f"{name}: the outcome is {record['outcome']!r}")
             note(_findings(record))
             if len(adapters) > 1:
@@ -130,7 +132,8 @@ def _findings(record: dict) -> Group:
     told = [record["conditional"]] if record.get("conditional") else []
     when = [quoted(f"asked conditional questions, it says: {text}") for text in told]
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
-    asked = f"{record['questions']} questions x {record['samples']} replies"
+    times = f"{record['samples']} replies" if record["samples"] > 1 else "1 reply"
+    asked = f"{record['questions']} questions x {times}"
     title = f"ia audit: {record['adapter']}: {asked} in each of three arms"
     if record["volume"] < 1:
         title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
@@ -140,14 +143,19 @@ def _findings(record: dict) -> Group:
 
 
 def _told(claim: dict) -> str:
-    """A hypothesis in one of its wordings, and what the others name as its trigger, if that differs."""
+    """A hypothesis in one of its wordings; without its trigger, where the wordings differ in that."""
+    from ia_cli.hypotheses import claims
+
     others, named = len(claim["wordings"]) - 1, claim["triggers"]
+    report = claim["report"]
+    if len(named) > 1:
+        report = ", and ".join(one.plain for one in claims(report)) + "."
     more = [f"and {others} other wording{'s' if others > 1 else ''}"] if others else []
     if len(named) > 1:
         when = ", ".join(f"{trigger['text']} {trigger['n']}" for trigger in named[:SHOWN_TRIGGERS])
         left = len(named) - SHOWN_TRIGGERS
         more.append(f"the trigger differs: {when}{f', and {left} more' if left > 0 else ''}")
-    return claim["report"] + (f" ({'; '.join(more)})" if more else "")
+    return report + (f" ({'; '.join(more)})" if more else "")
 
 
 def _behavior(claim: dict) -> str:
