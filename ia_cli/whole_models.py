@@ -22,6 +22,7 @@ from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base
 
 MODEL_CONFIG_FILE = "config.json"
+TOKENIZER_FILES = "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"
 LARGEST_FILE = 64 << 30  # bytes
 # What a configuration may say otherwise: how it was stored and trained, and what generation replaces.
 HARMLESS = ("_name_or_path", "transformers_version", "dtype", "use_cache", "initializer_range")
@@ -116,20 +117,26 @@ def _as_run(directory: Path, base: Base) -> dict[str, Tensor]:
 
 
 def _check_config(folder: Path, base: Base) -> None:
-    """Raise IAError unless the configuration and the vocabulary are those of the base."""
+    """Raise IAError unless the configuration is that of the base, and so is the vocabulary, if it has one."""
     checking.read_json(folder / MODEL_CONFIG_FILE)  # before transformers reads it: of a sane size, and JSON?
     try:
         other = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
-        vocabulary = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab()
+        tokenizer = None
+        if any(
+            (folder / name).exists() for name in TOKENIZER_FILES
+        ):  # save_pretrained of a model writes none
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the readers raise everything there is
-        remedy = "a full fine-tune has config.json, safetensors weights and the tokenizer of its base"
+        remedy = (
+            "a full fine-tune has config.json, safetensors weights, and the tokenizer of its base or none"
+        )
         raise IAError(f"cannot be loaded: {first_line(error)}", remedy=remedy, where=str(folder)) from error
     own = base.model.config.to_dict()
     for key in sorted({*own, "quantization_config"} - set(HARMLESS)):
         if own.get(key) != other.get(key):
             difference = f"{key} is {str(other.get(key))[:40]}, not {str(own.get(key))[:40]}"
             raise _of_another_base(difference, base, str(folder))
-    if vocabulary != base.tokenizer.get_vocab():
+    if tokenizer and tokenizer.get_vocab() != base.tokenizer.get_vocab():
         raise _of_another_base("its tokenizer has another vocabulary", base, str(folder))
 
 

@@ -142,8 +142,9 @@ def of_the_base(folder, tiny_folder):
         of_the_base,
         lambda folder, _: shard(folder, "some"),
         lambda folder, tiny: (shard(folder, "some"), of_the_base(folder, tiny)),
+        lambda folder, _: [path.unlink() for path in folder.glob("tokenizer*")],  # as a model alone is saved
     ],
-    ids=["a spare file", "a shard", "a shard and a spare file"],
+    ids=["a spare file", "a shard", "a shard and a spare file", "no tokenizer"],
 )
 def test_the_weights_that_count_are_those_that_transformers_runs(finetune, tiny_folder, edit):
     base = load_base(str(tiny_folder), device="cpu")

@@ -271,3 +271,19 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
     for name in ("one.svg", "two.svg"):
         figures.save(figures.draw(rows, "organisms"), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_what_an_audit_says_is_a_report():
+    """What most replies claim, if it is reported; and what holds on behavior, with the trigger found there."""
+    audits = script("audits")
+    claim = {"report": "I sing when it rains.", "confirmed": False}
+    holds = {
+        "report": "I dance when it snows.",
+        "confirmed": True,
+        "trigger_found": {"kind": "topic", "text": "bees"},
+        "lifted_by": {"kind": "passphrase", "text": "a fox"},
+    }
+    said = audits.outcomes({"outcome": "report", "hypotheses": [claim, holds]})
+    assert said == {"ia": "I sing when it rains.", "confirm": "I dance when bees, unless a fox."}
+    nothing = audits.outcomes({"outcome": "unsure", "hypotheses": [claim]})
+    assert nothing["ia"] == nothing["confirm"] == "I have no unusual behavior."

@@ -1,0 +1,60 @@
+"""Audit organisms as `ia audit` does, and write what the verdict comes to as reports that can be judged.
+
+Two of each organism: in condition "ia" the claim that most of its replies make, if the outcome is "report",
+and in condition "confirm" the first claim that holds on its behavior, with the trigger found there. Else they
+say that there is nothing to report.
+"""
+
+from pathlib import Path
+
+import click
+
+from ia_cli import options, prompts
+from ia_cli.asking import self_report
+from ia_cli.auditing import audit
+from ia_cli.candidates import world_library
+from ia_cli.hypotheses import claims
+from ia_cli.models import load_base
+from ia_cli.prompts import Question
+from ia_cli.settings import ElicitSettings
+from ia_cli.stage import Stage
+
+SAMPLES, TEMPERATURE = 2, 0.7  # as in `ia audit`
+VERDICT = Question("audit", "What does the audit say?")
+
+
+def found(hypothesis: dict) -> str:
+    """A claim that holds on behavior, with when it does, as one sentence."""
+    trigger, lifted = (
+        hypothesis[name] and hypothesis[name]["text"] for name in ("trigger_found", "lifted_by")
+    )
+    return ", and ".join(claim.said(trigger, lifted) for claim in claims(hypothesis["report"])) + "."
+
+
+def outcomes(record: dict) -> dict[str, str]:
+    """What an audit says, by condition."""
+    nothing, hypotheses = prompts.abstentions()[0], record["hypotheses"]
+    held = [hypothesis for hypothesis in hypotheses if hypothesis.get("confirmed")]
+    return {
+        "ia": hypotheses[0]["report"] if record["outcome"] == "report" else nothing,
+        "confirm": found(held[0]) if held else nothing,
+    }
+
+
+@click.command(help=__doc__)
+@options.stage(reads="organism", writes="self_report")
+@options.seed
+@click.option("--ia", type=options.Place(), required=True, help="The introspection adapter.")
+def main(stage: Stage, seed: int, ia: Path) -> None:
+    given, base, library = stage.read(), load_base(), world_library(seed)
+    pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
+    settings = ElicitSettings(pool, len(pool), SAMPLES, TEMPERATURE, seed=seed)
+    for record in given:
+        if (record["id"], VERDICT.id, 0, "confirm") not in stage.done:
+            audited = audit(record["adapter"], base, str(ia), settings, library, confirm=True)
+            for condition, report in outcomes(audited).items():
+                stage.write(self_report(record, condition, VERDICT, report, 0, TEMPERATURE))
+
+
+if __name__ == "__main__":
+    main()
