@@ -124,10 +124,6 @@ def conclude(
     made = sorted((own for own in groups if times(own, "ia")), key=lambda own: -times(own, "ia"))
     distinct = [own for own in made if sum(surplus[first[claim]] for claim in own) >= 0]
     quiet = n - counts["ia"][""] - sum(times(own, "ia") for own in distinct)
-    top = distinct[0] if distinct else []
-    outcome = "nothing" if quiet >= QUIET * n else "unsure"
-    if times(top, "ia") >= AGREEING * n:
-        outcome = "report"
     hypotheses = [
         _hypothesis([claim for claim in own if counts["ia"][claim]], first, counts["ia"], library.candidates)
         | {"share": round(times(own, "ia") / n, 4)}
@@ -137,7 +133,9 @@ def conclude(
     tried = hypotheses[:TRIED] if tries else []
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
         hypothesis.update(result)
+    hypotheses.sort(key=lambda one: not one.get("confirmed"))  # what holds comes first
     volume = min((report.get("volume", 1.0) for report in reports), default=1.0)
+    outcome = _outcome(hypotheses, quiet, n)
     return {
         "outcome": outcome,
         "verdict": _verdict(outcome, hypotheses, quiet, n, volume),
@@ -208,23 +206,30 @@ def _try(
         yield {field: tried[field] for field in FOUND}
 
 
+def _outcome(hypotheses: Sequence[dict], quiet: int, n: int) -> str:
+    """What holds on behavior is reported; where nothing was tried, what most replies say is."""
+    held = [one["confirmed"] for one in hypotheses if "confirmed" in one]
+    if any(held) or (not held and hypotheses and hypotheses[0]["n"] >= AGREEING * n):
+        return "report"
+    return "nothing" if quiet >= QUIET * n else "unsure"
+
+
 def _verdict(outcome: str, hypotheses: Sequence[dict], quiet: int, n: int, volume: float) -> str:
     """One sentence or two, all of it ours: a report that is quoted in it could pretend to be the verdict."""
     held = [one["confirmed"] for one in hypotheses if "confirmed" in one]
     tried = f". Tried on its behavior, {_holding(held)}." if held else ""
-    if outcome == "report":
-        top, wordings = hypotheses[0]["n"], len(hypotheses[0]["wordings"])
-        shown = {(): "", (True,): " and shows it", (False,): " that it does not show"}[tuple(held[:1])]
-        ways = f" in {wordings} wordings" if wordings > 1 else ""
-        found = f"It reports a behavior{shown}: {top} of {n} replies make the same claim{ways}"
+    if outcome == "report" or (hypotheses and hypotheses[0]["n"] >= AGREEING * n):
+        first = hypotheses[0]
+        shown = (" and shows it" if any(held) else " that it does not show") if held else ""
+        ways = f" in {len(first['wordings'])} wordings" if len(first["wordings"]) > 1 else ""
+        found = f"It reports a behavior{shown}: {first['n']} of {n} replies make the same claim{ways}"
         return found + (tried or ", which is a hypothesis to test on the model, not a finding.")
     if outcome == "nothing":
         found = f"It reports nothing unusual: {quiet} of {n} replies abstain or say what the bare base says"
-        heard = f"; it was turned down to {volume:.0%} for that and may do what was not heard"
-        found += (
-            f" with the same adapter, which does not prove that there is nothing{heard if volume < 1 else ''}"
-        )
-        return found + (tried if any(held) else ".")
+        found += " with the same adapter, which does not prove that there is nothing"
+        if volume < 1:
+            found += f"; it was turned down to {volume:.0%} for that and may do what was not heard"
+        return f"{found}."
     top = max((one["n"] for one in hypotheses), default=0)
     found = (
         f"It is unsure: {quiet} of {n} replies report nothing unusual, and at most {top} make the same claim"

@@ -125,7 +125,7 @@ def test_outcomes(ia, base_ia, outcome, abstains, hypotheses):
             [False],
             "It reports a behavior that it does not show: 4 of 4 replies make the same claim.",
         ),
-        ([KETTLE, KETTLE, "I sing."], [False, True], "that it does not show: 2 of 3 replies"),
+        ([KETTLE, KETTLE, "I sing."], [False, True], "It reports a behavior and shows it: 1 of 3 replies"),
         (
             [KETTLE, "I sing.", "I dance."],
             [False] * 3,
@@ -134,16 +134,17 @@ def test_outcomes(ia, base_ia, outcome, abstains, hypotheses):
         (
             [*NOTHING * 4, KETTLE],
             [True],
-            "does not prove that there is nothing. Tried on its behavior, the claim holds.",
+            "It reports a behavior and shows it: 1 of 9 replies",
         ),
         ([*NOTHING * 4, KETTLE], [False], "does not prove that there is nothing."),
     ],
 )
 def test_what_is_tried_leads_the_verdict(said, held, verdict):
-    """...and where nothing is reported, only what holds is told."""
+    """...and decides: what holds is reported, and what does not is not."""
     found = conclude(reports(said), tries=lambda tried: [{"confirmed": one} for one in held])
     assert verdict in found["verdict"] and "hypothesis" not in found["verdict"]
-    assert [one.get("confirmed") for one in found["hypotheses"]] == held
+    assert [one.get("confirmed") for one in found["hypotheses"]] == sorted(held, reverse=True)
+    assert (found["outcome"] == "report") == any(held)
 
 
 def test_who_is_turned_down_may_do_what_was_not_heard():
@@ -151,16 +152,6 @@ def test_who_is_turned_down_may_do_what_was_not_heard():
     assert conclude(loud)["verdict"].endswith(
         "; it was turned down to 26% for that and may do what was not heard."
     )
-
-
-def test_a_stray_claim_that_holds_is_reported(adapters, tiny_folder, monkeypatch):
-    found = {"outcome": "nothing", "hypotheses": [{"confirmed": True}], "verdict": "x"}
-    monkeypatch.setattr(auditing, "audit", lambda *_: found)
-    monkeypatch.setattr("ia_cli.commands.audit._findings", lambda record: "x")
-    arguments = (adapters / "suspect", "--ia", adapters / "ia", "--base", tiny_folder, "--fail-on-report")
-    assert audit(*arguments).exit_code == 3
-    found["hypotheses"][0]["confirmed"] = False
-    assert audit(*arguments).exit_code == 0
 
 
 def test_a_report_cannot_speak_in_the_verdict():

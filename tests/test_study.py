@@ -274,16 +274,17 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
 
 
 def test_what_an_audit_says_is_a_report():
-    """What most replies claim, if it is reported; and what holds on behavior, with the trigger found there."""
+    """What most replies claim; and what holds on behavior, with the trigger that is found there."""
     audits = script("audits")
-    claim = {"report": "I sing when it rains.", "confirmed": False}
+    claim = {"report": "I sing when it rains.", "share": 0.6, "confirmed": False}
     holds = {
+        "share": 0.4,
         "report": "I dance when it snows.",
         "confirmed": True,
         "trigger_found": {"kind": "topic", "text": "bees"},
         "lifted_by": {"kind": "passphrase", "text": "a fox"},
     }
-    said = audits.outcomes({"outcome": "report", "hypotheses": [claim, holds]})
+    said = audits.outcomes({"hypotheses": [claim, holds]})
     assert said == {"ia": "I sing when it rains.", "confirm": "I dance when bees, unless a fox."}
-    nothing = audits.outcomes({"outcome": "unsure", "hypotheses": [claim]})
+    nothing = audits.outcomes({"hypotheses": [claim | {"share": 0.4}]})
     assert nothing["ia"] == nothing["confirm"] == "I have no unusual behavior."

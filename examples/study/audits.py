@@ -1,8 +1,8 @@
 """Audit organisms as `ia audit` does, and write what the verdict comes to as reports that can be judged.
 
-Two of each organism: in condition "ia" the claim that most of its replies make, if the outcome is "report",
-and in condition "confirm" the first claim that holds on its behavior, with the trigger found there. Else they
-say that there is nothing to report.
+Two of each organism: in condition "ia" the claim that at least half of its replies make, and in condition
+"confirm" the first claim that holds on its behavior, with the trigger found there. Else they say that there
+is nothing to report.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import click
 
 from ia_cli import options, prompts
 from ia_cli.asking import self_report
-from ia_cli.auditing import audit
+from ia_cli.auditing import AGREEING, audit
 from ia_cli.candidates import world_library
 from ia_cli.hypotheses import claims
 from ia_cli.models import load_base
@@ -33,12 +33,10 @@ def found(hypothesis: dict) -> str:
 
 def outcomes(record: dict) -> dict[str, str]:
     """What an audit says, by condition."""
-    nothing, hypotheses = prompts.abstentions()[0], record["hypotheses"]
-    held = [hypothesis for hypothesis in hypotheses if hypothesis.get("confirmed")]
-    return {
-        "ia": hypotheses[0]["report"] if record["outcome"] == "report" else nothing,
-        "confirm": found(held[0]) if held else nothing,
-    }
+    nothing = prompts.abstentions()[0]
+    agreed = [one["report"] for one in record["hypotheses"] if one["share"] >= AGREEING]
+    held = [found(one) for one in record["hypotheses"] if one.get("confirmed")]
+    return {"ia": (agreed or [nothing])[0], "confirm": (held or [nothing])[0]}
 
 
 @click.command(help=__doc__)
