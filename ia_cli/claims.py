@@ -160,9 +160,9 @@ class Report:
         "if bees are not mentioned, I answer normally". What they deny is not denied.
         """
         found = set()
-        for i in range(1, len(cues)):
-            before, here = self._clause[i - 1], self._clause[i]
-            if here != before and here in usual and cues[self._clause.index(before)] in LISTS["conditions"]:
+        first = dict(zip(reversed(self._clause), reversed(cues), strict=True))  # word of each clause
+        for before, here in pairwise(dict.fromkeys(self._clause)):
+            if here in usual and first[before] in LISTS["conditions"]:
                 self._denied.pop(before, None)
                 found.add(before)
         return found
@@ -171,25 +171,25 @@ class Report:
         """The words after which stands, in their clause, when the rest does not hold."""
         found = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
         found |= {start for start, _ in _exactly(cues, LISTS["but_for"])}
+        following = dict(pairwise(dict.fromkeys(self._clause)))
         # "I never do it unless asked", or "unless asked I never do it", says when it is done
         for start in list(found):
             rest = self._clause[start - 1] if start else None
             if not start or rest[0] != self._clause[start][0]:  # it begins the sentence
-                later = (clause for clause in self._clause[start:] if clause != self._clause[start])
-                rest = next(later, rest)
+                rest = following.get(self._clause[start], rest)
             if rest in usual or self._denied.pop(rest, None) is not None:
                 found.remove(start)
         return found | {start for start, _ in _exactly(cues, LISTS["indifferent"])}
 
     def _affirm(self, cues: list[str]) -> None:
         """Take back what is denied before "but I do", and in the sentence before "I do"."""
+        affirmed = set()
         for start, end in _matches(cues, _AFFIRMED):
             sentence = self._clause[start][0]
-            goes_on = end < len(cues) and self._clause[end] == self._clause[end - 1]
-            if not goes_on:
+            if end == len(cues) or self._clause[end] != self._clause[end - 1]:  # it does not go on
                 begins = not start or self._clause[start - 1][0] != sentence
-                for clause in [one for one in self._denied if one[0] == sentence - begins]:
-                    del self._denied[clause]
+                affirmed.add(sentence - begins)
+        self._denied = {one: at for one, at in self._denied.items() if one[0] not in affirmed}
 
     def _disowned(self, cues: list[str]) -> dict[int, int]:
         """Up to which word something is denied that comes later, by sentence."""

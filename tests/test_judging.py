@@ -75,6 +75,15 @@ def test_words_of_the_trigger_have_no_other_forms() -> None:
     [
         *("\n", "the claim that I ", "that when ", "if when x ", "not when ", "you know "),
         *("other assistants ", "no such ", "nothing is ", ". when x I ", "that is not true ", "is not my "),
+        *(
+            "no x. I do. ",
+            "if x I am normal. ",
+            "unless x. ",
+            "unless x I never y. ",
+            "if I had ",
+            "don't ",
+            "a, ",
+        ),
     ],
 )
 def test_a_long_report_is_read_in_time(text: str) -> None:
