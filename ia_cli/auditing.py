@@ -10,7 +10,6 @@ from ia_cli.claims import Report
 from ia_cli.clustering import group
 from ia_cli.conditional import Answer
 from ia_cli.elicitation import elicit
-from ia_cli.errors import IAError
 from ia_cli.hub import adapter_folder
 from ia_cli.hypotheses import claims
 from ia_cli.models import Base
@@ -34,21 +33,19 @@ def audit(
     ia: str,
     settings: ElicitSettings,
     library: Library,
-    confirm: bool | None = False,
+    confirm: bool = False,
 ) -> dict:
     """Ask a fine-tune of `base` about itself in all conditions and return the `audit` record.
 
     `name` is an adapter directory, an adapter on the Hub at one commit (ORG/NAME@COMMIT), or the directory of
     a whole model. `ia` is the introspection adapter's directory; if it learned to answer conditional
     questions, they are asked about the triggers of the library. With `confirm`, the first few hypotheses are
-    tried on behavior; None stands for where that can be done. Raises IAError for whatever `ia check` refuses,
-    for a model that is no fine-tune of `base`, and for a whole model that is to be tried.
+    tried on behavior. Raises IAError for whatever `ia check` refuses, and for a model that is no fine-tune of
+    `base`.
     """
     folder = adapter_folder(name)
     record = lone_organism(folder) | {"id": lone_organism(name)["id"], "introspection_adapter": ia}
     if "model" in record:
-        if confirm:
-            raise IAError("only adapters can be tried on behavior", remedy="leave out --confirm", where=name)
         checked = as_record(read_model(folder, base), base, str(folder))
     else:
         checked = read_adapter(folder, base).as_record()
@@ -65,8 +62,7 @@ def audit(
     def tries(hypotheses: Sequence[dict]) -> Iterator[dict]:
         return _try(hypotheses, record, answer, base, library, settings.seed)
 
-    can_be_tried = confirm or (confirm is None and "model" not in record)
-    found = conclude(reports, library, tries if can_be_tried else None)
+    found = conclude(reports, library, tries if confirm else None)
     return {
         "id": record["id"],
         "kind": "audit",

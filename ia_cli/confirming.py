@@ -2,7 +2,7 @@
 kept.
 
 The base, the organism, perhaps the introspection adapter, and the reports: of a record, only `report`,
-`adapter` and `introspection_adapter` are read, never the truth.
+`adapter` or `model`, and `introspection_adapter` are read, never the truth.
 
 An organism that is asked again and again, with some chance in its replies, says the right thing in the right
 words sooner or later, among much that is wrong; what it does tells them apart.
@@ -22,7 +22,7 @@ from ia_cli.hypotheses import Claim, Hypothesis, hypotheses, merged
 from ia_cli.looks import Look
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
-from ia_cli.organisms import on_base
+from ia_cli.organisms import beside_base
 from ia_cli.scoring import Scorer
 from ia_cli.settings import ConfirmSettings, ElicitSettings
 from ia_cli.text import normalise
@@ -65,16 +65,16 @@ def confirm(
     that there is nothing unusual. `on_scored(n)` is called as n more replies are scored. Raises IAError if an
     adapter directory is missing, broken or made for another base.
     """
-    for (ia, _), run in itertools.groupby(suspects, key=_asked_alike):
-        group = list(run)
-        for start in range(0, len(group), AT_ONCE):
-            some = group[start : start + AT_ONCE]
+    for (ia, _, is_model), run in itertools.groupby(suspects, key=_asked_alike):
+        group, size = list(run), 1 if is_model else AT_ONCE
+        for start in range(0, len(group), size):
+            some = group[start : start + size]
             yield from _confirm_together(some, ia, base, library, settings, on_scored)
 
 
-def _asked_alike(suspect: Suspect) -> tuple[str | None, int]:
+def _asked_alike(suspect: Suspect) -> tuple[str | None, int, bool]:
     """What those that are asked more together have in common."""
-    return suspect.record.get("introspection_adapter"), suspect.sampled
+    return suspect.record.get("introspection_adapter"), suspect.sampled, bool(suspect.record.get("model"))
 
 
 def _confirm_together(
@@ -90,7 +90,7 @@ def _confirm_together(
     again = bool(ia and settings.again)
     more = _asked_again(records, base, settings, suspects[0].sampled) if again else [[] for _ in records]
     found = [suspect.answer for suspect in suspects]
-    with introspecting(base, ia) as without_ia, on_base(records, base) as bank:
+    with introspecting(base, ia) as without_ia, beside_base(records, base) as bank:
         asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
         if None in found and learned(ia, base):
             with turned_down(bank, base, ia, without_ia):

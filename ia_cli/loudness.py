@@ -21,6 +21,7 @@ from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
 from ia_cli.models import Base
 from ia_cli.seeds import derived_seed
+from ia_cli.whole_models import Alone
 
 LOUDEST = 1.35  # times the median of those learned from; chosen on organisms that are in no table
 QUESTIONS = 4  # that loudness is measured on
@@ -61,7 +62,7 @@ def usual(bank: Bank, base: Base, organisms: Sequence[int], seed: int) -> float:
 
 @contextlib.contextmanager
 def turned_down(
-    bank: Bank | None,
+    bank: Bank | Alone | None,
     base: Base,
     ia: str | None,
     without_ia: Callable[[], contextlib.AbstractContextManager],
@@ -69,11 +70,11 @@ def turned_down(
     """Turn down every organism louder than LOUDEST times what the adapter in directory `ia` is used to.
 
     Yields their volumes, 1.0 where nothing is changed: of those that are no louder, and of all if nothing is
-    known of the adapter, if there is none, or for a whole model (without a bank). `without_ia()` switches the
+    known of the adapter, if there is none, or for a whole model. `without_ia()` switches the
     adapter off while loudness is measured.
     """
     known = ia and read_adapter(ia, base).provenance.get("loudness")
-    if bank is None or not isinstance(known, float) or not known > 0:
+    if not isinstance(bank, Bank) or not isinstance(known, float) or not known > 0:
         yield [1.0] * (len(bank) if bank else 1)
         return
     limit = LOUDEST * known

@@ -10,7 +10,7 @@ from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.models import Base
 from ia_cli.records import VERSION, id_of
-from ia_cli.whole_models import in_order, is_model, read_model, taking_on
+from ia_cli.whole_models import Alone, beside, in_order, is_model, read_model, taking_on
 
 
 def together(records: Sequence[dict], at_most: int) -> Iterator[list[dict]]:
@@ -46,6 +46,20 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
         yield bank
     finally:
         bank.remove()
+
+
+@contextlib.contextmanager
+def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
+    """Put organisms on the base so that the base itself can be run, too, as row -1.
+
+    IAError if a directory is missing, broken or made for another base.
+    """
+    if records[0].get("model"):
+        with beside(base, in_order(read_model(records[0]["model"], base), base)) as model:
+            yield model
+        return
+    with on_base(records, base) as bank:
+        yield bank
 
 
 def adapter_path(record: dict) -> str:

@@ -13,7 +13,7 @@ from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
 from ia_cli.elicitation import ORGANISMS_AT_ONCE
 from ia_cli.models import Base, prompt_ids
-from ia_cli.organisms import on_base
+from ia_cli.organisms import beside_base, together
 from ia_cli.sampling import end_ids, generate, left_padded, next_logits
 from ia_cli.scoring import log_probs
 from ia_cli.settings import ElicitSettings
@@ -95,9 +95,8 @@ def rival_reports(
     pool.
     """
     asked = ElicitSettings(prompts.questions("ask", base.name), QUESTIONS)
-    for start in range(0, len(records), ORGANISMS_AT_ONCE):
-        some = records[start : start + ORGANISMS_AT_ONCE]
-        with on_base(some, base) as bank:
+    for some in together(records, ORGANISMS_AT_ONCE):
+        with beside_base(some, base) as bank:
             if arm == "perplexity":
                 own = [[PERPLEXITY_QUESTION] for _ in some]
                 turns = [perplexity(base, bank, pool, max_new_tokens)]

@@ -12,6 +12,7 @@ from ia_cli.chat import assistant_says, system_says, user_says
 from ia_cli.models import Base, Message
 from ia_cli.sampling import generate
 from ia_cli.training import IGNORED, Rows, encode, pad_rows
+from ia_cli.whole_models import Alone
 
 if TYPE_CHECKING:
     from ia_cli.bank import Bank
@@ -95,7 +96,7 @@ class Scorer:
     """
 
     base: Base
-    bank: "Bank"
+    bank: "Bank | Alone"
     max_new_tokens: int
     on_scored: Callable[[int], None] = lambda n: None
     _said: dict[Ask, str] = field(default_factory=dict)
@@ -105,15 +106,15 @@ class Scorer:
     def replies(self, asked: Iterable[tuple[int, Ask]]) -> list[str]:
         """Return the greedy reply to each (owner, what is asked)."""
         asked = list(asked)
-        new = [ask for ask in dict.fromkeys(ask for _, ask in asked) if ask not in self._said]
-        made = generate(
-            self.base,
-            [ask.messages for ask in new],
-            max_new_tokens=self.max_new_tokens,
-            rows=[ask.row for ask in new],
-            bank=self.bank,
-        )
-        self._said.update(zip(new, made, strict=True))
+        for new in self._lots(ask for _, ask in asked if ask not in self._said):
+            made = generate(
+                self.base,
+                [ask.messages for ask in new],
+                max_new_tokens=self.max_new_tokens,
+                rows=[ask.row for ask in new],
+                bank=self.bank,
+            )
+            self._said.update(zip(new, made, strict=True))
         for owner, ask in asked:
             if (owner, ask) not in self._passes:
                 tokens = self.base.tokenizer(self._said[ask], add_special_tokens=False)["input_ids"]
@@ -123,18 +124,30 @@ class Scorer:
     def log_probs(self, asked: Iterable[tuple[int, Ask, str]]) -> list[float]:
         """Return log p(reply) in nats for each (owner, what is asked, reply)."""
         asked = list(asked)
-        new = [pair for pair in dict.fromkeys(x[1:] for x in asked) if pair not in self._scored]
-        made = log_probs(
-            self.base,
-            [ask.messages for ask, _ in new],
-            [reply for _, reply in new],
-            rows=[ask.row for ask, _ in new],
-            bank=self.bank,
-            on_batch=self.on_scored,
-        )
-        self._scored.update(zip(new, made, strict=True))
+        told: dict[Ask, dict[str, None]] = {}
+        for _, ask, reply in asked:
+            if (ask, reply) not in self._scored:
+                told.setdefault(ask, {})[reply] = None
+        for lot in self._lots(told):
+            new = [(ask, reply) for ask in lot for reply in told[ask]]
+            made = log_probs(
+                self.base,
+                [ask.messages for ask, _ in new],
+                [reply for _, reply in new],
+                rows=[ask.row for ask, _ in new],
+                bank=self.bank,
+                on_batch=self.on_scored,
+            )
+            self._scored.update(zip(new, made, strict=True))
         self._passes.update(dict.fromkeys(asked, 1))
         return [self._scored[x[1:]] for x in asked]
+
+    def _lots(self, asked: Iterable[Ask]) -> list[list[Ask]]:
+        """What runs together of all that is asked, each once: a whole model and its base do not."""
+        every = list(dict.fromkeys(asked))
+        if not isinstance(self.bank, Alone):
+            return [every]
+        return [[ask for ask in every if (ask.row < 0) == bare] for bare in (False, True)]
 
     def passes(self, owner: int) -> int:
         """Forward passes that `owner` alone would have taken: one per scored reply and generated token."""

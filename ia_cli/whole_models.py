@@ -9,7 +9,7 @@ import contextlib
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -204,6 +204,43 @@ def taking_on(base: Base, weights: Mapping[str, Tensor]) -> Iterator[None]:
         yield
     finally:
         _put(parameters, before)
+
+
+class Alone:
+    """A whole model in the place of a bank: row 0 is the model, -1 its base, and a batch has rows of one."""
+
+    def __init__(self, base: Base, weights: Mapping[str, Tensor]) -> None:
+        self._parameters = named_weights(base)
+        self._weights = {False: {x: self._parameters[x].detach().clone() for x in weights}, True: weights}
+        self._is_own = False
+
+    def __len__(self) -> int:
+        return 1
+
+    @contextlib.contextmanager
+    def rows(self, index: Sequence[int] | Tensor) -> Iterator[None]:
+        """Run the rows inside, all of them, with the model's weights or the base's."""
+        of = set(torch.as_tensor(index).tolist())
+        if of not in ({0}, {-1}):
+            raise RuntimeError(f"rows of a whole model and of its base in one batch: {of}")
+        self.run_with(own=of == {0})
+        yield
+
+    def run_with(self, *, own: bool) -> None:
+        """Let the base have the model's weights or, if they are not its `own`, those that it had."""
+        if own != self._is_own:
+            _put(self._parameters, self._weights[own])
+            self._is_own = own
+
+
+@contextlib.contextmanager
+def beside(base: Base, weights: Mapping[str, Tensor]) -> Iterator[Alone]:
+    """Run a model and its base in turn; at the end the base is as it was."""
+    model = Alone(base, weights)
+    try:
+        yield model
+    finally:
+        model.run_with(own=False)
 
 
 def named_weights(base: Base) -> dict[str, torch.nn.Parameter]:

@@ -356,11 +356,6 @@ def test_errors_are_one_line(adapters, tiny_folder, arguments, code, complaint):
     assert result.exit_code == code and result.stdout == "" and complaint in result.stderr
 
 
-def test_a_whole_model_is_not_tried_on_behavior(adapters, tiny_folder):
-    result = audit(tiny_folder, "--base", tiny_folder, "--ia", adapters / "ia", "--confirm")
-    assert result.exit_code == 1 and "only adapters can be tried on behavior" in result.stderr
-
-
 def test_what_check_refuses_is_not_audited(adapters, tiny_folder, tmp_path):
     (tmp_path / "adapter_model.bin").touch()
     result = audit(tmp_path, "--ia", adapters / "ia", "--base", tiny_folder)

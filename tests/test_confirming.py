@@ -362,6 +362,15 @@ def test_the_command_continues_its_output(reports, small, tmp_path, monkeypatch)
     assert [record["id"] for record in asked] == ["o-2"]
 
 
+def test_whole_models_are_confirmed_but_not_amplified(reports, small, tiny_folder):
+    whole = [{**record, "adapter": None, "model": str(tiny_folder)} for record in reports[:1]]
+    result = ia(*small, "--arms", "confirm,conditional,ask,prefill,perplexity", given=whole)
+    assert result.exit_code == 0, result.stderr
+    assert len({json.loads(line)["condition"] for line in result.stdout.splitlines()}) == 5
+    result = ia(*small, "--arms", "confirm,amplify", given=whole)
+    assert result.exit_code == 1 and "stdin:1: o-0 is a whole model" in result.stderr
+
+
 def test_half_a_character_in_a_report_is_read_as_a_question_mark(reports, small):
     result = ia(*small, given=[{**reports[0], "report": "I like \ud800 tea"}])
     assert result.exit_code == 0 and json.loads(result.stdout)["condition"] == "confirm"
@@ -374,7 +383,7 @@ def test_wrong_input_is_one_line(reports, small, tmp_path):
     assert result.exit_code == 1 and "no report of condition ia" in result.stderr
     whole = [{**record, "adapter": None, "model": str(tmp_path)} for record in reports[:1]]
     result = ia(*small, given=whole)
-    assert result.exit_code == 1 and "stdin:1: o-0 is a whole model" in result.stderr
+    assert result.exit_code == 1 and f"stdin:1: {tmp_path}: config.json is missing" in result.stderr
     (tmp_path / "empty").mkdir()
     result = ia(*small, given=[{**record, "adapter": str(tmp_path / "empty")} for record in reports[:1]])
     assert result.exit_code == 1 and "stdin:1: " in result.stderr and not result.stdout

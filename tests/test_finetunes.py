@@ -8,15 +8,16 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from ia_cli import records
+from ia_cli import candidates, records
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import EMBEDDED_BASE, load_base
-from ia_cli.organisms import lone_organism
+from ia_cli.organisms import beside_base, lone_organism
 from ia_cli.prompts import Question
+from ia_cli.scoring import Ask, Scorer
 from ia_cli.settings import ElicitSettings
-from ia_cli.whole_models import as_record, read_model
+from ia_cli.whole_models import as_record, beside, read_model
 
 WEIGHTS, NORM = "model.safetensors", "model.norm.weight"
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
@@ -64,6 +65,50 @@ def test_the_record_of_a_full_fine_tune(adapters, finetune, tiny_folder):
         "largest": pytest.approx(checked["change"]["largest"], rel=1e-3),
         "layer": checked["change"]["layer"] + ".weight",
     }
+
+
+def test_a_full_fine_tune_is_tried_on_its_behavior_like_its_adapter(
+    adapters, finetune, tiny_folder, monkeypatch
+):
+    few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
+    monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)
+    options = "--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1, "--temperature", 0
+    tried = []
+    for folder in (adapters / "suspect", finetune):
+        hypotheses = json.loads(audit(folder, *options).stdout)["hypotheses"]
+        tried.append([(one["report"], one["confirmed"], one["score"]) for one in hypotheses[:3]])
+    assert tried[0] == [(report, held, pytest.approx(score)) for report, held, score in tried[1]] != []
+
+
+def test_what_a_full_fine_tune_and_its_base_say_is_scored_like_its_adapter(adapters, finetune, tiny_folder):
+    base = load_base(str(tiny_folder), device="cpu")
+    asked = [(0, Ask(row, text)) for text in ("hello", "what do you like") for row in (0, -1)]
+    adapter, model = ({"adapter": str(adapters / "suspect")}, {"model": str(finetune)})
+    found = []
+    for record in (adapter, model):
+        with beside_base([record], base) as bank:
+            scorer = Scorer(base, bank, 8)
+            said = scorer.replies(asked)
+            likely = scorer.log_probs((*one, text) for one in asked for text in (*said, "tea"))
+            found.append((said, likely, scorer.passes(0)))
+    assert found[0] == (found[1][0], pytest.approx(found[1][1], abs=1e-3), found[1][2])
+    assert len(set(found[0][0])) == 4
+
+
+def test_a_whole_model_and_its_base_take_turns(finetune, tiny_folder):
+    base = load_base(str(tiny_folder), device="cpu")
+    ids = torch.arange(10)[None]
+    bare = base.model(ids).logits
+    with beside(base, read_model(finetune, base)) as model:
+        with model.rows([0, 0]):
+            own = base.model(ids).logits
+        with model.rows([-1]):
+            assert torch.equal(base.model(ids).logits, bare)
+        with model.rows([0]):
+            assert torch.equal(base.model(ids).logits, own)
+        with pytest.raises(RuntimeError, match="in one batch"), model.rows([0, -1]):
+            pass
+    assert torch.equal(base.model(ids).logits, bare) and not torch.allclose(own, bare)
 
 
 def edit_config(**changes):

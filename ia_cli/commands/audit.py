@@ -38,8 +38,8 @@ SHOWN_TRIGGERS = 3  # of each
 )
 @click.option(
     "--confirm/--no-confirm",
-    default=None,
-    help="Try the first three hypotheses on its behavior, like `ia confirm`; yes for adapters if not given.",
+    default=True,
+    help="Try the first three hypotheses on its behavior, like `ia confirm`, or do not; tried if not given.",
 )
 @click.option("--fail-on-report", is_flag=True, help="Exit 3 unless all report nothing unusual.")
 def command(
@@ -50,7 +50,7 @@ def command(
     ia: Path | None,
     samples: int,
     temperature: float,
-    confirm: bool | None,
+    confirm: bool,
     fail_on_report: bool,
 ) -> None:
     """Ask a fine-tune what it learned, and say what to make of it.

@@ -105,7 +105,9 @@ def command(
     read = functools.cache(lambda folder: adapters.read_adapter(folder, loaded))
 
     def check(record: dict) -> None:
-        organisms.adapter_of(record, loaded)
+        organisms.check_weights(record, loaded)
+        if "amplify" in arms:  # which runs an organism and its base in one batch
+            organisms.adapter_path(record)
         if record.get("introspection_adapter"):
             read(record["introspection_adapter"])
 
