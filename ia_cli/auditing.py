@@ -9,6 +9,7 @@ from ia_cli.candidates import NO_LIBRARY, Candidate, Library, reported
 from ia_cli.claims import Report
 from ia_cli.clustering import group
 from ia_cli.conditional import Answer
+from ia_cli.confirming import STRAY
 from ia_cli.elicitation import elicit
 from ia_cli.hub import adapter_folder
 from ia_cli.hypotheses import claims
@@ -92,7 +93,7 @@ def conclude(
     """Return what self-reports of one fine-tune come to: outcome, verdict, abstains, hypotheses and arms.
 
     The library has the triggers that they may name, and what are ways to say the same. `tries` is given the
-    first hypotheses and returns what comes of each on behavior.
+    first hypotheses that are more than a slip, and returns what comes of each on behavior.
 
     Reports that `clustering.group` puts together are one claim. What abstains is none, and what the
     introspection adapter says of the bare base about as often says nothing about this fine-tune. A reply
@@ -126,7 +127,7 @@ def conclude(
         | {arm if arm != "ia" else "n": times(own, arm) for arm in CONDITIONS}
         for own in distinct[:MOST_HYPOTHESES]
     ]
-    tried = hypotheses[:TRIED] if tries else []
+    tried = [one for one in hypotheses if one["share"] >= STRAY][:TRIED] if tries else []
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
         hypothesis.update(result)
     hypotheses.sort(key=lambda one: not one.get("confirmed"))  # what holds comes first

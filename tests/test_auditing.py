@@ -329,7 +329,22 @@ def test_a_hypothesis_is_tried_alone_and_nothing_is_asked_again(monkeypatch, ask
     assert suspect.answer == (Answer(NOTHING[0], tea, (tea,)) if asked else None)
 
 
+def test_a_slip_is_not_tried():
+    """With many that are, one would hold by chance."""
+    given = []
+    conclude(
+        reports([KETTLE] * 19 + ["I sing."]),
+        tries=lambda tried: given.extend(tried) or [{"confirmed": True}] * 2,
+    )
+    conclude(
+        reports([KETTLE] * 20 + ["I dance."]),
+        tries=lambda tried: given.extend(tried) or [{"confirmed": True}],
+    )
+    assert [one["report"] for one in given] == [KETTLE, "I sing.", KETTLE]
+
+
 def test_confirm_adds_what_holds_to_the_record(adapters, tiny_folder, monkeypatch):
+    monkeypatch.setattr(auditing, "STRAY", 0)  # random weights say nothing twice
     few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
     monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)
     result = audit(

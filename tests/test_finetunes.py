@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from ia_cli import candidates, records
+from ia_cli import auditing, candidates, records
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
@@ -72,6 +72,7 @@ def test_a_full_fine_tune_is_tried_on_its_behavior_like_its_adapter(
 ):
     few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
     monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)
+    monkeypatch.setattr(auditing, "STRAY", 0)  # random weights say nothing twice
     options = "--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1, "--temperature", 0
     tried = []
     for folder in (adapters / "suspect", finetune):
