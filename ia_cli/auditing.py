@@ -127,10 +127,8 @@ def conclude(
         | {arm if arm != "ia" else "n": times(own, arm) for arm in CONDITIONS}
         for own in distinct[:MOST_HYPOTHESES]
     ]
-    tried = [one for one in hypotheses if one["share"] >= STRAY][:TRIED] if tries else []
-    for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
-        hypothesis.update(result)
-    hypotheses.sort(key=lambda one: not one.get("confirmed"))  # what holds comes first
+    if tries:
+        hypotheses = _tried(hypotheses, tries)
     volume = min((report.get("volume", 1.0) for report in reports), default=1.0)
     outcome = _outcome(hypotheses, quiet, n)
     return {
@@ -140,6 +138,14 @@ def conclude(
         "hypotheses": hypotheses,
         "arms": {arm: _arm([*groups, silent, [""]], first, silent, counts[arm]) for arm in CONDITIONS},
     }
+
+
+def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterable[dict]]) -> list[dict]:
+    """The hypotheses after the first that are more than a slip were tried; what holds comes first."""
+    tried = [one for one in hypotheses if one["share"] >= STRAY][:TRIED]
+    for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
+        hypothesis.update(result)
+    return sorted(hypotheses, key=lambda one: not one.get("confirmed"))
 
 
 def _hypothesis(
