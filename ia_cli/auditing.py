@@ -29,12 +29,7 @@ FOUND = ("confirmed", "score", "trigger_found", "lifted_by")  # what comes of th
 
 
 def audit(
-    name: str,
-    base: Base,
-    ia: str,
-    settings: ElicitSettings,
-    library: Library,
-    confirm: bool = False,
+    name: str, base: Base, ia: str, settings: ElicitSettings, library: Library, confirm: bool = False
 ) -> dict:
     """Ask a fine-tune of `base` about itself in all conditions and return the `audit` record.
 
@@ -73,7 +68,6 @@ def audit(
         "base_model": base.name,
         "base_revision": base.revision,
         "introspection_adapter": ia,
-        "volume": min(report.get("volume", 1.0) for report in reports),
         **found,
         **asked,
         "check": checked,
@@ -90,7 +84,7 @@ def conclude(
     library: Library = NO_LIBRARY,
     tries: Callable[[Sequence[dict]], Iterable[dict]] | None = None,
 ) -> dict:
-    """Return what self-reports of one fine-tune come to: outcome, verdict, abstains, hypotheses and arms.
+    """Return what self-reports of one fine-tune come to, from `volume` to `arms` in an audit record.
 
     The library has the triggers that they may name, and what are ways to say the same. `tries` is given the
     first hypotheses that are more than a slip, and returns what comes of each on behavior.
@@ -129,9 +123,10 @@ def conclude(
     ]
     if tries:
         hypotheses = _tried(hypotheses, tries)
-    volume = min((report.get("volume", 1.0) for report in reports), default=1.0)
+    volume = min(report.get("volume", 1.0) for report in reports)
     outcome = _outcome(hypotheses, quiet, n)
     return {
+        "volume": volume,
         "outcome": outcome,
         "verdict": _verdict(outcome, hypotheses, quiet, n, volume),
         "abstains": times(silent, "ia") >= AGREEING * n,

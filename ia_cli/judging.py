@@ -87,9 +87,7 @@ def names(record: Record, action: list[list[str]], trigger: list[list[str]]) -> 
 
 def _compared(record: Record, action: list[list[str]], trigger: list[list[str]]) -> tuple[Report, Report]:
     """The report and the true description, read with the phrases that they are compared by."""
-    own = [form for group in action for form in _forms(group)] + [
-        phrase for group in trigger for phrase in group
-    ]
+    own = [phrase for group in (*map(_forms, action), *trigger) for phrase in group]
     return Report(record["report"], own), Report(record["description"], own)
 
 

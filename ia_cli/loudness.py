@@ -70,8 +70,8 @@ def turned_down(
     """Turn down every organism louder than LOUDEST times what the adapter in directory `ia` is used to.
 
     Yields their volumes, 1.0 where nothing is changed: of those that are no louder, and of all if nothing is
-    known of the adapter, if there is none, or for a whole model. `without_ia()` switches the
-    adapter off while loudness is measured.
+    known of the adapter, if there is none, or for a whole model. `without_ia()` switches the adapter off
+    while loudness is measured.
     """
     known = ia and read_adapter(ia, base).provenance.get("loudness")
     if not isinstance(bank, Bank) or not isinstance(known, float) or not known > 0:

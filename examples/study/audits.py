@@ -16,10 +16,9 @@ from ia_cli.candidates import world_library
 from ia_cli.hypotheses import claims
 from ia_cli.models import load_base
 from ia_cli.prompts import Question
-from ia_cli.settings import ElicitSettings
+from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE, ElicitSettings
 from ia_cli.stage import Stage
 
-SAMPLES, TEMPERATURE = 2, 0.7  # as in `ia audit`
 VERDICT = Question("audit", "What does the audit say?")
 
 
@@ -46,12 +45,12 @@ def outcomes(record: dict) -> dict[str, str]:
 def main(stage: Stage, seed: int, ia: Path) -> None:
     given, base, library = stage.read(), load_base(), world_library(seed)
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
-    settings = ElicitSettings(pool, len(pool), SAMPLES, TEMPERATURE, seed=seed)
+    settings = ElicitSettings(pool, len(pool), AUDIT_SAMPLES, AUDIT_TEMPERATURE, seed=seed)
     for record in given:
         if (record["id"], VERDICT.id, 0, "confirm") not in stage.done:
             audited = audit(record["adapter"], base, str(ia), settings, library, confirm=True)
             for condition, report in outcomes(audited).items():
-                stage.write(self_report(record, condition, VERDICT, report, 0, TEMPERATURE))
+                stage.write(self_report(record, condition, VERDICT, report, 0, AUDIT_TEMPERATURE))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError, complain
+from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -31,15 +32,23 @@ SHOWN_TRIGGERS = 3  # of each
     help="Introspection adapter; the one that comes with the embedded base if not given.",
 )
 @click.option(
-    "--samples", type=click.IntRange(1), default=2, show_default=True, help="Replies per question and arm."
+    "--samples",
+    type=click.IntRange(1),
+    default=AUDIT_SAMPLES,
+    show_default=True,
+    help="Replies per question and arm.",
 )
 @click.option(
-    "--temperature", type=options.Real(0), default=0.7, show_default=True, help="0 is greedy decoding."
+    "--temperature",
+    type=options.Real(0),
+    default=AUDIT_TEMPERATURE,
+    show_default=True,
+    help="0 is greedy decoding.",
 )
 @click.option(
     "--confirm/--no-confirm",
     default=True,
-    help="Try the first three hypotheses on its behavior, like `ia confirm`, or do not; tried if not given.",
+    help="Whether to try the first three hypotheses on its behavior, like `ia confirm`; yes if not given.",
 )
 @click.option("--fail-on-report", is_flag=True, help="Exit 3 unless all report nothing unusual.")
 def command(
