@@ -283,7 +283,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert "confirmed" not in found["hypotheses"][3]
     assert found["verdict"].startswith("It reports a behavior and shows it: 4 of 7 replies")
     assert found["verdict"].endswith(" Tried on its behavior, 1 of 3 claims holds.")
-    record = {"adapter": "x", "questions": 4, "samples": 1, "volume": 0.5, "check": {}, **found}
+    record = {"adapter": "x", "questions": 4, "samples": 1, "check": {}, **found, "volume": 0.5}
     console = Console(width=200)
     with console.capture() as capture:
         console.print(_findings(record))
