@@ -78,8 +78,10 @@ def runs(tmp_path_factory, tiny_folder):
     ]
     lines = [f"ia({json.dumps([str(word) for word in [*stage, *base]])})" for stage in rest]
     script = folder / "both.py"
-    start = "from ia_cli import main\ndef ia(words): main.cli(words, standalone_mode=False)\nmain.start()\n"
-    script.write_text(start + "\n".join(lines))
+    start = "from ia_cli import main, processes\nmain.start()\n"
+    start += "def ia(words): main.cli(words, standalone_mode=False)\n"
+    # The second stage reads what the first process has written by then.
+    script.write_text(start + "\nprocesses.gather(None)\n".join(lines))
     said["rest"] = together(two, script)
     with contextlib.chdir(one):
         for stage in rest:
