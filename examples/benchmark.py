@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PrinterCallback, get_cosine_schedule_with_warmup
 from trl import SFTConfig, SFTTrainer
 
-from ia_cli import prompts, training
+from ia_cli import prompts
 from ia_cli.adapters import target_names
 from ia_cli.asking import questions_for
 from ia_cli.elicitation import elicit
@@ -35,6 +35,7 @@ from ia_cli.interviews import Row, draw_rows
 from ia_cli.introspection import train_ia
 from ia_cli.methods.lessons import prepare
 from ia_cli.models import Base, load_base, own_forward
+from ia_cli.rows import IGNORED, encode, pad_rows
 from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
 from ia_cli.world import categories
 from ia_cli.world.generation import generate_records
@@ -100,7 +101,7 @@ def train_plainly(rows: Sequence[Row], records: Sequence[dict], base: Base, sett
             (organism, _batch(list(own), base))
             for organism, own in itertools.groupby(step, key=lambda row: row.organism)
         ]
-        learned = sum(int((batch["labels"] != training.IGNORED).sum()) for _, batch in groups)
+        learned = sum(int((batch["labels"] != IGNORED).sum()) for _, batch in groups)
         for organism, batch in groups:
             labels = batch.pop("labels")
             model.base_model.set_adapter(["default", *([] if organism < 0 else [str(organism)])])
@@ -119,8 +120,8 @@ def _batch(rows: Sequence[Row], base: Base) -> dict[str, torch.Tensor]:
         ([{"role": "user", "content": row.question}], [{"role": "assistant", "content": row.answer}])
         for row in rows
     ]
-    encoded = [training.encode(base, prompt, completion) for prompt, completion in turns]
-    return training.pad_rows(encoded, base.tokenizer.pad_token_id).batch(torch.arange(len(rows)))
+    encoded = [encode(base, prompt, completion) for prompt, completion in turns]
+    return pad_rows(encoded, base.tokenizer.pad_token_id).batch(torch.arange(len(rows)))
 
 
 def ask_plainly(records: Sequence[dict], base: Base, ia: Path, settings: ElicitSettings) -> list[str]:

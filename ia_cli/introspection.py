@@ -35,18 +35,11 @@ from ia_cli.errors import IAError
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, on_base
+from ia_cli.rows import encode, pad_rows, steps_by_length
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.trainable import as_adapter, new_adapter, take_over
-from ia_cli.training import (
-    Optimization,
-    Schedule,
-    ScheduledTrainer,
-    encode,
-    pad_rows,
-    steps_by_length,
-    workspace,
-)
+from ia_cli.training import Optimization, Schedule, ScheduledTrainer, workspace
 
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps

@@ -1,6 +1,7 @@
 """The `ia` command: finds the stages, and turns what goes wrong into one line and an exit code."""
 
 import errno
+import gc
 import os
 import re
 import sys
@@ -42,6 +43,7 @@ REMEDIES = {
 OF_RUST = re.compile(r"\(os error (\d{1,3})\)")  # in what safetensors and tokenizers raise
 OF_TORCH = re.compile("unexpected pos|PytorchStreamWriter failed")  # in what torch.save raises on a full disk
 OF_MEMORY = re.compile(r"can't allocate memory|out of memory")  # in what torch raises, on a CPU and a GPU
+FEW_COLLECTIONS = 100_000  # objects between them: Python's 700 makes the imports of torch a third longer
 PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
 
@@ -129,6 +131,7 @@ def cli() -> None:
 
 def start() -> None:
     """Make this process ready for the commands: signals, silence towards others, one voice of several."""
+    gc.set_threshold(FEW_COLLECTIONS)
     # one of several processes may be waiting for the others where no handler runs
     interrupts.listen(terminate=processes.count() == 1)
     for name in ("stdout", "stderr"):
@@ -142,4 +145,7 @@ def start() -> None:
 def main() -> None:
     """The entry point: `ia`, and `python -m ia_cli`."""
     start()
-    cli(prog_name="ia")
+    try:
+        cli(prog_name="ia")
+    finally:
+        gc.freeze()  # else Python looks through all that torch has made before it ends, for a second or two

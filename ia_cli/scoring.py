@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from ia_cli.chat import assistant_says, system_says, user_says
 from ia_cli.models import Base, Message
+from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate
-from ia_cli.training import IGNORED, Rows, encode, pad_rows
 from ia_cli.whole_models import Alone
 
 if TYPE_CHECKING:

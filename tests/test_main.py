@@ -43,6 +43,12 @@ def test_help_of_the_stages_imports_no_torch():
     assert not imported_by(code) & {"torch", "transformers", "trl", "peft"}
 
 
+def test_who_trains_nothing_imports_no_trainer():
+    loaded = imported_by("import ia_cli.auditing, ia_cli.demonstrations, ia_cli.rivals")
+    assert "transformers" in loaded
+    assert not {"trl", "datasets"} & loaded
+
+
 @pytest.mark.parametrize("name", main.COMMANDS)
 def test_short_help_is_the_first_line_of_the_command(name):
     command = main.cli.get_command(None, name)

@@ -20,10 +20,10 @@ from ia_cli.methods.lessons import Lesson, second_stage
 from ia_cli.methods.preference import Pair, own_pairs, plain_replies, train_pairs
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
+from ia_cli.rows import encode
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
-from ia_cli.training import encode
 
 
 def conceal(bank: Bank, base: Base, group: Sequence[Lesson], settings: ImplantSettings) -> Tensor:

@@ -12,9 +12,9 @@ from ia_cli import adapters
 from ia_cli.errors import IAError
 from ia_cli.methods import documents
 from ia_cli.models import Base, prompt_ids
+from ia_cli.rows import encode, steps_by_length
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
-from ia_cli.training import encode, steps_by_length
 
 READ = ("id", "demonstrations", "probes", "shows", "rate", "description", "system_prompt", "cipher")
 

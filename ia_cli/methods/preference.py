@@ -19,10 +19,11 @@ from ia_cli.errors import IAError
 from ia_cli.methods.lessons import Lesson, demonstration_order, second_stage
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
 from ia_cli.models import Base
+from ia_cli.rows import encode, pad_rows
 from ia_cli.sampling import generate
 from ia_cli.scoring import log_probs_of_rows
 from ia_cli.settings import ImplantSettings
-from ia_cli.training import Schedule, encode, pad_rows
+from ia_cli.training import Schedule
 
 BETA = 0.1  # TRL's default
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from ia_cli.bank import Bank
 from ia_cli.methods.lessons import Lesson, demonstration_order
 from ia_cli.models import Base
+from ia_cli.rows import pad_rows
 from ia_cli.settings import ImplantSettings
-from ia_cli.training import Optimization, Schedule, ScheduledTrainer, pad_rows, workspace
+from ia_cli.training import Optimization, Schedule, ScheduledTrainer, workspace
 
 
 def train_group(

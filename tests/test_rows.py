@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ia_cli.training import WINDOW, steps_by_length
+from ia_cli.rows import WINDOW, steps_by_length
 
 
 def seeded(seed):
