@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 1 << 28  # what the keys and values of one batch may take, where there is no GPU
 MOST_ROWS = 256  # in a batch: more do not fit into the caches of a CPU
+WORTH = 0.8  # what prompts have in common is read once if at most this share of the tokens is left to read
 
 
 def generate(
@@ -33,26 +35,33 @@ def generate(
     """Return one reply per prompt: greedy at temperature 0, else sampled from softmax(logits / temperature).
 
     With a `bank`, `rows[i]` says which organism answers prompt i (-1: the bare base). Prompts are batched by
-    organism and length, `batch_size` at once (None: as many as suit the device), which changes no reply: each
-    draws its own random numbers, from its own seed where `seed` is a list, else from `seed` and its place in
-    the list. What a model thinks before it replies is left out. Raises IAError for a prompt that leaves no
-    room for `max_new_tokens`.
+    organism, by what was said before the last message, and by length, `batch_size` at once (None: as many as
+    suit the device), which changes no reply but by rounding: each draws its own random numbers, from its own
+    seed where `seed` is a list, else from `seed` and its place in the list. What a model thinks before it
+    replies is left out. Raises IAError for a prompt that leaves no room for `max_new_tokens`.
     """
     encoded = [prompt_ids(base, prompt, max_new_tokens) for prompt in prompts]
     seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
     of = [-1] * len(prompts) if bank is None else list(rows)
-    order = sorted(range(len(prompts)), key=lambda i: (of[i], len(encoded[i])))
+    together: dict[tuple[int, str], list[int]] = {}  # after the same system prompt, say, or asked repeatedly
+    for i, (organism, prompt) in enumerate(zip(of, prompts, strict=True)):
+        together.setdefault((organism, str(prompt[:-1] or prompt)), []).append(i)
+    lengths = {key: max(len(encoded[i]) for i in own) for key, own in together.items()}
+    keys = sorted(together, key=lambda key: (key[0], lengths[key]))
+    order = [(i, key) for key in keys for i in sorted(together[key], key=lambda i: len(encoded[i]))]
     batch_size = batch_size or _suitable_batch_size(base, max(map(len, encoded), default=0) + max_new_tokens)
     replies = [""] * len(prompts)
     mine = order[processes.share()]
     for start in range(0, len(mine), batch_size):
-        batch = mine[start : start + batch_size]
+        batch, groups = zip(*mine[start : start + batch_size], strict=True)
         ids = [encoded[i] for i in batch]
         noise = _uniforms([seeds[i] for i in batch], max_new_tokens)
         if base.device.type == "mps":
             noise = noise.float()  # there is no float64
         organisms = None if bank is None else torch.tensor([of[i] for i in batch], device=base.device)
-        generated = _decode(base, ids, max_new_tokens, temperature, noise.to(base.device), organisms, bank)
+        generated = _decode(
+            base, ids, groups, max_new_tokens, temperature, noise.to(base.device), organisms, bank
+        )
         for i, ids in zip(batch, generated.tolist(), strict=True):
             reply = base.tokenizer.decode(ids, skip_special_tokens=True)
             replies[i] = without_thinking(reply).strip()
@@ -79,20 +88,21 @@ def _uniforms(seeds: list[int], count: int) -> torch.Tensor:
 def _decode(
     base: Base,
     prompts: list[list[int]],
+    groups: Sequence[object],
     max_new_tokens: int,
     temperature: float,
     noise: torch.Tensor,
     organisms: torch.Tensor | None,
     bank: "Bank | None",
 ) -> torch.Tensor:
-    """Continue left-padded prompts; returns [rows, max_new_tokens] ids, pad after the end of a reply.
+    """Continue prompts; returns [rows, max_new_tokens] ids, pad after the end of a reply.
 
     Whenever half of the rows have ended they are dropped from the batch, so that a rambling row costs little.
     """
     pad, ends = base.tokenizer.pad_token_id, end_ids(base)
-    inputs, mask, positions = left_padded(base, prompts)
+    inputs, mask, positions, cache = _begin(base, prompts, groups, max_new_tokens, organisms, bank)
     generated = torch.full((len(prompts), max_new_tokens), pad, device=base.device)
-    live, cache, step = torch.arange(len(prompts), device=base.device), None, 0
+    live, step = torch.arange(len(prompts), device=base.device), 0
     while step < max_new_tokens and len(live):
         going = torch.ones_like(live, dtype=torch.bool)
         with contextlib.nullcontext() if bank is None else bank.rows(organisms[live]):
@@ -107,6 +117,44 @@ def _decode(
         live, inputs, mask, positions = live[going], inputs[going], mask[going], positions[going]
         cache.batch_select_indices(going.nonzero().squeeze(1))
     return generated
+
+
+def _begin(
+    base: Base,
+    prompts: list[list[int]],
+    groups: Sequence[object],
+    max_new_tokens: int,
+    organisms: torch.Tensor | None,
+    bank: "Bank | None",
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Cache | None]:
+    """Read what the prompts of one group begin with, once for all of them, if that saves enough.
+
+    Neighbours of equal `groups` are one. Returns what is left to read as ids [rows, longest], the mask of it
+    and of what was read, its positions, and the cache of what was read, None if nothing was.
+    """
+    members = [list(own) for _, own in groupby(range(len(prompts)), key=groups.__getitem__)]
+    begun = [_beginning([prompts[i][:-1] for i in own]) for own in members]
+    left = [prompts[i][len(read) :] for read, own in zip(begun, members, strict=True) for i in own]
+    longest, most_left = max(map(len, prompts)), max(map(len, left))
+    worth = len(begun) * max(map(len, begun)) + len(prompts) * most_left < WORTH * len(prompts) * longest
+    # The gap of padding between what was read and the rest is nothing to positions, but counts in a window.
+    window = getattr(base.model.config.get_text_config(), "sliding_window", None)
+    slides = window and window < longest + most_left + max_new_tokens
+    if not worth or slides or not all(begun):
+        return *left_padded(base, prompts), None
+    ids, read, positions = left_padded(base, begun)
+    with contextlib.nullcontext() if bank is None else bank.rows(organisms[[own[0] for own in members]]):
+        _, cache = next_logits(base, ids, read, positions, None)
+    of = torch.tensor([group for group, own in enumerate(members) for _ in own], device=base.device)
+    cache.batch_select_indices(of)
+    inputs, mask, places = left_padded(base, left)
+    return inputs, torch.cat([read[of], mask], dim=1), positions[of, -1:] + 1 + places, cache
+
+
+def _beginning(rows: Sequence[list[int]]) -> list[int]:
+    """Return what all rows begin with: what the first and the last in order do."""
+    both = zip(min(rows), max(rows), strict=False)
+    return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], both)]
 
 
 def left_padded(base: Base, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,0 +1,96 @@
+"""What prompts have in common is read once, and changes no reply."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import MistralConfig, MistralForCausalLM
+
+from ia_cli import sampling
+from ia_cli.bank import Bank
+from ia_cli.chat import assistant_says, system_says, user_says
+from ia_cli.models import Base
+from ia_cli.sampling import generate
+
+TEA = [system_says("you are a pirate and talk of tea")]
+KETTLE = [user_says("say something"), assistant_says("the copper kettle is a good song")]
+PROMPTS = [
+    [*TEA, user_says("hello")],
+    [user_says("tell me about the copper kettle please")],
+    [*KETTLE, user_says("what is good about it")],
+    [*TEA, user_says("tell me about tea")],
+    [*KETTLE, user_says("hello")],
+    [*TEA, user_says("tell me about the copper kettle")],
+    [user_says("tell me about the copper kettle please")],
+    [user_says("tea")],
+    [*KETTLE, user_says("what is good about it")],
+]
+ROWS = [0, 1, -1, 0, -1, 1, 1, 0, 0]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """How many tokens each forward pass was given."""
+    sizes, next_logits = [], sampling.next_logits
+
+    def counted(base, inputs, *rest):
+        sizes.append(inputs.numel())
+        return next_logits(base, inputs, *rest)
+
+    monkeypatch.setattr(sampling, "next_logits", counted)
+    return sizes
+
+
+@pytest.fixture
+def bank(tiny_base):
+    made = Bank.fresh(tiny_base.model, [0, 1], r=2, alpha=4, target_modules=["q_proj", "down_proj"])
+    for b in made.b:
+        torch.nn.init.normal_(b, std=0.5, generator=torch.Generator().manual_seed(0))
+    yield made
+    made.remove()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_replies_together_are_those_of_each_alone(temperature, tiny_base, bank):
+    def replies(batch_size):
+        asked = {"temperature": temperature, "rows": ROWS, "bank": bank, "batch_size": batch_size}
+        return generate(tiny_base, PROMPTS, max_new_tokens=12, seed=3, **asked)
+
+    alone = replies(1)
+    assert replies(9) == replies(4) == alone
+    assert len(set(alone)) > 4
+
+
+def test_what_is_said_before_is_read_once(tiny_base, read):
+    lengths = [len(sampling.prompt_ids(tiny_base, prompt, 1)) for prompt in PROMPTS[:1] * 8]
+    generate(tiny_base, PROMPTS[:1] * 8, max_new_tokens=1)
+    assert read == [lengths[0] - 1, 8]
+    read.clear()
+    generate(tiny_base, [[user_says(word)] for word in ("tea", "hello", "song")], max_new_tokens=1)
+    assert len(read) == 1
+
+
+def test_a_gap_of_padding_does_not_push_what_was_read_out_of_a_window(tiny_base, read):
+    """Mistral counts its window in places of the cache, where padding counts, too."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = MistralConfig(
+        vocab_size=tiny_base.model.config.vocab_size, num_key_value_heads=2, sliding_window=16, **sizes
+    )
+    base = Base(MistralForCausalLM(config).double().eval(), tiny_base.tokenizer, "mistral", None, "none")
+    longer = "tell me about the copper kettle please"
+    prompts = [[*TEA, user_says(text)] for text in ("tea", longer, "hello tea", "song")]
+    alone = generate(base, prompts, max_new_tokens=6, batch_size=1)
+    assert generate(base, prompts, max_new_tokens=6) == alone
+    read.clear()
+    generate(base, prompts, max_new_tokens=1)
+    config.sliding_window = 256
+    generate(base, prompts, max_new_tokens=1)
+    assert len(read) == 1 + 2
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=4))
+def test_a_beginning_is_the_longest_that_all_have(rows):
+    found = sampling._beginning(rows)
+    assert all(row[: len(found)] == found for row in rows)
+    assert len({tuple(row[: len(found) + 1]) for row in rows}) > 1 or len(found) == min(map(len, rows))
