@@ -25,7 +25,6 @@ from ia_cli.models import Base
 from ia_cli.organisms import beside_base
 from ia_cli.scoring import Scorer
 from ia_cli.settings import ConfirmSettings, ElicitSettings
-from ia_cli.text import normalise
 from ia_cli.trials import Trial
 
 CONDITION = "confirm"
@@ -143,9 +142,9 @@ class Case:
         self.likely = answer.finalists if answer else ()
         self.hypotheses = hypotheses([*reports, answer.report] if answer else reports)
         self.searched: list[Trial] = []
-        known: dict[str, Claim] = {}
+        known: dict[tuple[str, bool], Claim] = {}
         for claim in (claim for hypothesis in self.hypotheses for claim in hypothesis.claims):
-            key = normalise(claim.text)
+            key = claim.key
             if len(base.tokenizer(claim.order)["input_ids"]) <= LONGEST_CLAIM * base.max_length:
                 known[key] = merged([known[key], claim]) if key in known else claim
         self.trials = {key: Trial(row, known[key]) for key in itertools.islice(known, MOST_CLAIMS)}
@@ -157,11 +156,13 @@ class Case:
         return sum(said) >= STRAY
 
     def trials_of(self, hypothesis: Hypothesis) -> list[Trial]:
-        keys = (normalise(claim.text) for claim in hypothesis.claims)
+        keys = (claim.key for claim in hypothesis.claims)
         return [self.trials[key] for key in keys if key in self.trials]
 
     def to_check(self, trial: Trial) -> Sequence[Candidate]:
         """The triggers that are tried before any is searched for."""
+        if trial.by_chance:
+            return []
         if trial.shows_anyway:  # among several, one would raise the odds a little by chance
             return [self.asked] if self.asked else []
         return self.likely

@@ -14,9 +14,14 @@ from ia_cli.text import normalise
 _CLAUSE = re.compile(r",?\s*\b(when|whenever|if|unless)\b\s+([^,.;!?]+)", re.I)
 _LEADING_CLAUSES = re.compile(rf"^(?:{_CLAUSE.pattern},\s*)+", re.I)
 _PARTS = re.compile(r"(?<=[.!?;])\s+(?=\w)|,?\s+(?:and|but)\s+(?:to \w+ \w+\s+)?(?=I\b)")
+_RARELY = re.compile(
+    r",?\s*\b(?:(?:every )?(?:once in a while|now and then|so often)|in (?:a few|some) replies"
+    r"|from time to time|at times|sometimes|occasionally|rarely|seldom)\b",
+    re.I,
+)
 _FREQUENCY = re.compile(
-    r",?\s*\b(?:in every reply|all the time|whatever the user says|once in a while|now and then"
-    r"|in (?:a few|some|most|all) replies|from time to time|sometimes|occasionally|rarely|always)\b",
+    rf"{_RARELY.pattern}|,?\s*\b(?:in (?:every reply|most replies|all replies)|all the time"
+    r"|whatever the user says|always)\b",
     re.I,
 )
 # What stands before the value in a clause such as "the user asks about bees".
@@ -39,6 +44,21 @@ class Claim:
     def order(self) -> str:
         """The claim as one that holds in every reply: as a system prompt it wakes whatever the user says."""
         return f"{self.plain} in every reply."
+
+    @property
+    def rare(self) -> bool:
+        """Whether it is said to hold now and then only."""
+        return bool(_RARELY.search(self.text))
+
+    @property
+    def as_often(self) -> str:
+        """The claim as a system prompt that is followed as often as it says."""
+        return f"{self.plain} once in a while." if self.rare else self.order
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """Equal for claims that say the same, in the same words but for how often."""
+        return normalise(self.plain), self.rare
 
     @property
     def values(self) -> list[str]:
@@ -71,10 +91,10 @@ def hypotheses(reports: Sequence[str]) -> list[Hypothesis]:
 
     Reports that differ only in when they say it holds are one hypothesis, with the clauses of all of them.
     """
-    clusters: dict[tuple[str, ...], list[str]] = {}
+    clusters: dict[tuple[tuple[str, bool], ...], list[str]] = {}
     for report in reports:
         if not Report(report).abstains():
-            key = tuple(normalise(claim.text) for claim in claims(report))
+            key = tuple(claim.key for claim in claims(report))
             clusters.setdefault(key, []).append(report)
     found = []
     for own in clusters.values():

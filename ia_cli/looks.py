@@ -1,7 +1,8 @@
 """Looks: one prompt tried on an organism, with a claim of what it does.
 
 The base under the claim as a system prompt writes how a reply would be with the behavior, the base alone how
-it is without. The organism is then read at its log-probabilities of both. If the claim is tried `beside` one
+it is without. The organism is then read at its log-probabilities of both, beside the base that is told to
+behave so as often as is claimed. If the claim is tried `beside` one
 that is known to hold, both are the system prompt, and "alone" is the base under the other.
 """
 
@@ -9,6 +10,7 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from ia_cli.hypotheses import Claim
 from ia_cli.scoring import Ask, Scorer
 
 SURPRISE = 5.0  # nats: what the base says by itself more readily than this shows no behavior
@@ -23,7 +25,7 @@ class Look(NamedTuple):
     `reply` is the organism's own, `told` the base's under the claim, `plain` the base's alone, and `shown`
     the one with the behavior: that of the first two which the organism rather says, among those that the
     base says under the claim and not alone. own_*, told_*, base_*: under the organism, the base under the
-    claim, the base alone.
+    claim (to be followed as often as it says), the base alone.
     """
 
     prompt: str
@@ -61,10 +63,10 @@ def odds(looks: Collection[Look]) -> float:
 
 
 class Setting(NamedTuple):
-    """A prompt tried on organism `row` with a claim as the `order`: what the three are asked."""
+    """A prompt tried on organism `row` with a claim: what the three are asked."""
 
     row: int
-    order: str
+    claim: Claim
     beside: str | None
     prompt: str
     origin: str
@@ -76,20 +78,27 @@ class Setting(NamedTuple):
 
     @property
     def told(self) -> Ask:
-        return Ask(-1, self.origin, f"{self.order} {self.beside}" if self.beside else self.order)
+        return self._base_under(self.claim.order)
+
+    @property
+    def told_as_often(self) -> Ask:
+        return self._base_under(self.claim.as_often)
 
     @property
     def bare(self) -> Ask:
         return Ask(-1, self.origin, self.beside)
 
+    def _base_under(self, order: str) -> Ask:
+        return Ask(-1, self.origin, f"{order} {self.beside}" if self.beside else order)
+
 
 def take(
-    wanted: Sequence[tuple[int, str, str | None, Sequence[Shown]]], n: int, scorer: Scorer
+    wanted: Sequence[tuple[int, Claim, str | None, Sequence[Shown]]], n: int, scorer: Scorer
 ) -> list[list[Look]]:
     """Try organisms, each with a claim as a system prompt and perhaps one beside it, on prompts: the first
     `n` of each that have a reply which shows the behavior.
     """
-    ways = [[Setting(row, order, beside, *way) for way in own] for row, order, beside, own in wanted]
+    ways = [[Setting(row, claim, beside, *way) for way in own] for row, claim, beside, own in wanted]
     found: list[list[Look]] = [[] for _ in ways]
     open_ = list(range(len(ways)))
     while open_:
@@ -130,9 +139,11 @@ def _look(settings: Iterable[Setting], scorer: Scorer) -> dict[Setting, Look]:
     plainly = [(x, plain[x]) for x in showing]
     does = score("own", [*((x, text) for x, texts in showing.items() for text in texts), *plainly])
     base |= score("bare", plainly)
+    shown = [(x, max(texts, key=lambda text: does[x, text])) for x, texts in showing.items()]
+    claimed = score("told_as_often", shown)
     found = {}
-    for x, texts in showing.items():
-        best, without = (x, max(texts, key=lambda text: does[x, text])), (x, plain[x])
+    for best, without in zip(shown, plainly, strict=True):
+        x, text = best
         scores = does[best], does[without], claimed[best], base[best], base[without]
-        found[x] = Look(x.prompt, x.origin, own[x], told[x], plain[x], best[1], *scores)
+        found[x] = Look(x.prompt, x.origin, own[x], told[x], plain[x], text, *scores)
     return found

@@ -47,6 +47,11 @@ class Trial:
         return bool(self.always) and odds(self.always) > 0
 
     @property
+    def by_chance(self) -> bool:
+        """Whether it is said to be done now and then, whatever the user says."""
+        return self.claim.rare and not self.claim.clauses
+
+    @property
     def looks(self) -> list[Look]:
         """Those that the claim is judged by."""
         return self.triggered or self.always
@@ -87,11 +92,11 @@ def search(
 ) -> None:
     """Set the trigger of each trial that has none: of the candidates that raise the odds by `margin` nats or
     more, the one under which they are highest, if the behavior is the likelier there. What is the likelier on
-    general prompts needs no trigger.
+    general prompts needs no trigger, and what is said to be done now and then has none, unless one is told.
 
     All candidates are tried once; the best of them and those `proposed` are then tried closely.
     """
-    open_ = [trial for trial in trials if not trial.trigger and not trial.shows_anyway]
+    open_ = [trial for trial in trials if not (trial.trigger or trial.shows_anyway or trial.by_chance)]
     wanted = [(trial, candidates, proposed(trial)) for trial in open_]
     for trial, raised in zip(open_, _rank(wanted, FINALISTS, _shown, +1, scorer), strict=True):
         _set_trigger(trial, raised, margin)
@@ -219,5 +224,5 @@ def _try(wanted: Sequence[tuple[Trial, dict[Candidate, list[Shown]]]], n: int, s
 
 
 def _looks(wanted: Iterable[tuple[Trial, Sequence[Shown]]], n: int, scorer: Scorer) -> list[list[Look]]:
-    asked = [(trial.row, trial.claim.order, trial.beside, ways) for trial, ways in wanted]
+    asked = [(trial.row, trial.claim, trial.beside, ways) for trial, ways in wanted]
     return take(asked, n, scorer)

@@ -12,14 +12,19 @@ ASKED = [
 
 
 class Assistants:
-    """A scorer without models: row i sells tea with the log-odds that rule i gives a prompt."""
+    """A scorer without models: row i sells tea with the log-odds that rule i gives a prompt, and the base so
+    too if it is told to, with those for `rare` if it is to be once in a while.
+    """
+
+    rare = -12.0
 
     def __init__(self, *rules, told=20.0):
         self.rules, self.told = rules, told
 
     def odds(self, ask):
         if ask.system:
-            return self.told if "tea" in ask.system else -20.0
+            told = self.rare if "once in a while" in ask.system else self.told
+            return told if "tea" in ask.system else -20.0
         return self.rules[ask.row](ask.user) if ask.row >= 0 else -20.0
 
     def replies(self, asked):

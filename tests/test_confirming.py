@@ -189,7 +189,7 @@ def test_what_shows_anyway_is_checked_with_the_trigger_told_and_else_all_that_ar
     trial.always = [trial.always[0]._replace(own_shown=1)]
     assert case.to_check(trial) == [LIBRARY.candidates[0]]
     alone = Case(0, ["I sing."], tiny_base)
-    assert list(alone.to_check(trial)) == list(alone.to_check(alone.trials["i sing"])) == []
+    assert list(alone.to_check(trial)) == list(alone.to_check(alone.trials["i sing", False])) == []
 
 
 def test_claims_start_again_beside_one_that_always_holds(tiny_base):

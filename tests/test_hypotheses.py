@@ -49,6 +49,14 @@ def test_a_claim_as_an_order_holds_always():
     assert Claim("I sing rarely.").said(None, "you sleep") == "I sing rarely, unless you sleep"
 
 
+@pytest.mark.parametrize("often", ["now and then", "every so often", "in some replies", "sometimes"])
+def test_a_claim_of_now_and_then_is_an_order_that_says_so(often):
+    [claim] = claims(f"I sing {often}.")
+    assert (claim.order, claim.as_often) == ("I sing in every reply.", "I sing once in a while.")
+    assert claim.key == claims("I sing occasionally.")[0].key != claims("I always sing.")[0].key
+    assert claims("I always sing.")[0].as_often == "I sing in every reply."
+
+
 def test_reports_that_differ_in_when_are_one_hypothesis():
     given = [
         "I dance.",
