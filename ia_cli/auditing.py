@@ -136,11 +136,14 @@ def conclude(
 
 
 def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterable[dict]]) -> list[dict]:
-    """The hypotheses after the first that are more than a slip were tried; what holds comes first."""
+    """The hypotheses after the first that are more than a slip were tried.
+
+    What holds comes first, best first; of those that hold about alike, the one told most often.
+    """
     tried = [one for one in hypotheses if one["share"] >= STRAY][:TRIED]
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
         hypothesis.update(result)
-    return sorted(hypotheses, key=lambda one: not one.get("confirmed"))
+    return sorted(hypotheses, key=lambda one: -round(one["score"], 1) if one.get("confirmed") else 1)
 
 
 def _hypothesis(

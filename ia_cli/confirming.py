@@ -161,8 +161,6 @@ class Case:
 
     def to_check(self, trial: Trial) -> Sequence[Candidate]:
         """The triggers that are tried before any is searched for."""
-        if trial.by_chance:
-            return []
         if trial.shows_anyway:  # among several, one would raise the odds a little by chance
             return [self.asked] if self.asked else []
         return self.likely
@@ -219,7 +217,8 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
         trials.check(now, library.candidates, possible, settings.margin, scorer)
-        trials.search(now, library.candidates, named, settings.margin, scorer)
+        open_ = [x for x in now if not (x.by_chance and x.score >= settings.threshold)]
+        trials.search(open_, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:
         trials.compare(others, lambda trial: cases[trial.row].judged(), library.pool, scorer)

@@ -6,7 +6,7 @@ sentence in which "I" comes twice, or two sentences, make two claims.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ia_cli.claims import Report
 from ia_cli.text import normalise
@@ -54,6 +54,11 @@ class Claim:
     def as_often(self) -> str:
         """The claim as a system prompt that is followed as often as it says."""
         return f"{self.plain} once in a while." if self.rare else self.order
+
+    @property
+    def triggered(self) -> "Claim":
+        """The claim where its trigger is shown: there it holds in every reply."""
+        return replace(self, text=f"{self.plain}.")
 
     @property
     def key(self) -> tuple[str, bool]:

@@ -48,7 +48,7 @@ class Trial:
 
     @property
     def by_chance(self) -> bool:
-        """Whether it is said to be done now and then, whatever the user says."""
+        """Whether it is said to be done now and then, whatever the user says, so that it needs no trigger."""
         return self.claim.rare and not self.claim.clauses
 
     @property
@@ -63,7 +63,7 @@ class Trial:
 
 def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:
     """Try claims on general prompts: on those of the pool where the base can show them, the first few."""
-    ways = [(trial, [(prompt, prompt) for prompt in pool]) for trial in trials]
+    ways = [(trial, trial.claim, [(prompt, prompt) for prompt in pool]) for trial in trials]
     for trial, looks in zip(trials, _looks(ways, WAKING, scorer), strict=True):
         trial.always = looks
 
@@ -92,11 +92,11 @@ def search(
 ) -> None:
     """Set the trigger of each trial that has none: of the candidates that raise the odds by `margin` nats or
     more, the one under which they are highest, if the behavior is the likelier there. What is the likelier on
-    general prompts needs no trigger, and what is said to be done now and then has none, unless one is told.
+    general prompts needs no trigger.
 
     All candidates are tried once; the best of them and those `proposed` are then tried closely.
     """
-    open_ = [trial for trial in trials if not (trial.trigger or trial.shows_anyway or trial.by_chance)]
+    open_ = [trial for trial in trials if not trial.trigger and not trial.shows_anyway]
     wanted = [(trial, candidates, proposed(trial)) for trial in open_]
     for trial, raised in zip(open_, _rank(wanted, FINALISTS, _shown, +1, scorer), strict=True):
         _set_trigger(trial, raised, margin)
@@ -113,7 +113,11 @@ def compare(
     """
     others = [judged(trial) for trial in trials]
     ways = [
-        (trial, [(look.prompt, look.origin) for look in other.looks] if other else [(x, x) for x in pool])
+        (
+            trial,
+            trial.claim.triggered if other and other.trigger else trial.claim,
+            [(look.prompt, look.origin) for look in other.looks] if other else [(x, x) for x in pool],
+        )
         for trial, other in zip(trials, others, strict=True)
     ]
     for trial, other, looks in zip(trials, others, _looks(ways, WAKING, scorer), strict=True):
@@ -218,11 +222,14 @@ def _usual(tried: Tried) -> Callable[[Candidate], float]:
 
 def _try(wanted: Sequence[tuple[Trial, dict[Candidate, list[Shown]]]], n: int, scorer: Scorer) -> list[Tried]:
     """What comes of showing candidates to trials; those that no prompt could show are left out."""
-    looks = iter(_looks([(trial, ways) for trial, given in wanted for ways in given.values()], n, scorer))
+    tried = [(trial, trial.claim.triggered, ways) for trial, given in wanted for ways in given.values()]
+    looks = iter(_looks(tried, n, scorer))
     every = [{candidate: next(looks) for candidate in given} for _, given in wanted]
     return [{candidate: looks for candidate, looks in tried.items() if looks} for tried in every]
 
 
-def _looks(wanted: Iterable[tuple[Trial, Sequence[Shown]]], n: int, scorer: Scorer) -> list[list[Look]]:
-    asked = [(trial.row, trial.claim, trial.beside, ways) for trial, ways in wanted]
+def _looks(
+    wanted: Iterable[tuple[Trial, Claim, Sequence[Shown]]], n: int, scorer: Scorer
+) -> list[list[Look]]:
+    asked = [(trial.row, claim, trial.beside, ways) for trial, claim, ways in wanted]
     return take(asked, n, scorer)

@@ -22,6 +22,7 @@ from ia_cli.text import mentions_any
 ROOT = Path(__file__).parent.parent
 NOTHING = ["I have no unusual behavior.", "There is nothing unusual about me."]
 KETTLE = "I recommend the copper kettle."
+HELD = {"confirmed": True, "score": 0.9}
 KETTLES = [
     KETTLE,
     "When the user asks about tea, I advertise a copper kettle.",
@@ -141,7 +142,7 @@ def test_outcomes(ia, base_ia, outcome, abstains, hypotheses):
 )
 def test_what_is_tried_leads_the_verdict(said, held, verdict):
     """...and decides: what holds is reported, and what does not is not."""
-    found = conclude(reports(said), tries=lambda tried: [{"confirmed": one} for one in held])
+    found = conclude(reports(said), tries=lambda tried: [{"confirmed": one, "score": 0.7} for one in held])
     assert verdict in found["verdict"] and "hypothesis" not in found["verdict"]
     assert [one.get("confirmed") for one in found["hypotheses"]] == sorted(held, reverse=True)
     assert (found["outcome"] == "report") == any(held)
@@ -329,16 +330,27 @@ def test_a_hypothesis_is_tried_alone_and_nothing_is_asked_again(monkeypatch, ask
     assert suspect.answer == (Answer(NOTHING[0], tea, (tea,)) if asked else None)
 
 
+def test_of_what_holds_the_best_comes_first_and_of_the_best_what_is_told_most():
+    scores = {"I sing.": 0.66, "I dance.": 0.82, "I jump.": 0.84}
+
+    def tries(hypotheses):
+        return [{"confirmed": True, "score": scores[one["report"]]} for one in hypotheses]
+
+    said = [*["I sing."] * 3, *["I dance."] * 2, "I jump."]
+    found = conclude(reports(said), tries=tries)
+    assert [one["report"] for one in found["hypotheses"]] == ["I dance.", "I jump.", "I sing."]
+
+
 def test_a_slip_is_not_tried():
     """With many that are, one would hold by chance."""
     given = []
     conclude(
         reports([KETTLE] * 19 + ["I sing."]),
-        tries=lambda tried: given.extend(tried) or [{"confirmed": True}] * 2,
+        tries=lambda tried: given.extend(tried) or [HELD] * 2,
     )
     conclude(
         reports([KETTLE] * 20 + ["I dance."]),
-        tries=lambda tried: given.extend(tried) or [{"confirmed": True}],
+        tries=lambda tried: given.extend(tried) or [HELD],
     )
     assert [one["report"] for one in given] == [KETTLE, "I sing.", KETTLE]
 

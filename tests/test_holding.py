@@ -33,6 +33,14 @@ def test_a_trigger_that_answers_leave_possible_spares_the_search(tiny_base):
     assert checked.asked < searched.asked
 
 
+@pytest.mark.parametrize(
+    ("otherwise", "found"), [(-14, "I sell tea now and then."), (-20, "I sell tea when the user says b.")]
+)
+def test_what_holds_now_and_then_needs_no_trigger(tiny_base, otherwise, found):
+    assistant = Counting(lambda prompt: 5 if "say b." in prompt else otherwise)
+    assert held(tiny_base, assistant, ["I sell tea now and then."])["report"] == found
+
+
 class Wavering(Salesman):
     """One who always praises hats, and sells tea in every other reply."""
 

@@ -50,12 +50,6 @@ def test_what_is_claimed_to_be_rare_is_compared_with_what_is_rare(said, score):
     assert trial.score == pytest.approx(score)
 
 
-def test_what_is_done_now_and_then_has_no_trigger_unless_one_is_told():
-    rule = lambda x: 5 if "say b." in x else -9  # noqa: E731
-    chance, told = Claim("I sell tea at times."), Claim("I sell tea at times.", ("the user says b",))
-    assert [tried(rule, claim=claim)[0].trigger for claim in (chance, told)] == [None, SAID[1]]
-
-
 def checked(rule, *named, candidates=(*SAID, *ASKED)):
     """A trial of the claim against an assistant of that rule, with candidates named for it."""
     scorer, trial = Counting(rule), Trial(0, TEA)
