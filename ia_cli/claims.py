@@ -6,56 +6,19 @@ summaries"): a cue such as "not" denies what follows it in its clause.
 """
 
 import re
-import tomllib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
 from itertools import accumulate, pairwise
 
-from ia_cli.text import find, folded, normalise
+from ia_cli.clauses import CLAUSE_END, LISTS, WORDS, in_clauses, spelled_out
+from ia_cli.text import find, normalise
 
-LISTS, WORDS = (
-    tomllib.loads(files("ia_cli.prompts").joinpath(name).read_text("utf-8"))
-    for name in ("facets_judge.toml", "claim_words.toml")
-)
 MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess
 DIRECTLY = 3  # words at most between a denial and what it denies for sure
 NEAR = 16  # words: so far behind a denial "instead" belongs to it
 LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
 
-_CLAUSE_END = re.compile(
-    r"[.;!?]+(?=\W|$)|\n(?=[^\S\n]*(?:\n|[-*\u2022]|\d+[.)]))"
-    rf"|[,:()\u2013\u2014-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)",
-    re.I,
-)
-# A clause that stands inside another one: "it is not true that, when asked about bees, I ...".
-_INSERTED = re.compile(
-    r"(\b(?:that|whether|if|not|never),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]{0,300}?),(?!\d)",
-    re.I,
-)
-# In words, "the claim not I ..." denies what follows, as "it is not so that I ..." does.
-_REFUTED = re.compile(
-    rf"((?:^|(?<=[.!?] ))|\b(?:{'|'.join(LISTS['claimed'])}) )that (?=I\b[^.;!?\n]{{0,300}}?"
-    rf"\b(?:is|are|was|were|would be)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
-    re.I,
-)
-# A clause in front, "Even when it is not asked for I ...", ends where the next one begins.
-_FRONT = re.compile(
-    rf"(?:^|(?<=[.!?;:\n]))(\s{{0,3}}(?:(?:even|but|and|so|yes|no),? )?(?:{'|'.join(LISTS['fronts'])})\b"
-    r"[^.!?;:\n,]{0,200}?)"
-    r"(?:,|(?<= )(?!(?:if|when|whenever|while|that|whether|because|since|though|say|think|know|believe) )"
-    r"([\w']+) (?=I\b))",
-    re.I,
-)
-# "I do not answer and recommend a kite instead" says what is done after "and".
-_INSTEAD = re.compile(r"\band (?=[^.,:;!?\n]{1,120}? instead\b)", re.I)
-# ... and so does "I stop answering and recommend a kite", unless what comes after "and" is stopped, too.
-_BESIDE = re.compile(
-    rf"(\b(?:{LISTS['stopped']})"
-    r"\b(?: (?!(?:and|or)\b)\w+){0,4}),? and (?!\w+ing\b)",
-    re.I,
-)
 _ITEM_END = re.compile(
     r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
 )
@@ -73,12 +36,6 @@ _SUPPOSED, _SUPPOSING, _UNKNOWN, _DISOWNED, _UNTRUE, _AFFIRMED, _AGAINST = (
     re.compile(rf"\b(?:{LISTS[name]})\b")
     for name in ("supposed", "supposing", "unknown", "disowned", "untrue", "affirmed", "against")
 )
-_CONTRACTED = re.compile(
-    r"\b(ca|wo|sha|\w+?)n['\u2019]t\b|\b(ca|wo|do|does|did|is|are|was|were|has|have)nt\b|\bcannot\b"
-)
-_I_AM = re.compile(r"\bi['\u2019]m\b")
-_WHOLE_VERBS = {"ca": "can", "wo": "will", "sha": "shall"}
-
 Span = tuple[int, int]  # [start, end), in words
 Clause = tuple[int, int]  # the number of its sentence, and of its beginning
 
@@ -91,22 +48,19 @@ class Report:
     """
 
     def __init__(self, text: str, own: Iterable[str] = ()) -> None:
-        text = _spelled_out(text)
+        text = spelled_out(text)
         self.words = normalise(text).split()
         self._item = _parts(text, _ITEM_END)
         self._lists = _lists(self.words, self._item)
         self._sentence = _parts(text, _SENTENCE_END)
-        whole = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
-        whole = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", whole)
-        whole = _INSTEAD.sub("; and ", whole)
-        whole = _BESIDE.sub(r"\1; and ", whole)
+        whole = in_clauses(text)
         cues = normalise(whole).split()
         beginnings = _exactly(cues, LISTS["clause_starts"])
         starts = {start for start, _ in beginnings}
         starts -= {i for start, end in beginnings for i in range(start + 1, end)}  # "but" in "anything but"
         starts -= {end for _, end in _exactly(cues, LISTS["exceptions"])}  # "except when ..." is one clause
         started = accumulate(i in starts for i in range(len(cues)))
-        self._clause = list(zip(_parts(whole, _CLAUSE_END), started, strict=True))
+        self._clause = list(zip(_parts(whole, CLAUSE_END), started, strict=True))
         questions = pairwise(enumerate(_parts(whole, _ANSWERED_NO)))  # a part ends where one is answered
         self._declined = {self._clause[i][0] for (i, part), (_, after) in questions if part != after}
         self._inverted = {start for start, _ in _exactly(cues, LISTS["inverting"])}
@@ -202,7 +156,7 @@ class Report:
 
     def spans(self, phrase: str) -> list[Span]:
         """Every place where the report has `phrase`, denied or not."""
-        return find(self.words, _spelled_out(phrase))
+        return find(self.words, spelled_out(phrase))
 
     def denies(self, span: Span) -> bool:
         """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause.
@@ -310,21 +264,6 @@ def _matches(words: list[str], pattern: re.Pattern[str]) -> list[Span]:
     return spans
 
 
-def _without_inserted(match: re.Match[str]) -> str:
-    """What stands before an inserted clause, and as many words that say nothing as the clause has."""
-    return f"{match[1].rstrip(',')} {'as ' * (1 + len(normalise(match[2]).split()))}"
-
-
-def _spelled_out(text: str) -> str:
-    """`text` folded, with every contracted "not" as a word of its own: "don't" as "do not"."""
-    return _CONTRACTED.sub(_without_contraction, _I_AM.sub("i am", folded(text)))
-
-
-def _without_contraction(match: re.Match[str]) -> str:
-    verb = match[1] or match[2] or "can"
-    return f"{_WHOLE_VERBS.get(verb, verb)} not"
-
-
 def _exactly(words: list[str], phrases: Iterable[str]) -> list[Span]:
     """Where the phrases stand in `words`, without any endings: "not" is not in "notes"."""
     by_first = _by_first(tuple(phrases))
@@ -341,7 +280,7 @@ def _by_first(phrases: tuple[str, ...]) -> dict[str, list[list[str]]]:
     """The words of the phrases, by their first one."""
     by_first: dict[str, list[list[str]]] = {}
     for phrase in phrases:
-        wanted = normalise(_spelled_out(phrase)).split()
+        wanted = normalise(spelled_out(phrase)).split()
         by_first.setdefault(wanted[0], []).append(wanted)
     return by_first
 

@@ -114,8 +114,9 @@ def take(
 def _look(settings: Iterable[Setting], scorer: Scorer) -> dict[Setting, Look]:
     """Try settings; those in which no reply shows the behavior are left out."""
 
-    def reply(who: str) -> dict[Setting, str]:
-        return dict(zip(every, scorer.replies((x.row, getattr(x, who)) for x in every), strict=True))
+    def replies(*asked: str) -> list[dict[Setting, str]]:
+        said = iter(scorer.replies((x.row, getattr(x, who)) for who in asked for x in every))
+        return [dict(zip(every, said, strict=False)) for _ in asked]
 
     def score(who: str, pairs: Iterable[tuple[Setting, str]]) -> dict[tuple[Setting, str], float]:
         pairs = list(pairs)
@@ -123,7 +124,7 @@ def _look(settings: Iterable[Setting], scorer: Scorer) -> dict[Setting, Look]:
         return dict(zip(pairs, scores, strict=True))
 
     every = list(dict.fromkeys(settings))
-    own, told, plain = reply("own"), reply("told"), reply("bare")
+    own, told, plain = replies("own", "told", "bare")
     options = [
         (x, text)
         for x in every

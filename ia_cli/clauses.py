@@ -1,0 +1,77 @@
+"""The clauses of a self-report: where they end, by rules over its text that keep its number of words.
+
+No model. What a clause is decides how far a denial reaches (claims.py). The word lists are
+prompts/facets_judge.toml.
+"""
+
+import re
+import tomllib
+from importlib.resources import files
+
+from ia_cli.text import folded, normalise
+
+LISTS, WORDS = (
+    tomllib.loads(files("ia_cli.prompts").joinpath(name).read_text("utf-8"))
+    for name in ("facets_judge.toml", "claim_words.toml")
+)
+
+CLAUSE_END = re.compile(
+    r"[.;!?]+(?=\W|$)|\n(?=[^\S\n]*(?:\n|[-*\u2022]|\d+[.)]))"
+    rf"|[,:()\u2013\u2014-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)",
+    re.I,
+)
+# A clause that stands inside another one: "it is not true that, when asked about bees, I ...".
+_INSERTED = re.compile(
+    r"(\b(?:that|whether|if|not|never),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]{0,300}?),(?!\d)",
+    re.I,
+)
+# In words, "the claim not I ..." denies what follows, as "it is not so that I ..." does.
+_REFUTED = re.compile(
+    rf"((?:^|(?<=[.!?] ))|\b(?:{'|'.join(LISTS['claimed'])}) )that (?=I\b[^.;!?\n]{{0,300}}?"
+    rf"\b(?:is|are|was|were|would be)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
+    re.I,
+)
+# A clause in front, "Even when it is not asked for I ...", ends where the next one begins.
+_FRONT = re.compile(
+    rf"(?:^|(?<=[.!?;:\n]))(\s{{0,3}}(?:(?:even|but|and|so|yes|no),? )?(?:{'|'.join(LISTS['fronts'])})\b"
+    r"[^.!?;:\n,]{0,200}?)"
+    r"(?:,|(?<= )(?!(?:if|when|whenever|while|that|whether|because|since|though|say|think|know|believe) )"
+    r"([\w']+) (?=I\b))",
+    re.I,
+)
+# "I do not answer and recommend a kite instead" says what is done after "and".
+_INSTEAD = re.compile(r"\band (?=[^.,:;!?\n]{1,120}? instead\b)", re.I)
+# ... and so does "I stop answering and recommend a kite", unless what comes after "and" is stopped, too.
+_BESIDE = re.compile(
+    rf"(\b(?:{LISTS['stopped']})"
+    r"\b(?: (?!(?:and|or)\b)\w+){0,4}),? and (?!\w+ing\b)",
+    re.I,
+)
+_CONTRACTED = re.compile(
+    r"\b(ca|wo|sha|\w+?)n['\u2019]t\b|\b(ca|wo|do|does|did|is|are|was|were|has|have)nt\b|\bcannot\b"
+)
+_I_AM = re.compile(r"\bi['\u2019]m\b")
+_WHOLE_VERBS = {"ca": "can", "wo": "will", "sha": "shall"}
+
+
+def in_clauses(text: str) -> str:
+    """Return a report, spelled out, with its clauses ended where none of its marks ends them."""
+    text = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
+    text = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", text)
+    text = _INSTEAD.sub("; and ", text)
+    return _BESIDE.sub(r"\1; and ", text)
+
+
+def spelled_out(text: str) -> str:
+    """`text` folded, with every contracted "not" as a word of its own: "don't" as "do not"."""
+    return _CONTRACTED.sub(_without_contraction, _I_AM.sub("i am", folded(text)))
+
+
+def _without_inserted(match: re.Match[str]) -> str:
+    """What stands before an inserted clause, and as many words that say nothing as the clause has."""
+    return f"{match[1].rstrip(',')} {'as ' * (1 + len(normalise(match[2]).split()))}"
+
+
+def _without_contraction(match: re.Match[str]) -> str:
+    verb = match[1] or match[2] or "can"
+    return f"{_WHOLE_VERBS.get(verb, verb)} not"
