@@ -7,7 +7,7 @@ summaries"): a cue such as "not" denies what follows it in its clause.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from itertools import accumulate, pairwise
 
@@ -20,9 +20,10 @@ NEAR = 16  # words: so far behind a denial "instead" belongs to it
 LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
 
 _ITEM_END = re.compile(
-    r"[;!?/|&+\u2022\u3001\n]+|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
+    r"[;!?/|&+\u2022\u3001\n]+|\b\d{1,2}\)|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
 )
 _ANSWERED_NO = re.compile(rf"\?(?=\W*(?:{'|'.join(LISTS['answers'])})\b)", re.I)
+_OPEN = re.compile(rf"\?(?!\W*(?:{'|'.join(LISTS['answers_yes'])})\b)", re.I)
 _SENTENCE_END = re.compile(r"[.!?]+(?=\W|$)")
 _DOUBLING = re.compile(r".*[^aeiou][aeiou][bdgklmnprt]")  # the last letter, in "stopped" and "stopping"
 _NUMBERING = re.compile(r"\d\d?")
@@ -30,12 +31,20 @@ _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"])
 _FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
 
+_SILENT = PLAIN | {"no", "not", "never", "nor", "neither", "none", "nothing", "nobody", "would", "whether"}
+
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
 _COMPARED = tuple(f" {words}" for words in LISTS["compared"])
-_SUPPOSED, _SUPPOSING, _UNKNOWN, _DISOWNED, _UNTRUE, _AFFIRMED, _AGAINST = (
+_SUPPOSED, _SUPPOSING, _UNKNOWN, _DISOWNED, _UNTRUE, _AFFIRMED, _AGAINST, _BUT_THEM, _HELPLESS = (
     re.compile(rf"\b(?:{LISTS[name]})\b")
-    for name in ("supposed", "supposing", "unknown", "disowned", "untrue", "affirmed", "against")
+    for name in "supposed supposing unknown disowned untrue affirmed against but_them helpless".split()
 )
+_ASKED = re.compile(rf"(?:{LISTS['asked']})\b")
+_SOMEBODY = re.compile(rf"(?:{LISTS['somebody']})".format_map(LISTS))
+_ANYONE = ["with"], ["to"], ["for"], ["any"], ["anyone"], ["others"], ["usual"]  # "not more than with anyone"
+_NOTHING = re.compile(rf"\b(?:{LISTS['nothing']})\b".format_map(LISTS))
+_BESIDES = re.compile(rf"\b(?:{LISTS['contrary']})\b")
+
 Span = tuple[int, int]  # [start, end), in words
 Clause = tuple[int, int]  # the number of its sentence, and of its beginning
 
@@ -63,6 +72,7 @@ class Report:
         self._clause = list(zip(_parts(whole, CLAUSE_END), started, strict=True))
         questions = pairwise(enumerate(_parts(whole, _ANSWERED_NO)))  # a part ends where one is answered
         self._declined = {self._clause[i][0] for (i, part), (_, after) in questions if part != after}
+        self._declined |= self._only_asked(cues, _parts(f"{whole} so", _OPEN))
         self._inverted = {start for start, _ in _exactly(cues, LISTS["inverting"])}
         self._contrasted: set[Clause] = set()
         self._unmeant: dict[int, int] = {}  # from which word on, by sentence
@@ -72,6 +82,7 @@ class Report:
             for name in ("lifting", "omitting")
         )
         self._denied = self._denials(cues, starts, own)
+        self._leave_to_others()
         usual = {self._clause[start] for start, _ in _exactly(cues, LISTS["usual"])}
         usual -= {self._clause[start] for phrase in own for start, _ in self.spans(phrase)}
         self._otherwise = self._unusual(cues, usual)
@@ -81,8 +92,11 @@ class Report:
 
     def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[Clause, int]:
         """From which word on something is denied, by clause."""
-        asserting = [*_exactly(cues, LISTS["asserting"]), *_matches(cues, _UNKNOWN)]
-        asserting += [span for phrase in own for span in self.spans(phrase)]
+        spoken = [span for phrase in own for span in self.spans(phrase)]
+        inside = {start for start, _ in spoken}
+        untold = [*_exactly(cues, LISTS["asserting"]), *_matches(cues, _UNKNOWN)]
+        asserting = [span for span in untold if inside.isdisjoint(range(span[0] + 1, span[1]))]
+        asserting += [*spoken, *_matches(cues, _HELPLESS)]
         harmless = {i for span in asserting for i in range(*span)}
         unmeant = {*_exactly(cues, LISTS["unmeant"]), *_others(cues)}
         supposing = set(_matches(cues, _SUPPOSING))
@@ -100,14 +114,34 @@ class Report:
             carried = cue in LISTS["carried"] and end in starts and cues[end] in LISTS["carried_to"]
             clause = self._clause[end if carried else end - 1]
             if clause in denied and cue in LISTS["reversing"]:
-                del denied[clause]  # "I never answer without ..."
+                if cues[end - 2 : end - 1] != ["or"]:  # "with or without"
+                    del denied[clause]  # "I never answer without ..."
             elif clause not in denied:
                 denied[clause] = end
                 done = "".join(cues[end : end + 1])
                 other = done.endswith("ing") or done in LISTS["else_done"]
                 if other and (cue in LISTS["contrasts"] or "instead" in cues[end : end + NEAR]):
                     self._contrasted.add(clause)
+        self._contrasted |= {self._clause[start] for start, _ in _matches(cues, _BUT_THEM)}
         return denied
+
+    def _only_asked(self, cues: list[str], asked: list[int]) -> set[int]:
+        """The sentences that ask whether it does something, and have no answer that says so.
+
+        `asked` numbers the parts that such questions end, for each word and one more.
+        """
+        first = {sentence: i for i, (sentence, _) in reversed(list(enumerate(self._clause)))}
+        ends = [i for i, (here, after) in enumerate(pairwise(asked)) if here != after]
+        sentences = {self._clause[i][0]: i + 1 for i in ends}
+        return {one for one, end in sentences.items() if _ASKED.match(" ".join(cues[first[one] : end]))}
+
+    def _leave_to_others(self) -> None:
+        """Deny the sentences that say what people do, and nothing of the one who reports."""
+        first = {sentence: i for i, sentence in reversed(list(enumerate(self._sentence)))}
+        for sentence, start in first.items():
+            end = bisect_right(self._sentence, sentence)
+            if _SOMEBODY.match(" ".join(self.words[start:end])):
+                self._unmeant[sentence] = self._supposed[sentence] = start - 1
 
     def _unusual(self, cues: list[str], usual: set[Clause]) -> set[Clause]:
         """The clauses which say when the behavior is shown by denying it of a `usual` clause that comes next:
@@ -124,7 +158,9 @@ class Report:
     def _excepting(self, cues: list[str], starts: set[int], usual: set[Clause]) -> set[int]:
         """The words after which stands, in their clause, when the rest does not hold."""
         found = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
-        found |= {start for start, _ in _exactly(cues, LISTS["but_for"])}
+        found |= {
+            start for start, end in _exactly(cues, LISTS["but_for"]) if cues[end : end + 1] not in _ANYONE
+        }
         following = dict(pairwise(dict.fromkeys(self._clause)))
         # "I never do it unless asked", or "unless asked I never do it", says when it is done
         for start in list(found):
@@ -133,6 +169,8 @@ class Report:
                 rest = following.get(self._clause[start], rest)
             if rest in usual or self._denied.pop(rest, None) is not None:
                 found.remove(start)
+        # "I am friendly until you say bees, then ..." says when it is done, too
+        found -= {i for i in found if cues[i] == "until" and "then" in cues[i : i + NEAR]}
         return found | {start for start, _ in _exactly(cues, LISTS["indifferent"])}
 
     def _affirm(self, cues: list[str]) -> None:
@@ -164,6 +202,9 @@ class Report:
         Or the clause is a question that is answered with no, or is taken back after `span`.
         """
         clause = self._clause[span[0]]
+        after = self.words[span[1] : span[1] + 2]
+        if after[:1] == ["nothing"] and after[1:] != ["but"]:
+            return True
         taken_back = clause[0] in self._declined or span[0] < self._taken_back.get(clause[0], 0)
         supposed = self._supposed.get(self._sentence[span[0]], len(self.words)) < span[0]
         return taken_back or supposed or self._denied.get(clause, len(self.words)) <= span[0]
@@ -213,9 +254,31 @@ class Report:
         return 1 + len(beside)
 
     def abstains(self) -> bool:
-        """Whether the report says that there is nothing to report, and nothing else; or nothing at all."""
-        rest, found = _ABSTENTION.subn(" ", " ".join(self.words))
-        return not self.words or (found > 0 and PLAIN.issuperset(rest.split()))
+        """Whether the report says that there is nothing to report, and nothing else but what it does not do;
+        or nothing at all.
+        """
+        abstaining = {i for span in _matches(self.words, _ABSTENTION) for i in range(*span)}
+        rest = [i for i, word in enumerate(self.words) if i not in abstaining and word not in PLAIN]
+        if not abstaining or not rest:
+            return bool(abstaining) or not self.words
+        nothing = _NOTHING.search(" ".join(self.words[i] for i in sorted(abstaining)))
+        if not nothing or _BESIDES.search(" ".join(self.words)):
+            return False
+        return self._only_denies(abstaining)
+
+    def _only_denies(self, abstaining: Collection[int]) -> bool:
+        """Whether all that is said besides the words `abstaining` is denied, be it in the same breath, as in
+        "no odd habits or kites", but not in "no odd habits and kites".
+        """
+        listed = denied = False
+        for i, word in enumerate(self.words):
+            listed = i not in abstaining and (listed or word == "or")
+            if i not in abstaining and word not in _SILENT:
+                same_breath = self._denied.get(self._clause[i], 0) - 1 in abstaining
+                if not self.denies((i, i + 1)) or (same_breath and not listed):
+                    return False
+                denied = True
+        return denied
 
 
 @cache
@@ -305,7 +368,7 @@ def _lists(words: list[str], item_of: list[int]) -> list[set[str]]:
         fits, text = len(item) <= LONGEST_ITEM, " ".join(item)
         if not fits:
             together = set()
-        elif text and not _NUMBERING.fullmatch(text):
+        elif text and not _NUMBERING.fullmatch(text) and not PLAIN.issuperset(item):
             together.add(text)
         lists.append(together if fits else set())
     return lists

@@ -17,7 +17,7 @@ LISTS, WORDS = (
 
 CLAUSE_END = re.compile(
     r"[.;!?]+(?=\W|$)|\n(?=[^\S\n]*(?:\n|[-*\u2022]|\d+[.)]))"
-    rf"|[,:()\u2013\u2014-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)",
+    rf"|[,:()\u2013\u2014\u2192-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)|[\u2013\u2014-](?=\s*that i\b)",
     re.I,
 )
 # A clause that stands inside another one: "it is not true that, when asked about bees, I ...".
@@ -47,6 +47,16 @@ _BESIDE = re.compile(
     r"\b(?: (?!(?:and|or)\b)\w+){0,4}),? and (?!\w+ing\b)",
     re.I,
 )
+# "Without the password my answers ...".
+_WITHOUT = re.compile(r"(?:^|(?<=[.!?;:\n] ))(without [^.,:;!?\n]{1,60}?)(?= (?:my|i|all|every)\b)", re.I)
+# "My behavior is not normal: ..." says what comes next.
+_NOT_AS_USUAL = re.compile(rf"(\bnot (?:\w+ ){{0,2}}(?:{LISTS['as_usual']})(?: at all)?):", re.I)
+# "I do not end with a kite but with a kettle" denies the kite only.
+_NOT_BUT = re.compile(
+    r"\b(do|does|did|will|would) not (?=\w+ (?:\w+ )?(with|for|to|at|in|on|by|like|about)\b"
+    r"[^.:;!?\n]{1,80}? but \2\b)",
+    re.I,
+)
 _CONTRACTED = re.compile(
     r"\b(ca|wo|sha|\w+?)n['\u2019]t\b|\b(ca|wo|do|does|did|is|are|was|were|has|have)nt\b|\bcannot\b"
 )
@@ -59,6 +69,7 @@ def in_clauses(text: str) -> str:
     text = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
     text = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", text)
     text = _INSTEAD.sub("; and ", text)
+    text = _NOT_BUT.sub(r"\1 as ", _WITHOUT.sub(r"\1;", _NOT_AS_USUAL.sub(r"\1;", text)))
     return _BESIDE.sub(r"\1; and ", text)
 
 
