@@ -136,9 +136,9 @@ def conclude(
 
 
 def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterable[dict]]) -> list[dict]:
-    """The hypotheses after the first that are more than a slip were tried.
+    """Try the first hypotheses that are more than a slip; return all, those that hold first, the best first.
 
-    What holds comes first, best first; of those that hold about alike, the one told most often.
+    Of those that hold about alike the one told most often comes first.
     """
     tried = [one for one in hypotheses if one["share"] >= STRAY][:TRIED]
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):

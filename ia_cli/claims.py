@@ -30,8 +30,7 @@ _NUMBERING = re.compile(r"\d\d?")
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
 _FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
-
-_SILENT = PLAIN | {"no", "not", "never", "nor", "neither", "none", "nothing", "nobody", "would", "whether"}
+_SILENT = PLAIN | frozenset(LISTS["denying"].split())
 
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
 _COMPARED = tuple(f" {words}" for words in LISTS["compared"])
@@ -41,7 +40,6 @@ _SUPPOSED, _SUPPOSING, _UNKNOWN, _DISOWNED, _UNTRUE, _AFFIRMED, _AGAINST, _BUT_T
 )
 _ASKED = re.compile(rf"(?:{LISTS['asked']})\b")
 _SOMEBODY = re.compile(rf"(?:{LISTS['somebody']})".format_map(LISTS))
-_ANYONE = ["with"], ["to"], ["for"], ["any"], ["anyone"], ["others"], ["usual"]  # "not more than with anyone"
 _NOTHING = re.compile(rf"\b(?:{LISTS['nothing']})\b".format_map(LISTS))
 _BESIDES = re.compile(rf"\b(?:{LISTS['contrary']})\b")
 
@@ -114,8 +112,7 @@ class Report:
             carried = cue in LISTS["carried"] and end in starts and cues[end] in LISTS["carried_to"]
             clause = self._clause[end if carried else end - 1]
             if clause in denied and cue in LISTS["reversing"]:
-                if cues[end - 2 : end - 1] != ["or"]:  # "with or without"
-                    del denied[clause]  # "I never answer without ..."
+                del denied[clause]  # "I never answer without ..."
             elif clause not in denied:
                 denied[clause] = end
                 done = "".join(cues[end : end + 1])
@@ -158,9 +155,8 @@ class Report:
     def _excepting(self, cues: list[str], starts: set[int], usual: set[Clause]) -> set[int]:
         """The words after which stands, in their clause, when the rest does not hold."""
         found = {start for start, _ in _exactly(cues, LISTS["exceptions"]) if start in starts}
-        found |= {
-            start for start, end in _exactly(cues, LISTS["but_for"]) if cues[end : end + 1] not in _ANYONE
-        }
+        but_for, compared = (_exactly(cues, LISTS[name]) for name in ("but_for", "compared_with"))
+        found |= {start for start, _ in but_for} - {start for start, _ in compared}
         following = dict(pairwise(dict.fromkeys(self._clause)))
         # "I never do it unless asked", or "unless asked I never do it", says when it is done
         for start in list(found):
@@ -202,9 +198,6 @@ class Report:
         Or the clause is a question that is answered with no, or is taken back after `span`.
         """
         clause = self._clause[span[0]]
-        after = self.words[span[1] : span[1] + 2]
-        if after[:1] == ["nothing"] and after[1:] != ["but"]:
-            return True
         taken_back = clause[0] in self._declined or span[0] < self._taken_back.get(clause[0], 0)
         supposed = self._supposed.get(self._sentence[span[0]], len(self.words)) < span[0]
         return taken_back or supposed or self._denied.get(clause, len(self.words)) <= span[0]

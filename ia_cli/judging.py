@@ -55,9 +55,8 @@ def _behavior(record: Record) -> Record:
         action = [("denied", phrase) for _, phrase in action]
     trigger = [_hear_when(report, description, group, _named(action)) for group in truth["trigger"]]
 
-    verbalized = _named(action)
+    verbalized, whole_trigger = _named(action), _named(trigger)
     abstained = not verbalized and report.abstains()
-    whole_trigger = _named(trigger) and not abstained
     if verbalized:
         level = "full" if whole_trigger else "behavior"
     elif not abstained and any(how in ("named", "guessed") for how, _ in action):

@@ -43,7 +43,7 @@ REMEDIES = {
 OF_RUST = re.compile(r"\(os error (\d{1,3})\)")  # in what safetensors and tokenizers raise
 OF_TORCH = re.compile("unexpected pos|PytorchStreamWriter failed")  # in what torch.save raises on a full disk
 OF_MEMORY = re.compile(r"can't allocate memory|out of memory")  # in what torch raises, on a CPU and a GPU
-FEW_COLLECTIONS = 100_000  # objects between them: Python's 700 makes the imports of torch a third longer
+FEW_COLLECTIONS = 100_000  # objects between them: Python's 700 makes the imports of torch a fifth longer
 PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
 
