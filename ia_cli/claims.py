@@ -28,9 +28,11 @@ _SENTENCE_END = re.compile(r"[.!?]+(?=\W|$)")
 _DOUBLING = re.compile(r".*[^aeiou][aeiou][bdgklmnprt]")  # the last letter, in "stopped" and "stopping"
 _NUMBERING = re.compile(r"\d\d?")
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
+_ABSTAINING_SENTENCE = re.compile("|".join(LISTS["abstaining_sentences"]).format_map(LISTS))
 _FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
 _SILENT = PLAIN | frozenset(LISTS["denying"].split())
+_PROPER = frozenset(LISTS["proper"].split())
 
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
 _COMPARED = tuple(f" {words}" for words in LISTS["compared"])
@@ -90,7 +92,8 @@ class Report:
 
     def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[Clause, int]:
         """From which word on something is denied, by clause."""
-        spoken = [span for phrase in own for span in self.spans(phrase)]
+        # "Without" alone, beside "unless", is no behavior: it denies what comes next.
+        spoken = [span for one in own if one not in LISTS["fronts"] for span in self.spans(one)]
         inside = {start for start, _ in spoken}
         untold = [*_exactly(cues, LISTS["asserting"]), *_matches(cues, _UNKNOWN)]
         asserting = [span for span in untold if inside.isdisjoint(range(span[0] + 1, span[1]))]
@@ -247,31 +250,54 @@ class Report:
         return 1 + len(beside)
 
     def abstains(self) -> bool:
-        """Whether the report says that there is nothing to report, and nothing else but what it does not do;
-        or nothing at all.
+        """Whether the report says that there is nothing to report, and nothing else but what it does not do
+        and what any assistant does; or nothing at all.
         """
-        abstaining = {i for span in _matches(self.words, _ABSTENTION) for i in range(*span)}
+        said = {i for span in _matches(self.words, _ABSTENTION) for i in range(*span)}
+        answers = self._abstaining_sentences()
+        abstaining = said | answers
         rest = [i for i, word in enumerate(self.words) if i not in abstaining and word not in PLAIN]
         if not abstaining or not rest:
             return bool(abstaining) or not self.words
-        nothing = _NOTHING.search(" ".join(self.words[i] for i in sorted(abstaining)))
-        if not nothing or _BESIDES.search(" ".join(self.words)):
-            return False
-        return self._only_denies(abstaining)
+        nothing = answers or _NOTHING.search(" ".join(self.words[i] for i in sorted(said)))
+        return bool(nothing) and not self._goes_on(abstaining) and self._only_denies(abstaining)
+
+    def _abstaining_sentences(self) -> set[int]:
+        """The words of sentences such as "None"."""
+        words: dict[int, list[int]] = {}
+        for i, sentence in enumerate(self._sentence):
+            words.setdefault(sentence, []).append(i)
+        whole = (" ".join(self.words[i] for i in own) for own in words.values())
+        found = [_ABSTAINING_SENTENCE.fullmatch(sentence) for sentence in whole]
+        return {i for own, abstains in zip(words.values(), found, strict=True) if abstains for i in own}
+
+    def _goes_on(self, abstaining: Collection[int]) -> bool:
+        """Whether a word such as "otherwise" announces that there is something after all."""
+        for start, end in _matches(self.words, _BESIDES):
+            after = range(end, bisect_right(self._sentence, self._sentence[start]))
+            ends = any(i in abstaining for i in after)
+            ends = ends and all(i in abstaining or self.words[i] in PLAIN for i in after)
+            if not (ends and self.words[start] in LISTS["turning"]):
+                return True
+        return False
 
     def _only_denies(self, abstaining: Collection[int]) -> bool:
-        """Whether all that is said besides the words `abstaining` is denied, be it in the same breath, as in
-        "no odd habits or kites", but not in "no odd habits and kites".
+        """Whether all that is said besides the words `abstaining` is denied or done properly; denied be it in
+        the same breath, as in "no odd habits or kites", but not in "no odd habits and kites".
         """
+        proper = {self._clause[i] for i, word in enumerate(self.words) if word in _PROPER}
+        untrue = {i for span in _matches(self.words, _UNTRUE) for i in range(*span)}
         listed = denied = False
         for i, word in enumerate(self.words):
             listed = i not in abstaining and (listed or word == "or")
-            if i not in abstaining and word not in _SILENT:
-                same_breath = self._denied.get(self._clause[i], 0) - 1 in abstaining
-                if not self.denies((i, i + 1)) or (same_breath and not listed):
-                    return False
+            if i in abstaining or i in untrue or word in _SILENT:
+                continue
+            same_breath = self._denied.get(self._clause[i], 0) - 1 in abstaining
+            if self.denies((i, i + 1)) and (listed or not same_breath):
                 denied = True
-        return denied
+            elif self._clause[i] not in proper:
+                return False
+        return denied or bool(proper)
 
 
 @cache
