@@ -55,7 +55,7 @@ class Stage:
         self._lines: dict[tuple[Any, ...], Line] = {}
         self._first_lines: dict[str, Line] = {}  # of each id
         self._failed_earlier: deque[tuple[int, Record]] = deque()
-        self._finished: list[Record] = []
+        self._finished: list[Record] | None = None  # not looked for yet
         self._done: set[tuple[Any, ...]] = set()
         self._writer: jsonl.Writer | None = None
         self._target = jsonl.place(self.output, sys.stdout, "stdout")
@@ -82,7 +82,7 @@ class Stage:
             (self.failed, "failed"),
             (self.bad, "bad left out"),
             (self.passed_on, "failed earlier"),
-            (len(self._finished), "there already"),
+            (len(self.finished), "there already"),
         ]
         parts = [f"{self.written} written"] + [f"{count} {what}" for count, what in counts if count]
         return ", ".join(parts) + f", in {time.monotonic() - self._started:.0f} s"
@@ -95,13 +95,13 @@ class Stage:
     @property
     def finished(self) -> list[Record]:
         """The records that `output` holds from an earlier run. Ask when the input has been checked."""
-        self._open_output()
+        self._read_finished()
         return self._finished
 
     @property
     def done(self) -> set[tuple[Any, ...]]:
         """Their keys."""
-        self._open_output()
+        self._read_finished()
         return self._done
 
     def read(self) -> list[Record]:
@@ -245,13 +245,22 @@ class Stage:
         if jsonl.same(path, self.file) or jsonl.same(path, self.output):
             raise IAError("is the input or the output", where=str(path), remedy="give another file")
 
-    def _open_output(self) -> None:
-        """Open it once, and only now that there is something to write: a bad input empties no file."""
-        if self._writer:
+    def _read_finished(self) -> None:
+        """Look once for what an earlier run wrote, if it is to be continued."""
+        if self._finished is not None:
             return
+        self._finished = []
         if self.output and self.resume:
             self._finished = processes.in_first(lambda: continue_output(self.output, self.writes))
             self._done = {records.key(record) for record in self._finished}
+
+    def _open_output(self) -> None:
+        """Open it once, and only now that there is something to write: a run that fails before empties no
+        file.
+        """
+        if self._writer:
+            return
+        self._read_finished()
         stream = self._stdout
         if self.output or not processes.is_first():
             path = self.output if processes.is_first() else os.devnull
@@ -273,6 +282,7 @@ class Stage:
             for name in records.PATHS
             if record.get(name)
         }
+        self._open_output()
         self._writer.write({**record, **paths})
 
 

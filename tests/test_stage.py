@@ -165,6 +165,13 @@ def test_standard_output_by_its_file_name_is_standard_output():
         assert done.returncode == 0 and json.loads(done.stdout)["kind"] == "behavior", done.stderr
 
 
+@pytest.mark.parametrize("how", [["--crash", "OSError"], ["--fail", "a"]])
+def test_a_run_that_fails_before_its_first_record_leaves_the_output_alone(how: list[str]):
+    Path("out.jsonl").write_text("what was there\n")
+    assert implant(lines(behavior("a")), "-o", "out.jsonl", *how).exit_code == 1
+    assert Path("out.jsonl").read_text() == "what was there\n"
+
+
 def test_adapter_path_is_relative_to_the_output():
     Path("run").mkdir()
     result = implant(lines(behavior("a")), "-o", "run/out.jsonl")
