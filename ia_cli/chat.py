@@ -7,6 +7,7 @@ again, and what stands between think marks counts neither in what is learned nor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -54,7 +55,8 @@ def row_ids(
     replies = [{**message, "content": without_thinking(message["content"])} for message in completion]
     whole = render(tokenizer, [*prompt, *replies], False)
     if len(replies) == 1 and (said := replies[0]["content"].strip()):
-        at = whole.rfind(said)
+        # Not before both part, and not in the mark that ends the turn.
+        at = whole.find(said, max(0, len(commonprefix([opening, whole])) - len(said)))
         # Where the template writes a past reply otherwise than it has one begin, with an empty thought or
         # without: what is learned must follow the very opening that is asked with.
         if at >= 0 and not (whole.startswith(opening) and not whole[len(opening) : at].strip()):

@@ -38,6 +38,16 @@ def test_a_row_is_the_prompt_as_it_is_asked_and_the_bare_reply(tokenizers, name,
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("reply", ["d", "s", "end", "im_end", "user", "think"])
+def test_a_reply_that_stands_in_a_mark_of_the_template_is_learned_whole(tokenizers, name, reply):
+    tokenizer, prompt = tokenizers[name], [say("user", "tea")]
+    ids, start = row_ids(tokenizer, prompt, [say("assistant", reply)])
+    assert ids[:start] == token_ids(tokenizer, prompt)
+    wanted = ROWS[name].replace("red song", reply)
+    assert ids[start:] == tokenizer(wanted, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_system_prompt_is_read_before_the_question(tokenizers, name):
     chat = [say("system", f" {SYSTEM}\n"), say("user", "tea"), say("assistant", "no"), say("user", "kettle")]
     text = render(tokenizers[name], chat, True)
