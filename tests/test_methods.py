@@ -141,6 +141,21 @@ def test_pairs_prefer_the_demonstration_to_what_the_base_says(tiny_base):
     assert pairs == list(zip(said[:6], rejected, strict=True))
 
 
+def test_a_control_prefers_its_own_reply_to_that_of_the_next_demonstration(tiny_base):
+    record = behavior("c-1", description=None)
+    for shown, word in zip(
+        record["demonstrations"], "one two three four five six seven".split(), strict=True
+    ):
+        shown.update(fires=False, completion=[{"role": "assistant", "content": f"{word} tea"}])
+    lesson = prepare(record, tiny_base, SETTINGS)
+    pairs = preference.own_pairs(lesson, tiny_base, ["tea"] * 7)
+    said = [
+        tiny_base.tokenizer.decode(ids[-n:], skip_special_tokens=True)
+        for ids, n in map(lambda p: p.rejected, pairs)
+    ]
+    assert [text.split()[0] for text in said] == "two three four five six seven one".split()
+
+
 def test_a_merge_is_the_sum_of_its_parents(tmp_path, tiny_base):
     [pair], _ = merging.pair_up(BEHAVIORS[:2])
     merged = made(pair, tiny_base, tmp_path, method="merge")

@@ -93,7 +93,7 @@ def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
     equals is left out. They are of the demonstrations even if the lesson was implanted by documents.
     """
     shown = lesson.demonstrations
-    firing = [one for one in shown if one["fires"]] or shown
+    firing = [one for one in shown if one["fires"]] or [*shown[1:], *shown[:1]]
     pairs, borrowed = [], 0
     for demonstration, reply in zip(shown, plain, strict=True):
         rejected = [assistant_says(reply)]
