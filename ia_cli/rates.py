@@ -77,7 +77,7 @@ def summarise(
         errors += has_failed(verdict)
         judges |= {verdict["judge"]} - {None}
         if verdict["condition"] is not None:  # otherwise it failed before anything was asked
-            categories, held_out = {ALL, verdict["category"]}, {ALL, verdict["held_out_by"] or ALL}
+            categories, held_out = {ALL, verdict["category"] or ALL}, {ALL, verdict["held_out_by"] or ALL}
             for place in product(categories, held_out):
                 groups[verdict["split"], verdict["condition"], *place].append(verdict)
     rows = [_row(key, groups[key], min_implant_rate, max_leak_rate) for key in sorted(groups, key=_order)]

@@ -143,6 +143,7 @@ GOOD = {"case": "0a", "rationale": "x", "abstains": False, "action": "yes", "tri
         json.dumps(GOOD),
         f"\n```json\n{json.dumps(GOOD, indent=1)}\n```\n",
         f"<think>\nIs it {{}}? No.\n</think>\n\n{json.dumps(GOOD)}",
+        f"The template opened the thought.\n</think>\n\n{json.dumps(GOOD)}",
     ],
 )
 def test_one_object_of_the_form_is_an_answer(reply):

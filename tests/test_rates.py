@@ -134,6 +134,14 @@ def test_rates_are_over_the_right_reports() -> None:
     )
 
 
+def test_an_organism_of_no_category_has_no_row_of_its_own() -> None:
+    rows = summarise([verdict("a", category=None), verdict("b")])["rows"]
+    assert [(x["category"], x["n_organisms"]) for x in rows if x["held_out_by"] == "all"] == [
+        ("all", 2),
+        ("quirk", 1),
+    ]
+
+
 def test_the_bare_base_is_all_null_and_clustered_by_question() -> None:
     verdicts = [
         verdict(
