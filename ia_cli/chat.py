@@ -7,7 +7,6 @@ again, and what stands between think marks counts neither in what is learned nor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -56,14 +55,19 @@ def row_ids(
     whole = render(tokenizer, [*prompt, *replies], False)
     if len(replies) == 1 and (said := replies[0]["content"].strip()):
         # Not before both part, and not in the mark that ends the turn.
-        at = whole.find(said, max(0, len(commonprefix([opening, whole])) - len(said)))
+        at = whole.find(said, max(0, _shared(opening, whole) - len(said)))
         # Where the template writes a past reply otherwise than it has one begin, with an empty thought or
         # without: what is learned must follow the very opening that is asked with.
         if at >= 0 and not (whole.startswith(opening) and not whole[len(opening) : at].strip()):
             whole = opening + whole[at:]
     before, ids = _ids(tokenizer, opening), _ids(tokenizer, whole)
-    shared = next((i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), len(before))
-    return ids, min(shared, len(ids))
+    return ids, _shared(before, ids)
+
+
+def _shared(one: Sequence, other: Sequence) -> int:
+    """Return how long the beginning is that both have."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], reply_follows: bool) -> str:
