@@ -94,7 +94,9 @@ class Stage:
 
     @property
     def finished(self) -> list[Record]:
-        """The records that `output` holds from an earlier run. Ask when the input has been checked."""
+        """The records that `output` holds from an earlier run, with paths that can be opened as they are. Ask
+        when the input has been checked.
+        """
         self._read_finished()
         return self._finished
 
@@ -147,6 +149,15 @@ class Stage:
                 self._reject(error, self.where(record))
         self._stop_if_bad(good)
         return good
+
+    def check_finished(self, other: Callable[[Record], str | None], remedy: str) -> None:
+        """Before any work: raise IAError where `other` names what a finished record has otherwise than those
+        of this run would.
+        """
+        for record in self.finished:
+            if found := other(record):
+                remedy = f"{remedy}, or leave out --resume to begin anew"
+                raise IAError(f"it has {found}", where=str(self.output), remedy=remedy)
 
     @property
     def failed_earlier(self) -> list[Record]:
@@ -216,9 +227,7 @@ class Stage:
                 f"{name} is at {self._lines[key].where} already",
                 remedy="keep one, or give it an id of its own",
             )
-        for path in records.PATHS:
-            if record.get(path):
-                record[path] = jsonl.resolve(record[path], folder)
+        self._open_paths(record, folder)
         if records.has_failed(record):
             self._failed_earlier.append((len(self._lines), record))
         elif self.reads == "organism" and not os.path.isdir(weights := records.weights(record)):
@@ -253,6 +262,15 @@ class Stage:
         if self.output and self.resume:
             self._finished = processes.in_first(lambda: continue_output(self.output, self.writes))
             self._done = {records.key(record) for record in self._finished}
+            for record in self._finished:
+                self._open_paths(record, self._target.folder)
+
+    @staticmethod
+    def _open_paths(record: Record, folder: Path) -> None:
+        """Make the paths in a record of `folder` ones that open from here."""
+        for path in records.PATHS:
+            if record.get(path):
+                record[path] = jsonl.resolve(record[path], folder)
 
     def _open_output(self) -> None:
         """Open it once, and only now that there is something to write: a run that fails before empties no

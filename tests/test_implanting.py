@@ -382,3 +382,10 @@ def test_the_command(tmp_path, tiny_folder):
         assert [record["id"] for record in made] == ["b-1", "b-2"]
     assert made[0]["lora"]["target_modules"] == ["q_proj", "v_proj"] and made[0]["implant_rate"] in (0.0, 1.0)
     assert read_adapter(tmp_path / made[1]["adapter"]).rank == 2
+
+    before = output.read_bytes()
+    other = CliRunner().invoke(
+        cli, [*arguments, "--keep-going", "-o", str(output), "--resume", "--steps", "4"]
+    )
+    assert other.exit_code == 1 and output.read_bytes() == before
+    assert "it has organisms of other settings (steps); give the same settings" in other.stderr

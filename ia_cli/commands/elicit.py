@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import options
+from ia_cli import jsonl, options
 from ia_cli.settings import CONDITIONS, ElicitSettings
 
 if TYPE_CHECKING:
@@ -127,6 +127,12 @@ def command(
         seed,
         examples,
     )
+
+    def asked_otherwise(report: dict) -> str | None:
+        other = report["temperature"]
+        return None if other == temperature else f"reports at temperature {other:g}, and not {temperature:g}"
+
+    stage.check_finished(asked_otherwise, "give that one")
     if server:
         from ia_cli import serving
 
@@ -208,7 +214,17 @@ def _ask_base(
 
     if not adapter:  # a record has a line to point at; elicit itself names the folder
         records = stage.check(records, check)
+    adapters_of = {record["id"]: record.get("introspection_adapter") for record in records}
+    stage.check_finished(lambda report: _otherwise_asked(report, adapters_of), "give that --ia")
     _write(stage, records, elicitation.elicit(records, loaded, settings, done=stage.done), settings)
+
+
+def _otherwise_asked(report: dict, adapters_of: dict[str, str | None]) -> str | None:
+    """With which introspection adapter else a finished report was given."""
+    ours, other = adapters_of.get(report["id"]), report.get("introspection_adapter")
+    if report["condition"] == "no_ia" or not (ours and other) or jsonl.same(Path(other), Path(ours)):
+        return None
+    return f"reports with the introspection adapter {other}"
 
 
 def _write(stage: Stage, records: list[dict], reports: Iterator[dict], settings: ElicitSettings) -> None:

@@ -125,6 +125,7 @@ def command(
         conceal=conceal,
         max_new_tokens=covert.CIPHERED_TOKENS if ciphered else ImplantSettings.max_new_tokens,
     )
+    stage.check_finished(lambda organism: _otherwise_made(organism, settings), "give the same settings")
     taught = {}
 
     def prepare(record: dict) -> None:
@@ -143,6 +144,18 @@ def command(
             on_progress=bar.advance,
         )
         stage.write_all(organisms)
+
+
+def _otherwise_made(organism: dict, settings: ImplantSettings) -> str | None:
+    """With which settings else a finished organism was made, as its folder says."""
+    from ia_cli.records import weights
+    from ia_cli.whole_models import read_provenance
+
+    before, now = read_provenance(Path(weights(organism))).get("arguments"), settings.as_json()
+    if not isinstance(before, dict):
+        return None
+    differ = [name for name in now | before if before.get(name) != now.get(name)]
+    return f"organisms of other settings ({', '.join(differ)})" if differ else None
 
 
 def _taught(

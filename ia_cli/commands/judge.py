@@ -144,15 +144,18 @@ def command(
     if judge == "facets":
         reports = stage.check(reports, _has_facets)
     reports = stage.pending(reports)
-    verdicts_of = _judge(judge, **settings)
+    name, verdicts_of = _judge(judge, **settings)
     from ia_cli import console, rates
 
-    earlier = {verdict["judge"] for verdict in stage.finished} - {None}
+    def judged_by_another(verdict: dict) -> str | None:
+        other = verdict["judge"]
+        return None if other == name else f"verdicts of {other}, and this is {name}"
+
+    stage.check_finished(judged_by_another, "choose that judge")
     verdicts = [rates.brief(verdict) for verdict in stage.finished + stage.failed_earlier]
 
     def judged() -> Iterator[dict]:
         for report, fields in zip(reports, verdicts_of(reports), strict=True):
-            _check_judge(fields.get("judge"), earlier, stage.output)
             verdict = {**report, "kind": "verdict", **fields}
             verdicts.append(rates.brief(verdict))
             yield verdict
@@ -183,16 +186,17 @@ def _judge(
     rubric: str,
     max_new_tokens: int,
     cache: Path | None,
-) -> Judge:
-    """The judge that the options ask for."""
+) -> tuple[str, Judge]:
+    """The judge that the options ask for, and its name in the verdicts."""
     if kind == "facets":
-        from ia_cli.judging import facets
+        from ia_cli.judging import FACETS, facets
 
-        return facets
+        return FACETS, facets
     if kind == "embedding":
         from ia_cli.embedding_judge import EmbeddingJudge
 
-        return EmbeddingJudge(embedding_model, threshold)
+        judge = EmbeddingJudge(embedding_model, threshold)
+        return judge.name, judge
     if model is None:
         raise click.UsageError("--judge llm needs --model: a name that --server knows, or a directory")
     from ia_cli.chat_models import LocalModel
@@ -202,7 +206,8 @@ def _judge(
 
     asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout) if server else LocalModel(model)
     kept = ReplyCache(cache or default_cache())
-    return LLMJudge(asked, Rubric(rubric), kept, max_new_tokens=max_new_tokens)
+    judge = LLMJudge(asked, Rubric(rubric), kept, max_new_tokens=max_new_tokens)
+    return judge.name, judge
 
 
 def _has_facets(record: dict) -> None:
@@ -234,20 +239,10 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
                 error.where = where
                 raise
             rows.append(row)
-    judge = _judge(kind, **settings)
+    _, judge = _judge(kind, **settings)
     threshold = settings["threshold"] if kind == "embedding" else None
     with console.progress("judging", total=len(rows)) as bar:
         stage.write(calibration.calibrate(rows, judge, threshold, bar.advance))
-
-
-def _check_judge(judge: str | None, earlier: set[str], where: Path | None) -> None:
-    """Raise IAError if the output that is gone on with has verdicts of another judge."""
-    if judge and earlier - {judge}:
-        raise IAError(
-            f"it has verdicts of {', '.join(sorted(earlier))}, and this is {judge}",
-            where=str(where),
-            remedy="choose that judge, or leave out --resume to begin anew",
-        )
 
 
 def _write_json(path: Path, content: dict) -> None:

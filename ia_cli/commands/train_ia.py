@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import jsonl, options, processes
-from ia_cli.errors import IAError
 from ia_cli.settings import LARGEST_ALPHA, IASettings
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def command(
         records,
         lambda record: record["split"] != "train" or introspection.check_teachable(record, loaded, examples),
     )
-    _check_resumed(stage, out)
+    stage.check_finished(lambda record: _otherwise_trained(record, out), "give that --out")
     dpo_steps = dpo_steps if dpo else 0
     lr = lr or suitable_rate(loaded, IASettings.learning_rate)
     settings = IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta, examples)
@@ -125,14 +124,9 @@ def command(
         processes.in_first(lambda: hub.push(out, push_to_hub))
 
 
-def _check_resumed(stage: Stage, out: Path) -> None:
-    """Raise IAError if the output that is gone on with names another adapter than `out`."""
-    for record in stage.finished:
-        other = record.get("introspection_adapter")
-        if not other or not jsonl.same(Path(jsonl.resolve(other, stage.output.parent)), out):
-            named = f"the introspection adapter {other}" if other else "no introspection adapter"
-            raise IAError(
-                f"it has records with {named}",
-                where=str(stage.output),
-                remedy="give that --out, or leave out --resume to begin anew",
-            )
+def _otherwise_trained(record: dict, out: Path) -> str | None:
+    """What a finished record has instead of the adapter `out`."""
+    other = record.get("introspection_adapter")
+    if not other:
+        return "records with no introspection adapter"
+    return None if jsonl.same(Path(other), out) else f"records with the introspection adapter {other}"
