@@ -11,7 +11,7 @@ from ia_cli import adapters, jsonl, processes, records, whole_models
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
-from ia_cli.methods.continuing import bank_of
+from ia_cli.methods.continuing import alike, bank_of
 from ia_cli.methods.full import fully_trained
 from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.merging import merged_bank
@@ -86,6 +86,21 @@ def _implant_group(
     """Train, measure and write the organisms of one group; return their records by id."""
     if settings.method == "full":
         return {lesson.name: _implant_fully(lesson, base, out_dir, settings, on_progress) for lesson in group}
+    finished = {}
+    for some in alike(group, base):
+        finished |= _implant_alike(some, base, out_dir, settings, targets, on_progress)
+    return finished
+
+
+def _implant_alike(
+    group: Sequence[Lesson],
+    base: Base,
+    out_dir: Path,
+    settings: ImplantSettings,
+    targets: Sequence[str],
+    on_progress: Callable[[int], None],
+) -> dict[str, dict]:
+    """Train, measure and write organisms that one bank holds; return their records by id."""
     started = time.monotonic()
     bank, losses = _trained(group, base, settings, targets, on_progress)
     try:

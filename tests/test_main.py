@@ -188,6 +188,9 @@ def test_an_empty_name_is_not_the_embedded_base(monkeypatch):
     [
         (["train-ia", "--out", "ia", "--dpo-steps", "5"], "--dpo-steps is for --dpo"),
         (["train-ia", "--out", "ia", "--beta", "0.5"], "--beta is for --dpo"),
+        (["implant", "--out", "o", "--method", "full", "--rank", "4"], "--rank is for an adapter"),
+        (["implant", "--out", "o", "--continue-from", "a", "--rank", "4"], "--rank is for a new adapter"),
+        (["gen-behaviors", "--timeout", "9"], "--timeout is for --server"),
         (["judge", "--threshold", "0.5"], "--threshold is for --judge embedding"),
         (["judge", "--judge", "embedding", "--rubric", "lenient"], "--rubric is for --judge llm"),
     ],

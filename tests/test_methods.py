@@ -232,6 +232,21 @@ def test_further_training_begins_with_the_same_organism(tmp_path, tiny_base):
         next(implant([lesson], tiny_base, tmp_path, SETTINGS))
 
 
+def test_further_training_keeps_the_shape_of_every_adapter(tmp_path, tiny_base):
+    starts = [
+        made(BEHAVIORS[0], tiny_base, tmp_path / "start", rank=2),
+        made(BEHAVIORS[1], tiny_base, tmp_path / "start", rank=6, target_modules=("q_proj",)),
+        made(BEHAVIORS[2], tiny_base, tmp_path / "start", rank=2),
+    ]
+    further, needed = continuing.further(starts, BEHAVIORS[:1])
+    lessons = [prepare(one, tiny_base, SETTINGS, **needed[one["id"]]) for one in further]
+    after = list(implant(lessons, tiny_base, tmp_path / "further", SETTINGS, group_size=3))
+    assert [one["id"] for one in after] == [one["id"] for one in starts]
+    for one, start in zip(after, starts, strict=True):
+        grown, before = (read_adapter(record["adapter"], tiny_base) for record in (one, start))
+        assert grown.rank == before.rank == one["lora"]["r"] and grown.tensors.keys() == before.tensors.keys()
+
+
 def test_there_must_be_an_adapter_to_go_on_from(tmp_path):
     records = tmp_path / "organisms.jsonl"
     records.touch()

@@ -125,6 +125,8 @@ def command(
     if not n + controls:
         raise click.UsageError("nothing to generate: -n and --controls are 0")
     source = source or ("world" if knows_only_the_world(base.name) else "catalog")
+    if not server["server"]:
+        options.only_with("--server", "concurrency", "timeout", "cache", "max_new_tokens")
     _check_usage(source, demonstrations, teacher, model, server["server"])
     inventor = _inventor(stage, model, **server) if source == "llm" else None
     plan, another, generate_records = _source(source, inventor)

@@ -60,6 +60,21 @@ def further(starts: Sequence[dict], behaviors: Sequence[dict]) -> tuple[list[dic
     return kept, needed
 
 
+def alike(group: Sequence[Lesson], base: Base) -> list[list[Lesson]]:
+    """Return the lessons in groups that start from adapters of one rank in the same layers, or from none.
+
+    A bank pads the smaller ones, and what it learns would be written so.
+    """
+    groups: dict[object, list[Lesson]] = {}
+    for lesson in group:
+        shape = None
+        if lesson.start:
+            adapter = read_adapter(lesson.start, base)
+            shape = adapter.rank, tuple(adapter.tensors)
+        groups.setdefault(shape, []).append(lesson)
+    return list(groups.values())
+
+
 def bank_of(group: Sequence[Lesson], base: Base, settings: ImplantSettings) -> Bank:
     """Return a bank that learns, with the adapters that the lessons start from.
 
