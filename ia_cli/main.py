@@ -119,7 +119,7 @@ def cli() -> None:
 
     \b
     Exit:         0 done, 1 failed, 2 usage, 3 done but something is missing
-                  or a gate was not met, 130 interrupted
+                  or a gate was not met, 130 interrupted, 143 terminated
     Environment:  IA_STAGE_OPTION sets an option (IA_ELICIT_TEMPERATURE),
                   IA_BASE, IA_DEVICE and IA_SEED those of all stages;
                   IA_API_KEY is a server's; IA_DEBUG=1 shows tracebacks;

@@ -65,24 +65,25 @@ def load_base(
     device: str = "auto",
     attn_implementation: str | None = None,
     load_in_4bit: bool = False,
+    weights: bool = True,
 ) -> Base:
     """Load a chat model: a directory, a Hub id (at a `revision`), or None for the embedded base.
 
     `dtype` is the name of a type in torch, "auto" that of the stored weights; `device` is torch's name of
-    one, "auto" CUDA, else MPS, else the CPU; `load_in_4bit` needs CUDA and bitsandbytes. Raises IAError if
-    one of these is not there, if there is no such model, if it has no safetensors weights, no architecture
-    that transformers knows or no linear layers, or if its tokenizer has no chat template. Code that comes
-    with a model is never run.
+    one, "auto" CUDA, else MPS, else the CPU; `load_in_4bit` needs CUDA and bitsandbytes. Without `weights`
+    the model has its layers and their shapes only. Raises IAError if one of these is not there, if there is
+    no such model, if it has no safetensors weights, no architecture that transformers knows or no linear
+    layers, or if its tokenizer has no chat template. Code that comes with a model is never run.
     """
     name = name or EMBEDDED_NAME
-    chosen = pick_device(device)
+    chosen = pick_device(device) if weights else torch.device("meta")
     kind = getattr(torch, dtype, None)
     if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
         raise IAError(f"no such type of weights: {dtype!r}", remedy="give --dtype auto or bfloat16")
     folder = EMBEDDED_BASE if name == EMBEDDED_NAME else local_folder(name, revision)
-    quantisation = {}
+    how = {} if weights else {"device_map": {"": chosen}}
     if load_in_4bit:
-        quantisation = {"quantization_config": four_bits(dtype, chosen), "device_map": {"": chosen}}
+        how = {"quantization_config": four_bits(dtype, chosen), "device_map": {"": chosen}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -91,7 +92,7 @@ def load_base(
             attn_implementation=attn_implementation,
             use_safetensors=True,
             trust_remote_code=False,
-            **quantisation,
+            **how,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise IAError(
@@ -113,7 +114,7 @@ def load_base(
         raise IAError(f"a {kind} has no linear layers for a LoRA", remedy="give another --base", where=name)
     if load_in_4bit:
         model._hf_peft_config_loaded = True  # adapters are all that is trained, says this to the trainer
-    else:
+    elif weights:
         model.to(chosen)
     model.eval().requires_grad_(False)
     return Base(model, tokenizer, name, revision, identity(folder))

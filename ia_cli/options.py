@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -75,53 +75,59 @@ class BaseChoice:
 
     name: str | None
     revision: str | None
-    dtype: str
-    device: str
-    attn_implementation: str | None
-    load_in_4bit: bool
+    dtype: str = "auto"
+    device: str = "auto"
+    attn_implementation: str | None = None
+    load_in_4bit: bool = False
 
     def __bool__(self) -> bool:
         return self.name is not None
 
-    def load(self) -> Base:
-        """The model itself; the embedded one if none is named."""
+    def load(self, *, weights: bool = True) -> Base:
+        """The model itself, or its layers without `weights`; the embedded one if none is named."""
         from ia_cli.models import load_base
 
-        return load_base(**vars(self))
+        return load_base(**vars(self), weights=weights)
 
 
-def _base(help: str) -> Decorator:
-    """`--base` and how to load it; the function gets all of it as one BaseChoice, `base`."""
+_loading = [
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default="auto",
+        show_default=True,
+        help="Type of the base's weights; auto is as they are stored.",
+    ),
+    click.option(
+        "--device",
+        envvar="IA_DEVICE",
+        default="auto",
+        show_default=True,
+        help="Such as cuda:1; auto is CUDA, else MPS, else the CPU.",
+    ),
+    click.option(
+        "--attn-implementation",
+        type=click.Choice(["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]),
+        help="How attention is computed; what suits the base if not given.",
+    ),
+    click.option("--load-in-4bit", is_flag=True, help="Hold the base in 4 bits (CUDA and bitsandbytes)."),
+]
+
+
+def _base(help: str, more: Sequence[Decorator]) -> Decorator:
+    """`--base` and `more` that says how to load it; the function gets it as one BaseChoice, `base`."""
     shared = [
         click.option("--base", type=Name(), envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help=help),
         click.option("--revision", metavar="REV", help="Branch, tag or commit of a --base on the Hub."),
-        click.option(
-            "--dtype",
-            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-            default="auto",
-            show_default=True,
-            help="Type of the base's weights; auto is as they are stored.",
-        ),
-        click.option(
-            "--device",
-            envvar="IA_DEVICE",
-            default="auto",
-            show_default=True,
-            help="Such as cuda:1; auto is CUDA, else MPS, else the CPU.",
-        ),
-        click.option(
-            "--attn-implementation",
-            type=click.Choice(["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]),
-            help="How attention is computed; what suits the base if not given.",
-        ),
-        click.option("--load-in-4bit", is_flag=True, help="Hold the base in 4 bits (CUDA and bitsandbytes)."),
+        *more,
     ]
 
     def decorate(body: Callable[..., None]) -> Callable[..., Any]:
         @wraps(body)
         def run(*arguments: Any, **own: Any) -> None:
             own["name"] = own.pop("base")
-            choice = BaseChoice(**{field.name: own.pop(field.name) for field in fields(BaseChoice)})
+            named = [field.name for field in fields(BaseChoice) if field.name in own]
+            choice = BaseChoice(**{name: own.pop(name) for name in named})
             if choice.revision and not choice:
                 raise click.UsageError("--revision needs --base: the base that it is a revision of")
             body(*arguments, base=choice, **own)
@@ -133,8 +139,8 @@ def _base(help: str) -> Decorator:
     return decorate
 
 
-base = _base("Base model; the one that comes with ia if not given.")
-fits = _base("Load this base model and see that it fits.")
+base = _base("Base model; the one that comes with ia if not given.", _loading)
+fits = _base("See that it fits the layers of this base model, whose weights are not loaded.", [])
 
 _server = [
     click.option("--server", metavar="URL", help="Ask this OpenAI-compatible server."),

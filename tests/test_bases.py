@@ -130,10 +130,12 @@ def test_the_command_line_hands_all_of_it_on(monkeypatch, tmp_path):
 
     monkeypatch.setattr("ia_cli.models.load_base", load)
     options = "--base here --revision 1a --dtype float16 --device cuda:1 --attn-implementation eager".split()
-    run = CliRunner().invoke(cli, ["check", *options, "--load-in-4bit", str(tmp_path)])
+    run = CliRunner().invoke(cli, ["gen-behaviors", "-n", "1", *options, "--load-in-4bit"])
     assert run.exit_code == 1 and "enough" in run.stderr
     expected = dict(name="here", revision="1a", dtype="float16", device="cuda:1")
-    assert given == {**expected, "attn_implementation": "eager", "load_in_4bit": True}
+    assert given == {**expected, "attn_implementation": "eager", "load_in_4bit": True, "weights": True}
+    assert CliRunner().invoke(cli, ["check", "--base", "here", str(tmp_path)]).exit_code == 1
+    assert (given["name"], given["weights"]) == ("here", False)
     run = CliRunner().invoke(cli, ["gen-behaviors", "--revision", "1a"])
     assert run.exit_code == 2 and "--revision needs --base" in run.stderr
 

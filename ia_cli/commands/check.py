@@ -37,7 +37,7 @@ def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice)
     from ia_cli.console import note
     from ia_cli.hub import adapter_folder
 
-    loaded = base.load() if base else None
+    loaded = base.load(weights=False) if base else None
     unsound = 0
     for name in adapters:
         try:

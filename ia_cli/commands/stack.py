@@ -40,7 +40,7 @@ def command(
     from ia_cli.stacking import served_rank, stack_folders
 
     folders = [adapter_folder(name) for name in adapters]
-    stacked = stack_folders(folders, out, rank=rank, base=base.load() if base else None)
+    stacked = stack_folders(folders, out, rank=rank, base=base.load(weights=False) if base else None)
     writer.write({"adapter": str(out), **stacked.as_record()})
     served = served_rank(stacked.rank)
     advice = f"vLLM needs --max-lora-rank {served}" if served else "more than vLLM serves"
