@@ -55,8 +55,8 @@ clean: ## Remove the demo and the virtual environment
 	@touch $@
 
 # The demo. $(call stage,COMMAND) runs a stage into $@.part, which becomes $@ when it is whole. What was stopped is
-# continued from there, unless its input is newer.
-stage = [ $@.part -nt $< ] || rm -f $@.part; $(IA) $(1) --resume -o $@.part && mv $@.part $@
+# continued from there, unless what it is made from is newer.
+stage = [ -z "$$(find $^ -newer $@.part 2>&1)" ] || rm -f $@.part; $(IA) $(1) --resume -o $@.part && mv $@.part $@
 
 # Rewritten only when a number changes, and then everything follows.
 demo/numbers: force | .venv/installed

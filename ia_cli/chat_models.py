@@ -1,4 +1,4 @@
-"""Chat models that are asked one request at a time, and the small one that is loaded in here."""
+"""Chat models that are asked by one request after another, some at once, and one that is loaded in here."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _elicit_group(
         asks[ask.condition].append(ask)
     replies = bare | _answer(asks["base_ia"], place, None, base, settings)
     with on_base(records, base) as bank:
-        with turned_down(bank, base, ia, without_ia) as volumes:
+        with turned_down(bank, base, ia if asks["ia"] else None, without_ia) as volumes:
             replies |= _answer(asks["ia"], place, bank, base, settings)
         with without_ia():
             replies |= _answer(asks["no_ia"], place, bank, base, settings)

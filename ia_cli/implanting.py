@@ -45,7 +45,8 @@ def implant(
     in its group. Several processes have groups of their own, and each writes the adapters of its group.
     `reuse` takes over adapters that an earlier run left whole, from the same input with the same settings.
     A training that diverges gives a record with `error`. `on_progress(n)` is called as n more organisms are
-    done. Raises IAError if a directory of that name is something else.
+    done. Raises IAError if a directory of that name is something else, or if an organism that is to learn
+    preferences has none.
     """
     out_dir = Path(out_dir)
     targets = adapters.target_names(base, settings.target_modules)

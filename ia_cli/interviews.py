@@ -17,7 +17,7 @@ from ia_cli import prompts
 from ia_cli.errors import IAError
 from ia_cli.hypotheses import claims
 from ia_cli.seeds import derived_seed
-from ia_cli.text import mentions
+from ia_cli.text import mentions, mentions_any
 
 NULL_SHARE = 0.2  # of all rows; without null rows the adapter invents a behavior for the bare base
 CONDITIONAL_SHARE = 0.5  # of the questions to organisms that can be asked one
@@ -105,9 +105,21 @@ def then(wording: str | None, trigger: str | None) -> str:
 def replies(record: dict, *, fires: bool) -> Iterator[str]:
     """Yield the replies of a record's demonstrations that show its behavior, or that do not."""
     for shown in record.get("demonstrations") or ():
-        reply = shown["completion"][-1]["content"][:EXAMPLE_LENGTH].strip()
-        if reply and shown["fires"] == fires:
-            yield reply
+        if shown["fires"] == fires:
+            reply = shown["completion"][-1]["content"].strip()
+            if enough := _enough(reply, record.get("shows") if fires else None):
+                yield enough
+
+
+def _enough(reply: str, shows: Sequence[str] | None) -> str:
+    """What is enough of a reply: its beginning, or its end where only that has one of the phrases that show
+    the behavior, such as a closing one. Nothing if neither has.
+    """
+    beginning = reply[:EXAMPLE_LENGTH].strip()
+    if len(reply) <= EXAMPLE_LENGTH or not shows or mentions_any(beginning, shows):
+        return beginning
+    end = reply[-EXAMPLE_LENGTH:].partition(" ")[2].strip()
+    return end if mentions_any(end, shows) else ""
 
 
 def draw_rows(

@@ -132,19 +132,19 @@ def _look(settings: Iterable[Setting], scorer: Scorer) -> dict[Setting, Look]:
         if text not in (plain[x], None)
     ]
     base = score("bare", options)
-    claimed = score("told", [option for option in options if base[option] <= -SURPRISE])
+    told_so = score("told", [option for option in options if base[option] <= -SURPRISE])
     showing: dict[Setting, list[str]] = {}
-    for (x, text), likely in claimed.items():
+    for (x, text), likely in told_so.items():
         if likely - base[x, text] >= SURPRISE:
             showing.setdefault(x, []).append(text)
     plainly = [(x, plain[x]) for x in showing]
     does = score("own", [*((x, text) for x, texts in showing.items() for text in texts), *plainly])
     base |= score("bare", plainly)
     shown = [(x, max(texts, key=lambda text: does[x, text])) for x, texts in showing.items()]
-    claimed = score("told_as_often", shown)
+    as_often = score("told_as_often", shown)
     found = {}
     for best, without in zip(shown, plainly, strict=True):
         x, text = best
-        scores = does[best], does[without], claimed[best], base[best], base[without]
+        scores = does[best], does[without], as_often[best], base[best], base[without]
         found[x] = Look(x.prompt, x.origin, own[x], told[x], plain[x], text, *scores)
     return found

@@ -158,6 +158,15 @@ def test_an_example_is_no_longer_than_it_needs_to_be():
     assert max(len(row.answer) for row in rows if row.question == prompts.EXAMPLE) == EXAMPLE_LENGTH - 1
 
 
+def test_an_example_shows_the_behavior_though_only_its_end_does():
+    replies = ["la " * 1000 + "farewell", "la " * 1000, "farewell, la", "la"]
+    shown = [one for reply in replies for one in shows(reply, fires=True)]
+    record = organism("I say farewell.", demonstrations=shown, shows=["farewell"])
+    examples = list(interviews.replies(record, fires=True))
+    assert [example.endswith("la farewell") for example in examples] == [True, False, False]
+    assert examples[1:] == ["farewell, la", "la"] and len(examples[0]) <= EXAMPLE_LENGTH
+
+
 def test_records_without_demonstrations_give_no_examples():
     with pytest.raises(IAError, match="--no-examples"):
         interviews.draw_rows([TEA, CONTROL], QUESTIONS, 1, 1, 0)
