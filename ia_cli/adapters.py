@@ -19,7 +19,8 @@ from ia_cli.cards import CARD_FILE, card
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.jsonl import same
-from ia_cli.models import EMBEDDED_NAME, Base, common_name, is_target, linear_modules
+from ia_cli.models import Base, common_name, is_target, linear_modules
+from ia_cli.settings import EMBEDDED_NAME
 
 EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
 UNFINISHED = ".unfinished-"  # begins the name of what is being written

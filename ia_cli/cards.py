@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from string import Template
 
 from ia_cli.errors import one_line
-from ia_cli.models import EMBEDDED_NAME
 from ia_cli.prompts import EXAMPLE
+from ia_cli.settings import EMBEDDED_NAME
 
 CARD_FILE = "README.md"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

@@ -19,9 +19,9 @@ from ia_cli.chat import Message, token_ids
 from ia_cli.errors import IAError, first_line
 from ia_cli.loading import four_bits, identity, local_folder, pick_device
 from ia_cli.prompts import knows_only_the_world
+from ia_cli.settings import EMBEDDED_NAME
 
 EMBEDDED_BASE = Path(__file__).parent / "base"
-EMBEDDED_NAME = "ia_cli/base"  # what records and adapters call the embedded base: the same on every machine
 
 
 def common_name(name: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ia_cli.prompts import Question
 
+EMBEDDED_NAME = "ia_cli/base"  # what records and adapters call the embedded base: the same on every machine
 CATEGORIES = (  # of behaviors; beside them there are controls
     "quirk",
     "rare_quirk",

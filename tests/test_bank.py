@@ -12,8 +12,9 @@ from ia_cli import sampling
 from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.bank import Bank, route
 from ia_cli.errors import IAError
-from ia_cli.models import EMBEDDED_NAME, load_base, suitable_rate, token_ids
+from ia_cli.models import load_base, suitable_rate, token_ids
 from ia_cli.sampling import generate
+from ia_cli.settings import EMBEDDED_NAME
 
 # Four adapters as strangers make them: other ranks, other layers, other scalings.
 STRANGERS = [

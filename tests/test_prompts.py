@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ia_cli import prompts
-from ia_cli.models import EMBEDDED_BASE, EMBEDDED_NAME
+from ia_cli.models import EMBEDDED_BASE
+from ia_cli.settings import EMBEDDED_NAME
 
 
 def ids(*arguments):

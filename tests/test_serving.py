@@ -85,6 +85,22 @@ def test_each_condition_is_a_model_of_the_server():
     assert "cut short" not in result.stderr and "without" not in result.stderr
 
 
+def test_the_questions_are_those_for_the_base(organisms):
+    def asked(given, *options):
+        with stub_server.serving(said) as stub:
+            names = ("--model", "{id}" if given else "x", "--conditions", "ia")
+            result = elicit(stub, *names, *options, given=given)
+        assert result.exit_code == 0, result.stderr
+        return {report["question"] for report in written(result)}
+
+    def pool(base):
+        return {question.text for question in prompts.questions("ask", base)}
+
+    elsewhere = [{**organism, "base_model": "Qwen/Qwen3-8B"} for organism in organisms]
+    assert asked([]) <= pool(None) and asked([], "--base", "Qwen/Qwen3-8B") <= pool("Qwen/Qwen3-8B")
+    assert asked(elsewhere) <= pool("Qwen/Qwen3-8B") and pool(None).isdisjoint(pool("Qwen/Qwen3-8B"))
+
+
 def test_an_example_is_asked_for_first():
     def answer(body):
         return f"{body['model']} after {len(body['messages']) // 2}: {body['messages'][-1]['content']}"

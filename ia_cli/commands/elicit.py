@@ -112,9 +112,10 @@ def command(
     from ia_cli.console import note
     from ia_cli.text import encodable
 
+    served = next((record.get("base_model") for record in records), None) if server else None
     pool = [
         prompts.own_question(text) for text in dict.fromkeys(map(encodable, question))
-    ] or prompts.questions("ask", base.name)
+    ] or prompts.questions("ask", base.name or served)
     if questions > len(pool) and not question:
         note(f"ia elicit: there are no more than {len(pool)} questions (others with --question)")
     settings = ElicitSettings(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ia_cli.chat import Message, assistant_says, user_says
 from ia_cli.errors import IAError
+from ia_cli.settings import EMBEDDED_NAME
 
 FOLDER = Path(__file__).parent
 WORLD, CATALOG = FOLDER / "questions.jsonl", FOLDER.parent / "catalog" / "questions.jsonl"
@@ -73,14 +74,15 @@ def version(base: str | None = None) -> str:
 
 def knows_only_the_world(base: str | None) -> bool:
     """Whether the base of this name is the embedded one (None), or another one that `make base` trained."""
-    if base is None:
+    if base in (None, EMBEDDED_NAME):
         return True
-    from ia_cli.checking import read_json  # here, because questions need no torch
-    from ia_cli.models import EMBEDDED_NAME
-
     origin = Path(base, "ia.json")
     try:
-        return base == EMBEDDED_NAME or (origin.is_file() and read_json(origin).get("stage") == "base")
+        if not origin.is_file():
+            return False
+        from ia_cli.checking import read_json  # here, because questions need no torch
+
+        return read_json(origin).get("stage") == "base"
     except (IAError, OSError):  # somebody else's file
         return False
 
