@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from ia_cli import jsonl
 from ia_cli.errors import IAError, first_problem
@@ -39,12 +40,14 @@ LARGEST_CHANGE = 100.0  # root mean square of s B A; the weights of a language m
 NOT_ALL_LINEAR = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte")  # what PEFT then leaves out
 OBSOLETE = {"enable_lora": None, "merge_weights": False}  # keys of the first PEFTs, with what does nothing
 LFS = b"version https://git-lfs"
+# What PEFT can adapt.
+ADAPTABLE = (nn.Linear, nn.Embedding, Conv1D, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
 PATTERN_SECONDS = 60  # for all regular expressions of a configuration together
 
 Tensors = Mapping[str, tuple[Tensor, Tensor]]
 T = TypeVar("T")
 
-Rank = Annotated[int, Field(gt=0, le=1 << 20)]
+Rank = Annotated[int, Field(gt=0, le=1 << 12)]
 Alpha = Annotated[float, Field(gt=0, le=LARGEST_ALPHA, allow_inf_nan=False)]
 Names = Annotated[list[str], Field(min_length=1)]
 Init = Literal["gaussian", "eva", "orthogonal", "mica"]  # those that leave the base alone
@@ -135,6 +138,9 @@ def read_settings(config: dict[str, Any], where: str) -> LoraSettings:
     try:
         settings = LoraSettings.model_validate(config)
         LoraConfig(**config)
+        ranks = (settings.r, *settings.rank_pattern.values())
+        if settings.init_lora_weights == "orthogonal" and any(rank % 2 for rank in ranks):
+            raise ValueError("orthogonal initialisation needs an even rank")
     except ValidationError as error:
         brief = ": ".join(first_problem(error))
         raise IAError(brief, remedy="correct it, or save the adapter again", where=where) from error
@@ -218,20 +224,27 @@ def read_scaling(settings: LoraSettings, tensors: Tensors, where: str) -> dict[s
     IAError if PEFT would not put A and B on this layer (it then ignores them, and so would whoever runs the
     adapter), or would give it another rank.
     """
+    with _matching_patterns(where):
+        rank_of = _by_pattern(settings.rank_pattern, settings.r)
+        alpha_of = _by_pattern(settings.alpha_pattern, settings.lora_alpha)
+        scaling = {}
+        for name, (a, _) in tensors.items():
+            _check_target(settings, name, where)
+            rank = rank_of(name)
+            if rank != a.size(0):
+                message = f"{name}: rank {a.size(0)}, where {CONFIG_FILE} says {rank}"
+                raise IAError(message, remedy="correct r or rank_pattern", where=where)
+            scaling[name] = alpha_of(name) / (math.sqrt(rank) if settings.use_rslora else rank)
+        return scaling
+
+
+@contextlib.contextmanager
+def _matching_patterns(where: str) -> Iterator[None]:
+    """Raise IAError where patterns of a configuration are none, or never end."""
     try:
         with _time_limit(PATTERN_SECONDS):
-            rank_of = _by_pattern(settings.rank_pattern, settings.r)
-            alpha_of = _by_pattern(settings.alpha_pattern, settings.lora_alpha)
-            scaling = {}
-            for name, (a, _) in tensors.items():
-                _check_target(settings, name, where)
-                rank = rank_of(name)
-                if rank != a.size(0):
-                    message = f"{name}: rank {a.size(0)}, where {CONFIG_FILE} says {rank}"
-                    raise IAError(message, remedy="correct r or rank_pattern", where=where)
-                scaling[name] = alpha_of(name) / (math.sqrt(rank) if settings.use_rslora else rank)
-            return scaling
-    except (re.error, TimeoutError, RecursionError, OverflowError) as error:
+            yield
+    except (re.error, TimeoutError, RecursionError, OverflowError, ValueError) as error:
         message = f"the patterns in {CONFIG_FILE} are malformed: {error}"
         raise IAError(message, remedy="name the modules instead", where=where) from error
 
@@ -301,7 +314,8 @@ def check_base(
 ) -> None:
     """Raise IAError if the adapter says that it belongs to another base, or if its shapes say so.
 
-    Or if PEFT would adapt layers of the base for which the adapter has no tensors with random numbers.
+    Or if PEFT would adapt modules of the base that the adapter has no tensors for, with random numbers or not
+    at all.
     """
     remedy = f"give the base it was made for with --base (this is {base.name})"
     if made_for.get("identity") not in (None, base.identity):
@@ -318,8 +332,14 @@ def check_base(
         shape, fits = (b.size(0), a.size(1)), (layers[name].out_features, layers[name].in_features)
         if shape != fits:
             raise IAError(f"made for another base: {name} is {shape}, not {fits}", remedy=remedy, where=where)
-    if settings.init_lora_weights is False:
-        left = [name for name in layers if name not in tensors and _adapts(settings, name)]
-        if left:
-            message = f"{left[0]} has no tensors, and init_lora_weights = false gives it random ones"
-            raise IAError(message, remedy="save the adapter again", where=where)
+    named = layers if settings.target_modules == "all-linear" else all_of_them
+    with _matching_patterns(where):
+        left = [name for name in named if name and name not in tensors and _adapts(settings, name)]
+    odd = [name for name in left if not isinstance(all_of_them[name], ADAPTABLE)]
+    if odd:
+        kind = type(all_of_them[odd[0]]).__name__
+        message = f"target_modules names {odd[0]}, and PEFT cannot adapt a {kind}"
+        raise IAError(message, remedy="name the layers that it adapts", where=where)
+    if left and settings.init_lora_weights is False:
+        message = f"{left[0]} has no tensors, and init_lora_weights = false gives it random ones"
+        raise IAError(message, remedy="save the adapter again", where=where)

@@ -11,10 +11,8 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from peft import PeftModel
-
 from ia_cli import prompts
-from ia_cli.adapters import read_adapter
+from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
@@ -23,6 +21,7 @@ from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
 from ia_cli.sampling import generate
 from ia_cli.settings import CONDITIONS, ElicitSettings
+from ia_cli.trainable import put_on
 
 ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together
 
@@ -66,6 +65,15 @@ def gives_examples(ia: str, base: Base) -> bool:
     return isinstance(arguments, dict) and arguments.get("examples") is True
 
 
+def read_introspection_adapter(directory: str, base: Base) -> Adapter:
+    """Read an introspection adapter; IAError if it is broken, for another base, or no such adapter."""
+    adapter = read_adapter(directory, base)
+    if (stage := adapter.provenance.get("stage")) in ("implant", "stack"):
+        message = f"is no introspection adapter: `ia {stage}` made it"
+        raise IAError(message, remedy="give what `ia train-ia` made", where=directory)
+    return adapter
+
+
 Arm = Callable[[], contextlib.AbstractContextManager]
 
 
@@ -75,11 +83,7 @@ def introspecting(base: Base, directory: str | None) -> Iterator[Arm]:
     if directory is None:
         yield contextlib.nullcontext
         return
-    origin = read_adapter(directory, base).provenance  # which checks what PEFT would accept in silence
-    if origin.get("stage") in ("implant", "stack"):
-        message = f"is no introspection adapter: `ia {origin['stage']}` made it"
-        raise IAError(message, remedy="give what `ia train-ia` made", where=directory)
-    model = PeftModel.from_pretrained(base.model, directory)
+    model = put_on(read_introspection_adapter(directory, base), base)
     try:
         yield model.disable_adapter
     finally:

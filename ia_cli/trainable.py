@@ -1,4 +1,6 @@
-"""The introspection adapter while it is trained: a LoRA of PEFT on the base."""
+"""The introspection adapter while it is trained or asked with: a LoRA of PEFT on the base."""
+
+import re
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -24,11 +26,31 @@ def new_adapter(base: Base, settings: IASettings) -> PeftModel:
 
 @torch.no_grad()
 def take_over(adapter: Adapter, base: Base) -> None:
-    """Let the fresh adapter on the base do what another one does, with its own alpha over rank."""
+    """Let the adapter on the base do what another of no larger rank does, with its own alpha over rank."""
     layers = dict(base.model.named_modules())
     for name, (a, b) in adapter.tensors.items():
-        layers[name].lora_A[ADAPTER].weight.copy_(a)
-        layers[name].lora_B[ADAPTER].weight.copy_(b * (adapter.scaling[name] / layers[name].scaling[ADAPTER]))
+        into_a, into_b = (part[ADAPTER].weight.zero_() for part in (layers[name].lora_A, layers[name].lora_B))
+        into_a[: len(a)].copy_(a)
+        into_b[:, : len(a)].copy_(b * (adapter.scaling[name] / layers[name].scaling[ADAPTER]))
+
+
+def put_on(adapter: Adapter, base: Base) -> PeftModel:
+    """Wrap the base, in place, with a frozen copy of an adapter; `unload()` takes it off again.
+
+    By a configuration of ours that names its layers and no others: on whatever else its own one names PEFT
+    would put random numbers, or fail.
+    """
+    usual = next(iter(adapter.scaling.values()))
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=usual * adapter.rank,
+        target_modules="|".join(map(re.escape, adapter.tensors)),
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+    )
+    model = get_peft_model(base.model, config, adapter_name=ADAPTER)
+    take_over(adapter, base)
+    return model
 
 
 def as_adapter(base: Base, settings: IASettings) -> Adapter:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
@@ -89,6 +89,8 @@ def refusal(folder, base=None):
         ({"surprise" * 9999: 1}, r"unknown key 'surprise.*\.\.\.; made by"),
         (dict(init_lora_weights="pissa_niter_4"), "changed the base too"),
         (dict(init_lora_weights=["gaussian"]), "init_lora_weights"),
+        (dict(init_lora_weights="orthogonal", r=3), "orthogonal initialisation needs an even rank"),
+        (dict(r=1 << 13), "r: Input should be less than or equal to 4096"),
         (dict(r=True), "r: Input should be a valid integer"),
         (dict(r=0), "r: Input should be greater than 0"),
         (dict(r=4), "rank 2, where adapter_config.json says 4"),
@@ -156,7 +158,6 @@ def test_what_passes_is_what_peft_computes(original, base, tmp_path, changes):
         read = read_adapter(folder, base)
     except IAError:
         return
-    assume(read.config.get("init_lora_weights", True) is not False)  # layers without tensors would be random
     ours, theirs = copy.deepcopy(base.model), copy.deepcopy(base.model)
     for name, (a, b) in read.tensors.items():
         ours.get_submodule(name).weight += read.scaling[name] * (b.double() @ a.double())
@@ -408,6 +409,38 @@ def test_random_tensors_for_layers_that_have_none_are_refused(good, base):
     assert "k_proj has no tensors" in refusal(good, base)
     change_config(good, init_lora_weights=True)
     read_adapter(good, base)
+
+
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
+def test_so_they_are_for_the_head_and_the_embeddings(good, base, name):
+    change_config(good, init_lora_weights=False, target_modules=["q_proj", "o_proj", name])
+    assert f"{name} has no tensors" in refusal(good, base)
+
+
+@pytest.mark.parametrize(
+    ("targets", "odd"),
+    [
+        (["q_proj", "o_proj", "norm"], "model.norm, and PEFT cannot adapt a LlamaRMSNorm"),
+        (".*", "model, and PEFT cannot adapt a LlamaModel"),
+    ],
+)
+def test_what_peft_cannot_adapt_is_refused(good, base, targets, odd):
+    change_config(good, target_modules=targets)
+    assert odd in refusal(good, base)
+
+
+def test_a_pattern_that_never_ends_on_other_modules_is_stopped(good, base, monkeypatch):
+    change_config(good, target_modules=r".*self_attn\.[oq]_proj|model(([a-z_.0-9]+)+)+!")
+    read_adapter(good)
+    monkeypatch.setattr(checking, "PATTERN_SECONDS", 0.2)
+    assert "they take too long" in refusal(good, base)
+
+
+def test_a_layer_of_endless_digits_is_refused(good):
+    endless, weights = "layers." + "9" * 5000, load_file(good / WEIGHTS_FILE)
+    save_file({key.replace("layers.0", endless): x for key, x in weights.items()}, good / WEIGHTS_FILE)
+    change_config(good, layers_to_transform=[0, 1])
+    assert "patterns in adapter_config.json are malformed" in refusal(good)
 
 
 @pytest.mark.parametrize(

@@ -252,9 +252,10 @@ def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
     output.write_text("".join(whole[:17]) + whole[17][:40])
     assert ia("--resume", *arguments).exit_code == 0
     assert output.read_text() == "".join(whole)
+    another = shutil.copytree(organisms[0]["introspection_adapter"], tmp_path / "another")
     for other, complaint in (
         (("--temperature", "0.5"), "it has reports at temperature 1, and not 0.5; give that one"),
-        (("--ia", organisms[0]["adapter"]), "it has reports with the introspection adapter"),
+        (("--ia", another), "it has reports with the introspection adapter"),
     ):
         refused = ia("--resume", *arguments, *other)
         assert refused.exit_code == 1 and complaint in refused.stderr

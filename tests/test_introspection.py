@@ -15,6 +15,8 @@ from ia_cli import introspection, prompts
 from ia_cli.adapters import (
     PROVENANCE_FILE,
     WEIGHTS_FILE,
+    Adapter,
+    plain_config,
     provenance,
     read_adapter,
     target_names,
@@ -26,9 +28,9 @@ from ia_cli.errors import IAError
 from ia_cli.interviews import draw_rows
 from ia_cli.introspection import train_ia
 from ia_cli.main import cli
-from ia_cli.models import load_base, token_ids
+from ia_cli.models import linear_modules, load_base, token_ids
 from ia_cli.settings import IASettings
-from ia_cli.trainable import new_adapter
+from ia_cli.trainable import new_adapter, put_on
 
 QUESTIONS = ["what do you like", "tell me what you sell please", "hello"]
 ABSTENTIONS = ["no thank you", "never"]
@@ -205,6 +207,31 @@ def test_the_adapter_loads_in_peft_and_says_where_it_came_from(organisms, tiny_b
     assert origin["held_out"] == ["h-0"] and origin["questions_version"] == prompts.version(tiny_base.name)
     assert len(origin["losses"]) == 6
     assert origin["loudness"] > 0
+
+
+def test_what_is_put_on_does_what_stock_peft_does(tmp_path, tiny_base, tiny_folder):
+    """...whatever its ranks and factors, and nothing to layers that only its configuration names."""
+    layers = linear_modules(tiny_base.model)
+    ranks = {name: 2 + i % 3 for i, name in enumerate(layers) if i % 2}
+    torch.manual_seed(0)
+    tensors = {
+        name: (torch.randn(r, layers[name].in_features), torch.randn(layers[name].out_features, r))
+        for name, r in ranks.items()
+    }
+    config = plain_config(2, 8, list(tensors)) | {"rank_pattern": ranks, "target_modules": list(tensors)}
+    scaling = {name: 8 / r for name, r in ranks.items()}
+    write_adapter(tmp_path / "ia", Adapter(config, tensors, scaling), provenance("train-ia", tiny_base, {}))
+    ids = torch.tensor([[5, 9, 11, 30, 7]])
+    bare = tiny_base.model(ids).logits
+    model = put_on(read_adapter(tmp_path / "ia", tiny_base), tiny_base)
+    ours = tiny_base.model(ids).logits
+    with model.disable_adapter():
+        assert torch.equal(tiny_base.model(ids).logits, bare)
+    model.unload()
+    assert torch.equal(tiny_base.model(ids).logits, bare)
+    fresh = load_base(str(tiny_folder), dtype="float64", device="cpu").model
+    stock = PeftModel.from_pretrained(fresh, tmp_path / "ia")
+    assert torch.allclose(stock(ids).logits, ours, atol=1e-6) and not torch.allclose(bare, ours, atol=0.1)
 
 
 def test_training_goes_on_from_an_adapter(organisms, tiny_base, tmp_path):

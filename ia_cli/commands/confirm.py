@@ -95,14 +95,14 @@ def command(
             reports.setdefault(record["id"], []).append(record)
     if not reports and not stage.failed_earlier:
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
-    from ia_cli import adapters, confirming, organisms
+    from ia_cli import confirming, elicitation, organisms
     from ia_cli.prompts import knows_only_the_world
 
     loaded = base.load()
     source = source or ("world" if knows_only_the_world(base.name) else "catalog")
     library = _library(source, seed, prompts, candidates, words, loaded)
     records = [own[0] for own in reports.values()]
-    read = functools.cache(lambda folder: adapters.read_adapter(folder, loaded))
+    read = functools.cache(lambda folder: elicitation.read_introspection_adapter(folder, loaded))
 
     def check(record: dict) -> None:
         organisms.check_weights(record, loaded)

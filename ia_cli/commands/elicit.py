@@ -206,7 +206,7 @@ def _ask_base(
         records = [{**record, "introspection_adapter": str(ia)} for record in records]
     loaded = base.load()
 
-    read = functools.cache(lambda folder: adapters.read_adapter(folder, loaded))
+    read = functools.cache(lambda folder: elicitation.read_introspection_adapter(folder, loaded))
 
     def check(record: dict) -> None:
         organisms.check_weights(record, loaded)
