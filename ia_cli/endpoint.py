@@ -8,13 +8,16 @@ further request would fail too, and a plain IAError, which is about this request
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ia_cli.chat_models import ChatModel, Stop
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 from ia_cli.settings import CONCURRENCY, TIMEOUT
 from ia_cli.text import encodable
+
+if TYPE_CHECKING:
+    import openai
 
 KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
 RETRIES = 5  # of the client; with its back-off this takes about 15 seconds
@@ -36,7 +39,9 @@ class Endpoint(ChatModel):
     def __init__(
         self, server: str, model: str, *, concurrency: int = CONCURRENCY, timeout: float = TIMEOUT
     ) -> None:
-        """timeout: seconds until a request is tried again. IAError if `server` is no URL."""
+        """timeout: seconds until a request is tried again. IAError if `server` is no URL, or the key or the
+        `model` is nothing that can be sent.
+        """
         try:
             import openai  # noqa: F401
         except ImportError:
@@ -51,7 +56,12 @@ class Endpoint(ChatModel):
         self.cut_short = 0  # replies that ended at their length and were taken as they are
         self._client = None
         self._refused: set[str] = set()  # parameters that this server does not take
-        self._key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
+        self._key = next((key for name in KEYS if (key := os.environ.get(name, "").strip())), None)
+        if self._key and not (self._key.isascii() and self._key.isprintable()):
+            message = "the key in the environment has line breaks in it, or letters that are not ASCII"
+            raise IAError(message, remedy=f"set {' or '.join(KEYS)} again")
+        if encodable(model) != model:
+            raise IAError(f"no such model: {model!r}", remedy="write its name in UTF-8")
 
     async def reply(
         self,
@@ -86,7 +96,7 @@ class Endpoint(ChatModel):
             completion = await self._create(model or self.name, messages, parameters, optional)
         except openai.OpenAIError as error:
             raise self._explain(error) from None
-        except ValueError:  # what should be JSON is none
+        except (ValueError, RecursionError):  # what should be JSON is none
             completion = None
         text, reason = _content(completion)
         if text is None and reason is None:
@@ -108,9 +118,7 @@ class Endpoint(ChatModel):
         import openai
 
         if self._client is None:
-            self._client = openai.AsyncOpenAI(
-                api_key=self._key or "none", base_url=self.url, timeout=self.timeout, max_retries=RETRIES
-            )
+            self._client = self._connect()
         while True:
             sent = {_spelling(name, self._refused): parameters[name] for name in parameters}
             sent.pop(None, None)
@@ -124,9 +132,26 @@ class Endpoint(ChatModel):
                     raise
                 self._refused |= refused
 
+    def _connect(self) -> openai.AsyncOpenAI:
+        import openai
+
+        from ia_cli.bounded_http import BoundedClient
+
+        try:
+            client = BoundedClient(self.timeout)
+        except (ImportError, ValueError) as error:  # httpx reads what the environment says of proxies
+            remedy = "correct HTTP_PROXY, ALL_PROXY and the like, or set NO_PROXY"
+            raise Stop(f"the proxy cannot be used: {first_line(error)}", remedy=remedy) from None
+        key = self._key or "none"
+        return openai.AsyncOpenAI(
+            api_key=key, base_url=self.url, timeout=self.timeout, max_retries=RETRIES, http_client=client
+        )
+
     def _explain(self, error: Exception) -> IAError:
         """What went wrong, without the key, which servers are known to quote."""
         import openai
+
+        from ia_cli.bounded_http import TooLong
 
         reason = _reason(error)
         if self._key:
@@ -134,6 +159,8 @@ class Endpoint(ChatModel):
         match error:
             case openai.APITimeoutError():
                 message, remedy = f"no reply within {self.timeout:g} s", "raise --timeout"
+            case openai.APIConnectionError() if isinstance(error.__cause__, TooLong):
+                message, remedy = reason, "lower --max-new-tokens; its log says more"
             case openai.APIConnectionError():
                 return Stop(f"cannot be reached: {reason}", where=self.url, remedy="is the server running?")
             case openai.AuthenticationError() | openai.PermissionDeniedError():
@@ -146,6 +173,10 @@ class Endpoint(ChatModel):
             case openai.RateLimitError():
                 remedy = "lower --concurrency, or run it again later"
                 return Stop(f"the rate limit holds: {reason}", where=self.url, remedy=remedy)
+            case openai.APIStatusError() if error.response.is_redirect:
+                elsewhere = error.response.headers["location"]
+                remedy = "give that --server if you trust it"
+                return Stop(f"sends requests on, to {elsewhere}", where=self.url, remedy=remedy)
             case openai.InternalServerError():
                 message, remedy = (
                     f"no answer to this request: {reason}",

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -57,10 +57,17 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.now -= 1
         status, headers, content = (200, {}, completion(answer)) if isinstance(answer, str) else answer
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in ({"Content-Type": "application/json"} | headers).items():
             self.send_header(name, value)
+        if isinstance(content, Iterator):  # of parts, until the client has enough
+            self.close_connection = True
+            self.end_headers()
+            with suppress(ConnectionError):
+                for part in content:
+                    self.wfile.write(part)
+            return
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -1,5 +1,6 @@
 """The client of OpenAI-compatible servers, against a server that speaks HTTP."""
 
+import itertools
 import socket
 import threading
 import time
@@ -83,6 +84,11 @@ FINAL = {"x-should-retry": "false"}  # what the client obeys: the tests need not
         ((200, {}, {"choices": []}), "no OpenAI-compatible server"),
         ((200, {}, {"choices": [None]}), "no OpenAI-compatible server"),
         ((200, {}, completion(7)), "no OpenAI-compatible server"),
+        ((200, {}, b'{"choices":' + b"[" * 200_000), "no OpenAI-compatible server"),
+        (
+            (307, {"Location": "http://127.0.0.1:1/v1"}, b""),
+            "sends requests on, to http://127.0.0.1:1/v1; give that",
+        ),
     ],
 )
 def test_what_goes_for_every_request_stops_the_run(answer, said):
@@ -146,6 +152,28 @@ def test_a_reply_that_takes_too_long_is_its_result(monkeypatch):
     with serving(slow) as stub:
         (_, a), (_, b) = ask(Endpoint(stub.url, "m", timeout=0.8), ["a", "b"])
     assert a == "a" and "no reply within 0.8 s; raise --timeout" in str(b)
+
+
+def test_a_reply_that_comes_drop_by_drop_takes_too_long(monkeypatch):
+    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+
+    def drops():
+        while True:
+            time.sleep(0.1)
+            yield b" "
+
+    with serving(lambda body: (200, {}, drops())) as stub:
+        [(_, late)] = ask(Endpoint(stub.url, "m", timeout=0.5), ["a"])
+    assert "no reply within 0.5 s; raise --timeout" in str(late)
+
+
+def test_a_reply_without_end_is_cut_off(monkeypatch):
+    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.bounded_http.LARGEST_REPLY", 1 << 20)
+    flood = itertools.repeat(b" " * 65536)
+    with serving(lambda body: (200, {}, iter(flood)) if said(body) == "a" else said(body)) as stub:
+        (_, long), (_, b) = ask(Endpoint(stub.url, "m"), ["a", "b"])
+    assert "its reply is longer than 1 MiB; lower --max-new-tokens" in str(long) and b == "b"
 
 
 def test_a_measurement_may_end_at_its_length():
@@ -235,6 +263,32 @@ def test_what_is_no_server(server, complaint):
     with pytest.raises(IAError, match=complaint) as caught:
         Endpoint(server, "m")
     assert "sk-secret" not in str(caught.value)
+
+
+def test_a_key_is_sent_without_its_line_break_and_never_told(monkeypatch):
+    monkeypatch.setenv("IA_API_KEY", "sk-secret\r\n")
+    with serving(said) as stub:
+        ask(Endpoint(stub.url, "m"), ["a"])
+        assert stub.headers[0]["authorization"] == "Bearer sk-secret"
+    for key in ("sk-secret\rx", "sk-s\u00e9cret"):
+        monkeypatch.setenv("IA_API_KEY", key)
+        with pytest.raises(IAError, match="the key in the environment has line breaks") as caught:
+            Endpoint("http://127.0.0.1:1", "m")
+        assert "sk-s" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "garbage://x"])
+def test_a_proxy_that_cannot_be_used_is_said(monkeypatch, proxy):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(Stop, match=r"the proxy cannot be used: .*; correct HTTP_PROXY"):
+        ask(Endpoint("http://127.0.0.1:1", "m"), ["a"])
+
+
+def test_a_name_that_cannot_be_sent_is_refused():
+    with pytest.raises(IAError, match="no such model"):
+        Endpoint("http://127.0.0.1:1", "\udcff")
 
 
 def test_a_server_without_a_key_gets_none(monkeypatch):

@@ -1,0 +1,59 @@
+"""An HTTP client for servers that are not to be trusted: each request ends in time, and its reply in size.
+
+Redirects are not followed: whoever answers for a server must not send the prompts on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+
+try:
+    import httpx2 as httpx
+except ImportError:  # the client of openai before version 3
+    import httpx
+
+LARGEST_REPLY = 16 << 20  # bytes; a record of it must be a line that can be read
+
+
+class TooLong(httpx.ReadError):
+    """A reply has more than LARGEST_REPLY bytes."""
+
+
+class BoundedClient(openai.DefaultAsyncHttpxClient):
+    """`seconds`: for one attempt as a whole, where a timeout of httpx is for each read."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(follow_redirects=False, timeout=seconds)
+        self.seconds = seconds
+
+    async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
+        """As httpx does; httpx.ReadTimeout and TooLong where a bound is met."""
+        try:
+            return await asyncio.wait_for(self._send(request, **how), self.seconds)
+        except TimeoutError:
+            raise httpx.ReadTimeout("the reply does not end", request=request) from None
+
+    async def _send(self, request: httpx.Request, *, stream: bool = False, **how: Any) -> httpx.Response:
+        response = await super().send(request, stream=True, **how)
+        response.stream = _AtMost(response.stream, request)
+        if not stream:
+            await response.aread()
+        return response
+
+
+class _AtMost(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, request: httpx.Request) -> None:
+        self.stream, self.request = stream, request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for part in self.stream:
+            size += len(part)
+            if size > LARGEST_REPLY:
+                raise TooLong(f"its reply is longer than {LARGEST_REPLY >> 20} MiB", request=self.request)
+            yield part
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
