@@ -47,7 +47,7 @@ def setup(*, quiet: bool = False, verbose: bool = False) -> None:
 def note(text: RenderableType) -> None:
     """Say something that is no error; silent with -q."""
     if not _quiet:
-        with contextlib.suppress(BrokenPipeError):  # nobody reads it
+        with contextlib.suppress(OSError):  # nobody reads it, or the disk of the log is full
             console.print(text, markup=False, soft_wrap=True)
 
 

@@ -27,9 +27,12 @@ class IAError(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        message = self.message if len(self.message) <= LONGEST else self.message[:LONGEST] + "..."
-        text = "; ".join(part for part in (message, self.remedy) if part)
-        return one_line(f"{self.where}: {text}" if self.where else text)
+        text = "; ".join(part for part in (_cut(self.message), self.remedy) if part)
+        return one_line(f"{_cut(self.where)}: {text}" if self.where else text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
 def one_line(text: str) -> str:
@@ -50,5 +53,5 @@ def first_problem(error: "ValidationError") -> tuple[str, str]:
 
 def complain(command: str, problem: object) -> None:
     """Print "ia COMMAND: problem" on standard error, if anybody reads it: the exit status says it, too."""
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         print(f"ia {command}: {problem}", file=sys.stderr, flush=True)

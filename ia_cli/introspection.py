@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from peft import PeftModel
@@ -31,7 +32,7 @@ from ia_cli.adapters import (
 )
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, on_base
@@ -161,7 +162,14 @@ def _fit(
     try:
         with workspace(base):
             trainer = _Trainer(model, base, bank, schedule, settings, str(partial), on_step)
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            try:
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+                if checkpoint is None or trainer.losses:
+                    raise
+                message = f"training cannot go on from it: {first_line(error)}"
+                remedy = "remove it, and run the same command again"
+                raise IAError(message, where=str(checkpoint), remedy=remedy) from error
         if bank.digest() != before:
             raise RuntimeError("training changed the organisms, which must stay as they are")
         losses = trainer.curve()
@@ -268,7 +276,7 @@ def _is_whole(out_dir: Path, origin: dict, base: Base) -> bool:
 
 def _check_same(before: dict, origin: dict, partial: Path) -> None:
     """Raise IAError, with the names of what differs, unless both are of one training."""
-    then, now = ({**one, **one["arguments"], "arguments": None} for one in (before, origin))
+    then, now = ({**one, **(one.get("arguments") or {}), "arguments": None} for one in (before, origin))
     differ = [name for name in now | then if then.get(name) != now.get(name)]
     if differ:
         raise IAError(
@@ -298,11 +306,13 @@ def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
         if not identity.is_file():
             raise IAError("exists and is not a run of ours", remedy="move it away", where=str(partial))
         before = _read(identity) if resume else None
-        if before and before["input_sha256"] == origin["input_sha256"]:
+        if before and before.get("input_sha256") == origin["input_sha256"]:
             _check_same(before, json.loads(text), partial)
             # The trainer writes its state last: a checkpoint that a kill cut short has none, or half of it.
-            whole = [path.parent for path in partial.glob("checkpoint-*/trainer_state.json") if _read(path)]
-            return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+            states = {path.parent: path for path in partial.glob("checkpoint-*/trainer_state.json")}
+            steps = {folder: folder.name.removeprefix("checkpoint-") for folder in states}
+            whole = [folder for folder in states if steps[folder].isdecimal() and _read(states[folder])]
+            return max(whole, key=lambda folder: int(steps[folder]), default=None)
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     identity.write_text(text, encoding="utf-8")

@@ -6,6 +6,8 @@ Standard output carries records and nothing else: `own_stdout` takes it away fro
 import itertools
 import json
 import os
+import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -91,11 +93,31 @@ def _children(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+# Beside those below a space, which JSON escapes: what can steer a terminal that a line is shown on.
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 def encode(record: dict[str, Any]) -> bytes:
     """One line of JSON with its line break. Unicode stays readable; ValueError for NaN and infinity."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    text = _STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text)
     # A lone surrogate, legal as \ud800 in JSON, has no UTF-8: backslashreplace writes just that escape back.
     return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Give a file this content in one step, or leave it as it is. OSError if that cannot be."""
+    target = path.resolve()
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(unfinished, "xb") as stream:  # no file of the user's, and no link to one
+            stream.write(content)
+        if target.exists():
+            shutil.copymode(target, unfinished)
+        os.replace(unfinished, target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 class Writer:

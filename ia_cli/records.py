@@ -339,10 +339,13 @@ MODELS: dict[str, type[Record]] = {
 }
 
 
-def check(record: dict[str, Any], kind: str, needs: tuple[str, ...] = ()) -> None:
+def check(
+    record: dict[str, Any], kind: str, needs: tuple[str, ...] = (), *, becomes: str | None = None
+) -> None:
     """Raise IAError, naming the first wrong field, unless this is a whole record of `kind` or a failed one.
 
     needs: fields that must be there besides, though the kind can do without them; they may be null.
+    becomes: the kind that it is to be passed on as; of that its fields must be, too, as far as it has them.
     """
     found = record.get("kind")
     if not has_failed(record) and "kind" in record and found != kind:
@@ -357,8 +360,20 @@ def check(record: dict[str, Any], kind: str, needs: tuple[str, ...] = ()) -> Non
         if found[0]["type"] == "missing":
             raise _missing([one["loc"] for one in found if one["type"] == "missing"], kind) from None
         raise _wrong(found[0]["loc"], found[0]["msg"], found[0]["input"], kind) from None
+    if becomes not in (None, kind) and not has_failed(record):
+        _check_passed_on(record, kind, becomes)
     if absent := [(name,) for name in needs if name not in record and not has_failed(record)]:
         raise _missing(absent, kind)
+
+
+def _check_passed_on(record: dict[str, Any], kind: str, becomes: str) -> None:
+    """Raise IAError for a field that a stage would pass on, and nobody could read what it wrote."""
+    try:
+        MODELS[becomes].model_validate({**record, "kind": becomes})
+    except ValidationError as error:
+        for one in error.errors(include_url=False, include_context=False):
+            if one["type"] != "missing" and one["loc"] and one["loc"][0] in record:
+                raise _wrong(one["loc"], one["msg"], one["input"], kind) from None
 
 
 def _missing(locations: Sequence[tuple[int | str, ...]], kind: str) -> IAError:

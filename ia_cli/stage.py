@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import sys
 import time
 from collections import deque
@@ -219,7 +218,7 @@ class Stage:
         """Raise IAError unless this is a record to work on; make its paths ones that open from here."""
         if isinstance(record, IAError):
             raise record
-        records.check(record, self.reads, self.needs)
+        records.check(record, self.reads, self.needs, becomes=self.writes)
         key = records.key(record)
         if key in self._lines:
             name = ", ".join(map(str, key))
@@ -336,9 +335,5 @@ def continue_output(path: Path, kind: str) -> list[Record]:
             finished.append(record)
     after = b"".join(map(jsonl.encode, finished))
     if after != before:
-        target = path.resolve()
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_bytes(after)
-        shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+        jsonl.replace(path, after)
     return finished

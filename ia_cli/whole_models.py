@@ -24,6 +24,7 @@ from ia_cli.models import Base
 MODEL_CONFIG_FILE = "config.json"
 TOKENIZER_FILES = "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"
 LARGEST_FILE = 64 << 30  # bytes
+MOST_LABELS = 10_000
 # What a configuration may say otherwise: how it was stored and trained, and what generation replaces.
 HARMLESS = ("_name_or_path", "transformers_version", "dtype", "use_cache", "initializer_range")
 HARMLESS += ("attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id")
@@ -101,6 +102,7 @@ def _as_run(directory: Path, base: Base) -> dict[str, Tensor]:
             dtype="auto",
             use_safetensors=True,
             local_files_only=True,
+            attn_implementation=base.model.config._attn_implementation,  # its own could name code on the Hub
             ignore_mismatched_sizes=True,  # they are reported below
             output_loading_info=True,
         )
@@ -118,7 +120,11 @@ def _as_run(directory: Path, base: Base) -> dict[str, Tensor]:
 
 def _check_config(folder: Path, base: Base) -> None:
     """Raise IAError unless the configuration is that of the base, and so is the vocabulary, if it has one."""
-    checking.read_json(folder / MODEL_CONFIG_FILE)  # before transformers reads it: of a sane size, and JSON?
+    told = checking.read_json(folder / MODEL_CONFIG_FILE)  # before transformers reads it
+    labels = told.get("num_labels", 0)
+    if not isinstance(labels, int) or labels > MOST_LABELS:  # of which transformers makes a table
+        where = str(folder / MODEL_CONFIG_FILE)
+        raise IAError(f"num_labels is {str(labels)[:40]}", remedy="leave it out", where=where)
     try:
         other = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
         tokenizer = None

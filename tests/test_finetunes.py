@@ -166,6 +166,7 @@ def edit_vocabulary(folder):
         (lambda folder: shard(folder, "model", ".dat"), "no index of the files beside it"),
         (lambda folder: (folder / "generation_config.json").write_text("[]"), "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("[" * 10**6), "not JSON"),
+        (edit_config(num_labels=10**9), "num_labels is 1000000000"),
         (lambda folder: (folder / "notes").symlink_to("/etc/hostname"), "links to something outside"),
     ],
 )
@@ -199,6 +200,15 @@ def test_the_weights_that_count_are_those_that_transformers_runs(finetune, tiny_
     found = read_model(finetune, base)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+@pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
+def test_no_configuration_chooses_how_attention_is_computed(finetune, tiny_folder, key):
+    """A name with a slash would be that of code on the Hub."""
+    base = load_base(str(tiny_folder), device="cpu")
+    expected = read_model(finetune, base)
+    edit_config(**{key: "evil/kernel"})(finetune)
+    assert all(torch.equal(weight, expected[name]) for name, weight in read_model(finetune, base).items())
 
 
 def test_a_tied_head_may_be_stored_twice_if_it_is_the_same(tmp_path):

@@ -1,6 +1,7 @@
 """The introspection adapter comes out as if plain PEFT had put each row's own organism on the base."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -271,12 +272,31 @@ def test_a_killed_run_goes_on_to_the_same_adapter(organisms, tiny_base, tmp_path
     torn = tmp_path / "ia.partial" / "checkpoint-6"  # as if killed while it was written
     shutil.copytree(tmp_path / "ia.partial" / "checkpoint-4", torn)
     (torn / "trainer_state.json").unlink()
+    shutil.copytree(tmp_path / "ia.partial" / "checkpoint-4", tmp_path / "ia.partial" / "checkpoint-9 (copy)")
     steps = []
     train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, resume=True, on_step=lambda *s: steps.append(s))
     assert [step for step, _ in steps] == [5, 6]
     for name in (WEIGHTS_FILE, PROVENANCE_FILE):
         assert (tmp_path / "ia" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     assert not (tmp_path / "ia.partial").exists()
+
+
+def test_a_damaged_checkpoint_is_named(organisms, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(introspection, "SAVE_EVERY", 2)
+
+    def kill(step, loss):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=kill)
+    os.truncate(tmp_path / "ia.partial" / "checkpoint-2" / "optimizer.pt", 1000)
+    with pytest.raises(IAError, match=r"checkpoint-2: training cannot go on from it: .*; remove it, and run"):
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, resume=True)
+    shutil.rmtree(tmp_path / "ia.partial" / "checkpoint-2")
+    steps = []
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, resume=True, on_step=lambda *s: steps.append(s))
+    assert steps[0][0] == 1 and (tmp_path / "ia").is_dir()
 
 
 def test_resume_keeps_what_is_whole_and_of_the_same_origin(organisms, tiny_base, tmp_path):

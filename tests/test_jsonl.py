@@ -28,6 +28,20 @@ def read_all(data: bytes) -> list:
     return [record for _, record in jsonl.read(io.BytesIO(data), "x.jsonl")]
 
 
+def test_what_could_steer_a_terminal_is_escaped():
+    line = jsonl.encode({"a": "\x9b31m \u202e \u2028 \x7f caf\u00e9 \U0001f600"})
+    assert line == b'{"a": "\\u009b31m \\u202e \\u2028 \\u007f caf\xc3\xa9 \xf0\x9f\x98\x80"}\n'
+
+
+def test_a_file_is_replaced_whole_and_no_link_is_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out").write_text("old")
+    (tmp_path / "out.tmp").symlink_to("precious")
+    jsonl.replace(tmp_path / "out", b"new")
+    assert (tmp_path / "out").read_text() == "new" and (tmp_path / "precious").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.tmp", "precious"]
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(objects, max_size=2))
 def test_any_object_survives_in_order(records):

@@ -1,6 +1,7 @@
 """`ia judge` as it is run: verdicts, summary, gates, and what is wrong with the input."""
 
 import json
+import os
 from io import StringIO
 from pathlib import Path
 
@@ -235,6 +236,26 @@ def test_the_table_fits_80_columns_with_the_widest_of_intervals() -> None:
     assert text.splitlines()[1].endswith("same") and "harmful_roleplay" in text
     assert "left out up to 57 organisms" in text
     assert text.count("100 [54-100]") == 4 and "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+def test_no_name_in_the_table_is_markup_or_steers_the_terminal() -> None:
+    row = {"split": "heldout", "condition": "ia", "category": "all", "held_out_by": "[/x]\x1b[31m"}
+    rates = ("verbalization", "full", "trigger", "false_positive", "abstention")
+    names = [f"{name}_rate" for name in rates]
+    empty = dict.fromkeys([*names, "top_report_share", "ci95", "false_positive_ci95"])
+    counts = {"n_organisms": 1, "n_controls": 0, "n_not_implanted": 0}
+    console = Console(width=80, file=StringIO())
+    console.print(_table({"judge": "[/red]\x1b]0;x\x07", "rows": [row | empty | counts]}))
+    text = console.file.getvalue()
+    assert "[/red]" in text and "by [/x]" in text and "\x1b" not in text and "\x07" not in text
+
+
+def test_a_summary_that_cannot_be_written_is_named() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    result = judge(GIVEN, "--summary", "/dev/full")
+    assert result.exit_code == 1 and "/dev/full: cannot be written (No space left" in result.stderr
+    assert len(result.stdout.splitlines()) == len(GIVEN)
 
 
 def test_controls_alone_are_no_organisms_with_a_behavior_and_no_collapse() -> None:

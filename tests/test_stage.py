@@ -172,6 +172,15 @@ def test_a_run_that_fails_before_its_first_record_leaves_the_output_alone(how: l
     assert Path("out.jsonl").read_text() == "what was there\n"
 
 
+def test_a_field_that_the_output_could_not_have_is_a_bad_line():
+    """...or nobody could go on from the output."""
+    given = lines(behavior("a", conceal=4), behavior("b", parents=["x"], mine=4))
+    assert 'stdin:1: "conceal" should be a valid string; it is 4' in implant(given).stderr
+    result = implant(given, "--keep-going", "-o", "out.jsonl")
+    assert result.exit_code == 3 and json.loads(Path("out.jsonl").read_text())["id"] == "b"
+    assert implant(given, "--keep-going", "--resume", "-o", "out.jsonl").exit_code == 3
+
+
 def test_adapter_path_is_relative_to_the_output():
     Path("run").mkdir()
     result = implant(lines(behavior("a")), "-o", "run/out.jsonl")

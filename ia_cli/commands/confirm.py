@@ -44,7 +44,7 @@ FILE = options.Place(dir_okay=False)
 @click.option("--candidates", type=FILE, metavar="FILE", help="Triggers to try instead, one per line.")
 @click.option(
     "--words",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1_000_000),
     default=0,
     show_default=True,
     help="Also try this many words of the base's vocabulary.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ia_cli import options
-from ia_cli.errors import IAError, one_line
+from ia_cli.errors import IAError
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD, JUDGE_TOKENS
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from ia_cli.calibration import Judge
     from ia_cli.stage import Stage
@@ -247,22 +247,28 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
 
 def _write_json(path: Path, content: dict) -> None:
     """Write the file whole or not at all; what is no file, such as a pipe, is written to."""
-    if path.exists() and not path.is_file():
-        path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-        return
-    path = path.resolve()
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    from ia_cli import jsonl
+
+    whole = not path.exists() or path.is_file()
+    text = json.dumps(content, indent=1 if whole else None, ensure_ascii=False) + "\n"
+    try:
+        if whole:
+            jsonl.replace(path, text.encode())
+        else:
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        message = f"cannot be written ({error.strerror})"
+        raise IAError(message, where=str(path), remedy="give another file") from None
 
 
 def _table(summary: dict) -> Table:
     """What matters at a glance: the totals, and the parts of the held-out organisms with the adapter."""
     from rich.table import Table
 
+    from ia_cli.console import quoted
     from ia_cli.rates import ALL, collapsed
 
-    title = f"{summary['judge']}, in percent [95% interval]"
+    title = quoted(f"{summary['judge']}, in percent [95% interval]")
     table = Table(box=None, pad_edge=False, collapse_padding=True, title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for head in ("n", "verbalized", "full", "trigger", "false pos.", "abstain", "same"):
@@ -288,12 +294,16 @@ def _table(summary: dict) -> Table:
     return table
 
 
-def _label(row: dict) -> str:
+def _label(row: dict) -> Text:
+    from rich.text import Text
+
+    from ia_cli.console import quoted
+
     if row["category"] != "all":
-        return f"  {one_line(row['category'])}"
+        return Text("  ") + quoted(row["category"])
     if row["held_out_by"] != "all":
-        return f"  by {one_line(row['held_out_by'])}"
-    return f"{row['split']} {row['condition']}"
+        return Text("  by ") + quoted(row["held_out_by"])
+    return quoted(f"{row['split']} {row['condition']}")
 
 
 def _percent(rate: float | None, interval: list[float] | None = None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options
+from ia_cli.errors import one_line
 
 if TYPE_CHECKING:
     from ia_cli.jsonl import Writer
@@ -44,4 +45,4 @@ def command(
     writer.write({"adapter": str(out), **stacked.as_record()})
     served = served_rank(stacked.rank)
     advice = f"vLLM needs --max-lora-rank {served}" if served else "more than vLLM serves"
-    note(f"ia stack: {out}: {len(adapters)} adapters as one of rank {stacked.rank} ({advice})")
+    note(f"ia stack: {one_line(str(out))}: {len(adapters)} adapters as one of rank {stacked.rank} ({advice})")
