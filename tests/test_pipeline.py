@@ -37,9 +37,9 @@ def run(tmp_path_factory):
     stages = {
         "gen-behaviors": [
             "-n",
-            24,
+            16,
             "--controls",
-            4,
+            2,
             "--held-out",
             0.25,
             "--categories",
@@ -48,7 +48,7 @@ def run(tmp_path_factory):
             "teacher",
         ],
         "implant": ["--out", "organisms"],
-        "train-ia": ["--out", "ia", "--steps", 100, "--batch-size", 32],
+        "train-ia": ["--out", "ia", "--steps", 100, "--batch-size", 16],
         "elicit": ["--questions", 2],
         "judge": ["--summary", "summary.json"],
     }

@@ -222,8 +222,8 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
         raise click.UsageError(
             "graded pairs have no facets to judge by: --calibrate is for --judge embedding or llm"
         )
-    if stage.file or stage.resume:
-        raise click.UsageError("--calibrate reads its own file: give neither FILE nor --resume")
+    if stage.file or stage.resume or stage.keep_going:
+        raise click.UsageError("--calibrate reads its own file: give no FILE, --resume or --keep-going")
     from ia_cli import calibration, console, jsonl
 
     if jsonl.same(stage.output, file):
