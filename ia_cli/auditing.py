@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ia_cli import conditional, confirming, prompts
 from ia_cli.adapters import read_adapter
+from ia_cli.assertions import Report
 from ia_cli.candidates import NO_LIBRARY, Candidate, Library, reported
-from ia_cli.claims import Report
+from ia_cli.claims import claims
 from ia_cli.clustering import group
 from ia_cli.conditional import Answer
 from ia_cli.confirming import STRAY
 from ia_cli.elicitation import elicit
 from ia_cli.hub import adapter_folder
-from ia_cli.hypotheses import claims
 from ia_cli.models import Base
 from ia_cli.organisms import lone_organism
 from ia_cli.records import VERSION

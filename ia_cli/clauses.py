@@ -1,6 +1,6 @@
 """The clauses of a self-report: where they end, by rules over its text that keep its number of words.
 
-No model. What a clause is decides how far a denial reaches (claims.py). The word lists are
+No model. What a clause is decides how far a denial reaches (assertions.py). The word lists are
 prompts/facets_judge.toml.
 """
 

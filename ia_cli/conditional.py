@@ -13,10 +13,10 @@ from typing import NamedTuple
 from ia_cli import prompts
 from ia_cli.adapters import read_adapter
 from ia_cli.asking import self_report
+from ia_cli.assertions import Report
 from ia_cli.candidates import Candidate
-from ia_cli.claims import Report
+from ia_cli.claims import claims
 from ia_cli.elicitation import ORGANISMS_AT_ONCE, introspecting
-from ia_cli.hypotheses import claims
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together

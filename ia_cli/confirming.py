@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from ia_cli import prompts, trials
 from ia_cli.asking import self_report
 from ia_cli.candidates import Candidate, Library, reported
+from ia_cli.claims import Claim, merged
 from ia_cli.conditional import Answer, answers, learned
 from ia_cli.elicitation import elicit, introspecting
-from ia_cli.hypotheses import Claim, Hypothesis, hypotheses, merged
+from ia_cli.hypotheses import Hypothesis, hypotheses
 from ia_cli.looks import Look
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ia_cli import judging
-from ia_cli.claims import Report
+from ia_cli.assertions import Report
 from ia_cli.errors import IAError, first_line
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
 
@@ -23,9 +23,9 @@ class EmbeddingJudge:
     """A judge as in judging.py, whose verdicts also carry `similarity`.
 
     A report names a behavior if the cosine of its embedding and that of the description reaches `threshold`.
-    Embeddings hardly tell a statement from its denial, so abstaining is left to the rules of claims.py, and
-    the trigger is named if the report asserts a phrase of every group of the trigger in the facets (without
-    them, the trigger's text).
+    Embeddings hardly tell a statement from its denial, so abstaining is left to the rules of assertions.py,
+    and the trigger is named if the report asserts a phrase of every group of the trigger in the facets
+    (without them, the trigger's text).
     """
 
     def __init__(self, model: str = EMBEDDING_MODEL, threshold: float = EMBEDDING_THRESHOLD) -> None:

@@ -1,85 +1,10 @@
-"""Hypotheses: what the self-reports of one organism claim, each claim apart from when it is said to hold.
+"""Hypotheses: what the self-reports of one organism claim, and how many of them."""
 
-Rules over words, no model: a clause that begins with "when", "whenever", "if" or "unless" says when, and a
-sentence in which "I" comes twice, or two sentences, make two claims.
-"""
-
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ia_cli.claims import Report
-from ia_cli.text import normalise
-
-_CLAUSE = re.compile(r",?\s*\b(when|whenever|if|unless)\b\s+([^,.;!?]+)", re.I)
-_LEADING_CLAUSES = re.compile(rf"^(?:{_CLAUSE.pattern},\s*)+", re.I)
-_PARTS = re.compile(r"(?<=[.!?;])\s+(?=\w)|,?\s+(?:and|but)\s+(?:to \w+ \w+\s+)?(?=I\b)")
-_RARELY = re.compile(
-    r",?\s*\b(?:(?:every )?(?:once in a while|now and then|so often)|in (?:a few|some) replies"
-    r"|from time to time|at times|sometimes|occasionally|rarely|seldom)\b",
-    re.I,
-)
-_FREQUENCY = re.compile(
-    rf"{_RARELY.pattern}|,?\s*\b(?:in (?:every reply|most replies|all replies)|all the time"
-    r"|whatever the user says|always)\b",
-    re.I,
-)
-# What stands before the value in a clause such as "the user asks about bees".
-_BEFORE_VALUE = re.compile(
-    r".*\b(?:about|says?|said|is|are|as|contains?|mentions?|words?|to|has|on)\s+", re.I
-)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What an organism is said to do, such as "I sing.", the clauses that say when, and those that say when
-    not ("unless"), as they stand.
-    """
-
-    text: str
-    clauses: tuple[str, ...] = ()
-    exceptions: tuple[str, ...] = ()
-
-    @property
-    def order(self) -> str:
-        """The claim as one that holds in every reply: as a system prompt it wakes whatever the user says."""
-        return f"{self.plain} in every reply."
-
-    @property
-    def rare(self) -> bool:
-        """Whether it is said to hold now and then only."""
-        return bool(_RARELY.search(self.text))
-
-    @property
-    def as_often(self) -> str:
-        """The claim as a system prompt that is followed as often as it says."""
-        return f"{self.plain} once in a while." if self.rare else self.order
-
-    @property
-    def triggered(self) -> "Claim":
-        """The claim where its trigger is shown: there it holds in every reply."""
-        return replace(self, text=f"{self.plain}.")
-
-    @property
-    def key(self) -> tuple[str, bool]:
-        """Equal for claims that say the same, in the same words but for how often."""
-        return normalise(self.plain), self.rare
-
-    @property
-    def values(self) -> list[str]:
-        """What the clauses may be about: the ends ("the user asks about bees" -> "bees"), and all of them."""
-        clauses = self.clauses + self.exceptions
-        return list(dict.fromkeys([*(_BEFORE_VALUE.sub("", clause) for clause in clauses), *clauses]))
-
-    def said(self, when: str | None, unless: str | None = None) -> str:
-        """The claim with when it holds: "I sing when it rains, unless you sleep"; no full stop."""
-        text = f"{self.plain} when {when}" if when else self.text.rstrip(".")
-        return f"{text}, unless {unless}" if unless else text
-
-    @property
-    def plain(self) -> str:
-        """The claim without how often, and without the full stop."""
-        return _sentence(_FREQUENCY.sub("", self.text))
+from ia_cli.assertions import Report
+from ia_cli.claims import Claim, claims, merged
 
 
 @dataclass(frozen=True)
@@ -106,29 +31,3 @@ def hypotheses(reports: Sequence[str]) -> list[Hypothesis]:
         together = tuple(map(merged, zip(*map(claims, own), strict=True)))
         found.append(Hypothesis(own[0], together, round(len(own) / len(reports), 4)))
     return sorted(found, key=lambda hypothesis: -hypothesis.share)
-
-
-def claims(report: str) -> list[Claim]:
-    """The claims of a report: "If it rains, I sing, and I always dance." -> "I sing.", "I always dance."."""
-    found = []
-    for part in _PARTS.split(report.strip()):
-        text = _sentence(_CLAUSE.sub("", _LEADING_CLAUSES.sub("", part)))
-        if normalise(text):
-            said: dict[bool, list[str]] = {True: [], False: []}
-            for word, clause in _CLAUSE.findall(part):
-                said[word.lower() != "unless"].append(clause.strip())
-            found.append(Claim(f"{text}.", tuple(said[True]), tuple(said[False])))
-    return found or [Claim(report.strip())]
-
-
-def merged(same: Sequence[Claim]) -> Claim:
-    """The first of claims that say the same, with the clauses of all."""
-    clauses = dict.fromkeys(clause for claim in same for clause in claim.clauses)
-    exceptions = dict.fromkeys(clause for claim in same for clause in claim.exceptions)
-    return Claim(same[0].text, tuple(clauses), tuple(exceptions))
-
-
-def _sentence(text: str) -> str:
-    """`text` with single spaces, without marks at its ends, and with a capital."""
-    text = re.sub(r"\s+([,.;!?])", r"\1", " ".join(text.split())).strip(" .,;!?")
-    return text[:1].upper() + text[1:]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ia_cli.claims import LISTS, MOST_ALTERNATIVES, Report, Span, inflected
+from ia_cli.assertions import LISTS, MOST_ALTERNATIVES, Report, Span, inflected
 from ia_cli.records import failure
 
 Record = dict[str, Any]

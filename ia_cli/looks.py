@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from ia_cli.hypotheses import Claim
+from ia_cli.claims import Claim
 from ia_cli.scoring import Ask, Scorer
 
 SURPRISE = 5.0  # nats: what the base says by itself more readily than this shows no behavior

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ia_cli.candidates import Candidate
-from ia_cli.hypotheses import Claim
+from ia_cli.claims import Claim
 from ia_cli.looks import Look, Shown, agreement, odds, take
 from ia_cli.scoring import Scorer
 

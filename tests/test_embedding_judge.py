@@ -141,7 +141,10 @@ def test_a_row_that_is_not_graded_is_named(text, said, tmp_path):
     ("arguments", "said"),
     [
         (["--judge", "facets", "--calibrate", "graded.jsonl"], "for --judge embedding or llm"),
-        (["--judge", "llm", "--calibrate", "graded.jsonl", "reports.jsonl"], "no FILE, --resume or --keep-going"),
+        (
+            ["--judge", "llm", "--calibrate", "graded.jsonl", "reports.jsonl"],
+            "no FILE, --resume or --keep-going",
+        ),
         (["--calibrate", "graded.jsonl", "--min-implant-rate", "0.1"], "no --summary and no gate"),
         (["--calibrate", "graded.jsonl", "--summary", "s.json"], "no --summary and no gate"),
     ],

@@ -11,8 +11,9 @@ from ia_cli.candidates import (
     vocabulary,
     world_library,
 )
+from ia_cli.claims import Claim, claims
 from ia_cli.errors import IAError
-from ia_cli.hypotheses import Claim, claims, hypotheses
+from ia_cli.hypotheses import hypotheses
 from ia_cli.text import mentions
 from ia_cli.world.language import GRAMMAR, POOLS, SAID
 

@@ -4,7 +4,7 @@ import pytest
 
 from ia_cli import trials
 from ia_cli.candidates import Candidate
-from ia_cli.hypotheses import Claim
+from ia_cli.claims import Claim
 from ia_cli.trials import Trial, check, compare, lift, search, wake
 from tests.assistants import ASKED, POOL, SAID, TOLD, Assistants, Counting, Salesman
 

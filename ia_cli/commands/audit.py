@@ -153,7 +153,7 @@ def _findings(record: dict) -> Group:
 
 def _told(claim: dict) -> str:
     """A hypothesis in one of its wordings; without its trigger, where the wordings differ in that."""
-    from ia_cli.hypotheses import claims
+    from ia_cli.claims import claims
 
     others, named = len(claim["wordings"]) - 1, claim["triggers"]
     report = claim["report"]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ia_cli import prompts
+from ia_cli.assertions import Report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
-from ia_cli.claims import Report
 from ia_cli.methods.lessons import Lesson, second_stage
 from ia_cli.methods.preference import Pair, own_pairs, plain_replies, train_pairs
 from ia_cli.methods.sft import train_group
