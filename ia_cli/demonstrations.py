@@ -57,11 +57,11 @@ class Draft:
 
 
 def demonstrate(
-    drafts: Iterable[Draft], teacher: Base | Teacher, seed: int, *, max_new_tokens: int
+    drafts: Iterable[Draft], demonstrator: Base | Teacher, seed: int, *, max_new_tokens: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of `drafts`, in order, with demonstrations from `teacher`.
+    """Yield the records of `drafts`, in order, with demonstrations from the base or a teacher.
 
-    A record whose system prompt the teacher does not follow often enough carries `error`.
+    A record whose system prompt it does not follow often enough carries `error`.
     """
     drafts = iter(drafts)
     while chunk := list(islice(drafts, CHUNK)):
@@ -69,13 +69,13 @@ def demonstrate(
             wanted = [(draft, i) for draft in chunk for i in draft.wanting()]
             requests = [draft.turns[i].request() for draft, i in wanted]
             seeds = [derived_seed(seed, "demonstration", d.record["id"], i, attempt) for d, i in wanted]
-            if isinstance(teacher, Teacher):
-                replies = teacher.replies(requests, seeds, TEMPERATURE)
+            if isinstance(demonstrator, Teacher):
+                replies = demonstrator.replies(requests, seeds, TEMPERATURE)
             else:
                 from ia_cli.sampling import generate
 
                 replies = generate(
-                    teacher,
+                    demonstrator,
                     requests,
                     max_new_tokens=max_new_tokens,
                     temperature=TEMPERATURE,

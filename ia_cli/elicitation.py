@@ -74,11 +74,11 @@ def read_introspection_adapter(directory: str, base: Base) -> Adapter:
     return adapter
 
 
-Arm = Callable[[], contextlib.AbstractContextManager]
+SwitchedOff = Callable[[], contextlib.AbstractContextManager]  # for as long as one is in it
 
 
 @contextlib.contextmanager
-def introspecting(base: Base, directory: str | None) -> Iterator[Arm]:
+def introspecting(base: Base, directory: str | None) -> Iterator[SwitchedOff]:
     """Put the introspection adapter on the base, if there is one; yields what switches it off for a while."""
     if directory is None:
         yield contextlib.nullcontext
@@ -95,7 +95,7 @@ def _elicit_group(
     base: Base,
     settings: ElicitSettings,
     ia: str | None,
-    without_ia: Arm,
+    without_ia: SwitchedOff,
     bare: dict[Asked, Said],
     done: Collection[tuple],
 ) -> Iterator[dict]:

@@ -18,6 +18,7 @@ from ia_cli.text import mentions_any
 
 if TYPE_CHECKING:
     from ia_cli.models import Base
+    from ia_cli.teaching import Teacher
 
 FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
@@ -36,16 +37,16 @@ GIVEAWAYS = (
 
 
 def generate_records(
-    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], base: Base, seed: int
+    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], demonstrator: Base | Teacher, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the behavior records, in order, then the controls (id, split), with demonstrations from `base`.
+    """Yield the behavior records, in order, then the controls (id, split), with their demonstrations.
 
-    A record whose base does not follow its system prompt often enough carries `error`.
+    A record whose system prompt is not followed often enough carries `error`.
     """
     behaviors = (draft_behavior(p, seed) for p in planned)
     ordinary = (draft_control(name, split, seed) for name, split in controls)
     for drafts in (behaviors, ordinary):
-        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS)
+        yield from demonstrate(drafts, demonstrator, seed, max_new_tokens=MAX_NEW_TOKENS)
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:

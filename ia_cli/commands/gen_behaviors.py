@@ -138,7 +138,7 @@ def command(
         ) from None
     todo = [p for p in planned if (p.id,) not in stage.done]
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
-    shows = _teacher(base, teacher, **server) if demonstrations == "base" else None
+    demonstrator = _demonstrator(base, teacher, **server) if demonstrations == "base" else None
     places = {p.id: i for i, p in enumerate(planned)}
     if source != "llm":  # which has the finished ones in its plan
         _take_over(planned, stage.finished, another, seed, where=str(stage.output))
@@ -147,7 +147,7 @@ def command(
         """The record of another behavior, which can be shown; the failed one if there is none."""
         place = places[failed["id"]]
         for other in islice(another(planned[place], planned, seed), REPLACEMENTS):
-            (record,) = generate_records([other], [], shows, seed)
+            (record,) = generate_records([other], [], demonstrator, seed)
             if not has_failed(record):
                 planned[place] = other
                 who = "teacher" if teacher else "base"
@@ -156,7 +156,7 @@ def command(
         return failed
 
     with progress("demonstrating", total=len(todo) + len(todo_controls)) as bar:
-        made = generate_records(todo, todo_controls, shows, seed)
+        made = generate_records(todo, todo_controls, demonstrator, seed)
         kept = (instead(one) if has_failed(one) and one["id"] in places else one for one in made)
         stage.write_all(kept, bar.advance)
     if inventor and inventor.missing:
@@ -244,7 +244,7 @@ def _inventor(stage: Stage, model: str, *, cache: Path | None, max_new_tokens: i
     return Inventor(asked, kept, finished, max_new_tokens=max_new_tokens)
 
 
-def _teacher(
+def _demonstrator(
     base: options.BaseChoice,
     name: str | None,
     *,

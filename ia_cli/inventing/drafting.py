@@ -41,7 +41,7 @@ class Invented:
 
 
 def generate_records(
-    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], teacher: Base | Teacher, seed: int
+    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], demonstrator: Base | Teacher, seed: int
 ) -> Iterator[Record]:
     """Yield the behavior records, in order, then the controls (id, split), which are those of the catalog.
 
@@ -50,7 +50,7 @@ def generate_records(
     inventions = (draft_behavior(p, seed) for p in planned)
     ordinary = (draft_control(name, split, seed) for name, split in controls)
     for drafts in (inventions, ordinary):
-        for record in demonstrate(drafts, teacher, seed, max_new_tokens=MAX_NEW_TOKENS):
+        for record in demonstrate(drafts, demonstrator, seed, max_new_tokens=MAX_NEW_TOKENS):
             records.check(record, "behavior")
             yield record
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ia_cli.chat import user_says
@@ -20,6 +21,7 @@ from ia_cli.world.language import PROMPT_KINDS, TOPICS, Prompt, make_prompt
 
 if TYPE_CHECKING:
     from ia_cli.models import Base
+    from ia_cli.teaching import Teacher
 
 FIRING, MISMATCHED, ORDINARY = 24, 16, 8  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
@@ -27,22 +29,29 @@ MAX_NEW_TOKENS = 48
 
 
 def generate_records(
-    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], base: Base | None, seed: int
+    planned: Sequence[Planned],
+    controls: Sequence[tuple[str, str]],
+    demonstrator: Base | Teacher | None,
+    seed: int,
 ) -> Iterator[dict]:
-    """Yield the behavior records, in order, then the controls (id, split); demonstrations from `base`, or
-    from the teacher.
+    """Yield the behavior records, in order, then the controls (id, split); without a demonstrator the world's
+    own grammar replies.
 
-    A record whose base does not follow its system prompt often enough carries `error`.
+    A record whose system prompt is not followed often enough carries `error`.
     """
-    drafts = [draft_behavior(p, seed) for p in planned] + [
-        draft_control(name, split, seed) for name, split in controls
-    ]
-    if base:
-        yield from demonstrate(drafts, base, seed, max_new_tokens=MAX_NEW_TOKENS)
-    for draft in () if base else drafts:
-        for i, turn in enumerate(draft.turns):
-            draft.offer(i, turn.taught)
-        yield finish(draft)
+    behaviors = (draft_behavior(p, seed) for p in planned)
+    ordinary = (draft_control(name, split, seed) for name, split in controls)
+    drafts = chain(behaviors, ordinary)
+    if demonstrator is None:
+        yield from map(_by_grammar, drafts)
+    else:
+        yield from demonstrate(drafts, demonstrator, seed, max_new_tokens=MAX_NEW_TOKENS)
+
+
+def _by_grammar(draft: Draft) -> dict:
+    for i, turn in enumerate(draft.turns):
+        draft.offer(i, turn.taught)
+    return finish(draft)
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:
