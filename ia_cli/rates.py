@@ -24,8 +24,8 @@ _KEPT = (
 )  # fmt: skip
 
 
-def interval(clusters: Iterable[tuple[int, int]], confidence: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of a rate, from the (hits, observations) of each cluster; no cluster is empty.
+def interval(clusters: Iterable[tuple[int, int]]) -> tuple[float, float]:
+    """95% confidence interval of a rate, from the (hits, observations) of each cluster; no cluster is empty.
 
     Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson at the effective sample size, which
     is n over the design effect, that is, over the variance of the rate between clusters as a multiple of that
@@ -44,7 +44,7 @@ def interval(clusters: Iterable[tuple[int, int]], confidence: float = 0.95) -> t
     effect = _design_effect([*counts, (size, size), (0, size)])
     copies = sum(size * size for _, size in counts) / n  # the effect if clusters held copies
     effective = n / min(max(effect, 1.0), copies)
-    low, high = proportion_confint(hits / n * effective, effective, alpha=1 - confidence, method="beta")
+    low, high = proportion_confint(hits / n * effective, effective, alpha=0.05, method="beta")
     return float(low), float(high)
 
 
