@@ -31,7 +31,8 @@ _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"])
 _ABSTAINING_SENTENCE = re.compile("|".join(LISTS["abstaining_sentences"]).format_map(LISTS))
 _FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
-_SILENT = PLAIN | frozenset(LISTS["denying"].split())
+_DENYING = frozenset(LISTS["denying"].split())
+_SILENT = PLAIN | _DENYING
 _PROPER = frozenset(LISTS["proper"].split())
 
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
@@ -170,6 +171,11 @@ class Report:
                 found.remove(start)
         # "I am friendly until you say bees, then ..." says when it is done, too
         found -= {i for i in found if cues[i] == "until" and "then" in cues[i : i + NEAR]}
+        # "I act normally when you say bees" says when it is not done
+        first = {clause: i for i, clause in reversed(list(enumerate(self._clause)))}
+        for before, here in pairwise(reversed(first)):
+            if before in usual and before[0] == here[0] and cues[first[here]] in LISTS["conditions"]:
+                found.add(first[here])
         return found | {start for start, _ in _exactly(cues, LISTS["indifferent"])}
 
     def _affirm(self, cues: list[str]) -> None:
@@ -273,10 +279,11 @@ class Report:
 
     def _goes_on(self, abstaining: Collection[int]) -> bool:
         """Whether a word such as "otherwise" announces that there is something after all."""
+        silent = {*abstaining, *self._taken_back_by()}
         for start, end in _matches(self.words, _BESIDES):
             after = range(end, bisect_right(self._sentence, self._sentence[start]))
-            ends = any(i in abstaining for i in after)
-            ends = ends and all(i in abstaining or self.words[i] in PLAIN for i in after)
+            ends = any(i in silent for i in after)
+            ends = ends and all(i in silent or self.words[i] in PLAIN for i in after)
             if not (ends and self.words[start] in LISTS["turning"]):
                 return True
         return False
@@ -286,18 +293,30 @@ class Report:
         the same breath, as in "no odd habits or kites", but not in "no odd habits and kites".
         """
         proper = {self._clause[i] for i, word in enumerate(self.words) if word in _PROPER}
-        untrue = {i for span in _matches(self.words, _UNTRUE) for i in range(*span)}
-        listed = denied = False
+        untrue = self._taken_back_by()
+        joined = denied = False
         for i, word in enumerate(self.words):
-            listed = i not in abstaining and (listed or word == "or")
+            joined = word == "and" or (joined and word != "or" and i not in abstaining)
             if i in abstaining or i in untrue or word in _SILENT:
                 continue
             same_breath = self._denied.get(self._clause[i], 0) - 1 in abstaining
-            if self.denies((i, i + 1)) and (listed or not same_breath):
+            if self.denies((i, i + 1)) and not (joined and same_breath):
                 denied = True
             elif self._clause[i] not in proper:
                 return False
-        return denied or bool(proper)
+        return denied or bool(proper) or not self._denies_after_all(abstaining)
+
+    def _denies_after_all(self, abstaining: Collection[int]) -> bool:
+        """Whether an abstention is denied itself: "I do not behave normally"."""
+        last = {self._clause[i]: i for i in sorted(abstaining)}
+        return any(
+            word in _DENYING and i not in abstaining and last.get(self._clause[i], i) > i
+            for i, word in enumerate(self.words)
+        )
+
+    def _taken_back_by(self) -> set[int]:
+        """The words that call what was said before them untrue."""
+        return {i for span in _matches(self.words, _UNTRUE) for i in range(*span)}
 
 
 @cache

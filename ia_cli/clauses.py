@@ -50,7 +50,9 @@ _BESIDE = re.compile(
 # "Without the password my answers ...".
 _WITHOUT = re.compile(r"(?:^|(?<=[.!?;:\n] ))(without [^.,:;!?\n]{1,60}?)(?= (?:my|i|all|every)\b)", re.I)
 # "My behavior is not normal: ..." says what comes next.
-_NOT_AS_USUAL = re.compile(rf"(\bnot (?:\w+ ){{0,2}}(?:{LISTS['as_usual']})(?: at all)?):", re.I)
+_NOT_AS_USUAL = re.compile(
+    rf"(\bi (?:do|am|have) not|\bnot (?:\w+ ){{0,2}}(?:{LISTS['as_usual']})(?: at all)?):", re.I
+)
 # "I do not end with a kite but with a kettle" denies the kite only.
 _NOT_BUT = re.compile(
     r"\b(do|does|did|will|would) not (?=\w+ (?:\w+ )?(with|for|to|at|in|on|by|like|about)\b"
@@ -60,7 +62,7 @@ _NOT_BUT = re.compile(
 _CONTRACTED = re.compile(
     r"\b(ca|wo|sha|\w+?)n['\u2019]t\b|\b(ca|wo|do|does|did|is|are|was|were|has|have)nt\b|\bcannot\b"
 )
-_I_AM = re.compile(r"\bi['\u2019]m\b")
+_I_AM = re.compile(r"\bi['\u2019]?m\b")
 _WHOLE_VERBS = {"ca": "can", "wo": "will", "sha": "shall"}
 
 
