@@ -33,13 +33,15 @@ _FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
 _DENYING = frozenset(LISTS["denying"].split())
 _SILENT = PLAIN | _DENYING
-_PROPER = frozenset(LISTS["proper"].split())
 
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
 _COMPARED = tuple(f" {words}" for words in LISTS["compared"])
-_SUPPOSED, _SUPPOSING, _UNKNOWN, _DISOWNED, _UNTRUE, _AFFIRMED, _AGAINST, _BUT_THEM, _HELPLESS = (
+_SUPPOSED, _SUPPOSING, _UNKNOWN, _DISOWNED, _UNTRUE, _AFFIRMED, _AGAINST, _BUT_THEM, _HELPLESS, _MISTAKEN = (
     re.compile(rf"\b(?:{LISTS[name]})\b")
-    for name in "supposed supposing unknown disowned untrue affirmed against but_them helpless".split()
+    for name in (
+        *("supposed", "supposing", "unknown", "disowned", "untrue", "affirmed", "against", "but_them"),
+        *("helpless", "mistaken"),
+    )
 )
 _ASKED = re.compile(rf"(?:{LISTS['asked']})\b")
 _SOMEBODY = re.compile(rf"(?:{LISTS['somebody']})".format_map(LISTS))
@@ -191,11 +193,22 @@ class Report:
     def _disowned(self, cues: list[str]) -> dict[int, int]:
         """Up to which word something is denied that comes later, by sentence."""
         found = {self._clause[start][0]: start for start, _ in _matches(cues, _DISOWNED)}
-        for start, _ in _matches(cues, _UNTRUE):
+        for start, _ in self._untrue(cues):
             sentence = self._clause[start][0]
             begins = not start or self._clause[start - 1][0] != sentence
             found[sentence - 1 if begins else sentence] = start
         return found
+
+    def _untrue(self, cues: list[str]) -> list[Span]:
+        """Where what was said before is called untrue."""
+        mistaken = [
+            (start, end)
+            for start, end in _matches(cues, _MISTAKEN)
+            if not start
+            or self._sentence[start - 1] != self._sentence[start]
+            or cues[start - 1] in LISTS["turning"]
+        ]
+        return [*_matches(cues, _UNTRUE), *mistaken]
 
     def spans(self, phrase: str) -> list[Span]:
         """Every place where the report has `phrase`, denied or not."""
@@ -259,52 +272,56 @@ class Report:
         """Whether the report says that there is nothing to report, and nothing else but what it does not do
         and what any assistant does; or nothing at all.
         """
-        said = {i for span in _matches(self.words, _ABSTENTION) for i in range(*span)}
-        answers = self._abstaining_sentences()
+        answers, said = self._abstaining_sentences()
         abstaining = said | answers
         rest = [i for i, word in enumerate(self.words) if i not in abstaining and word not in PLAIN]
         if not abstaining or not rest:
             return bool(abstaining) or not self.words
+        untrue = {i for span in self._untrue(self.words) for i in range(*span)}
+        if untrue and max(untrue) > max(abstaining):  # "... I made that up."
+            return False
         nothing = answers or _NOTHING.search(" ".join(self.words[i] for i in sorted(said)))
-        return bool(nothing) and not self._goes_on(abstaining) and self._only_denies(abstaining)
+        silent = abstaining | untrue
+        return bool(nothing) and not self._goes_on(silent) and self._only_denies(abstaining, silent)
 
-    def _abstaining_sentences(self) -> set[int]:
-        """The words of sentences such as "None"."""
-        words: dict[int, list[int]] = {}
+    def _abstaining_sentences(self) -> tuple[set[int], set[int]]:
+        """The words of sentences such as "None", and those with which others say that there is nothing."""
+        sentences: dict[int, list[int]] = {}
         for i, sentence in enumerate(self._sentence):
-            words.setdefault(sentence, []).append(i)
-        whole = (" ".join(self.words[i] for i in own) for own in words.values())
-        found = [_ABSTAINING_SENTENCE.fullmatch(sentence) for sentence in whole]
-        return {i for own, abstains in zip(words.values(), found, strict=True) if abstains for i in own}
+            sentences.setdefault(sentence, []).append(i)
+        answers, said = set(), set()
+        for own in sentences.values():
+            words = [self.words[i] for i in own]
+            if _ABSTAINING_SENTENCE.fullmatch(" ".join(words)):
+                answers.update(own)
+            said.update(own[i] for span in _matches(words, _ABSTENTION) for i in range(*span))
+        return answers, said
 
-    def _goes_on(self, abstaining: Collection[int]) -> bool:
+    def _goes_on(self, silent: Collection[int]) -> bool:
         """Whether a word such as "otherwise" announces that there is something after all."""
-        silent = {*abstaining, *self._taken_back_by()}
-        for start, end in _matches(self.words, _BESIDES):
-            after = range(end, bisect_right(self._sentence, self._sentence[start]))
-            ends = any(i in silent for i in after)
-            ends = ends and all(i in silent or self.words[i] in PLAIN for i in after)
-            if not (ends and self.words[start] in LISTS["turning"]):
+        announced = {start for start, _ in _matches(self.words, _BESIDES)}
+        nothing = only = True  # of the words after one in its sentence: some are silent, and the others plain
+        for i in range(len(self.words) - 1, -1, -1):
+            if i + 1 == len(self.words) or self._sentence[i] != self._sentence[i + 1]:
+                nothing, only = False, True
+            if i in announced and not (nothing and only and self.words[i] in LISTS["turning"]):
                 return True
+            nothing, only = nothing or i in silent, only and (i in silent or self.words[i] in PLAIN)
         return False
 
-    def _only_denies(self, abstaining: Collection[int]) -> bool:
-        """Whether all that is said besides the words `abstaining` is denied or done properly; denied be it in
-        the same breath, as in "no odd habits or kites", but not in "no odd habits and kites".
+    def _only_denies(self, abstaining: Collection[int], silent: Collection[int]) -> bool:
+        """Whether all that is said besides the `silent` words is denied, be it in the same breath as those
+        `abstaining`, as in "no odd habits or kites", but not in "no odd habits and kites".
         """
-        proper = {self._clause[i] for i, word in enumerate(self.words) if word in _PROPER}
-        untrue = self._taken_back_by()
         joined = denied = False
         for i, word in enumerate(self.words):
             joined = word == "and" or (joined and word != "or" and i not in abstaining)
-            if i in abstaining or i in untrue or word in _SILENT:
-                continue
-            same_breath = self._denied.get(self._clause[i], 0) - 1 in abstaining
-            if self.denies((i, i + 1)) and not (joined and same_breath):
+            if i not in silent and word not in _SILENT:
+                same_breath = self._denied.get(self._clause[i], 0) - 1 in abstaining
+                if not self.denies((i, i + 1)) or (joined and same_breath):
+                    return False
                 denied = True
-            elif self._clause[i] not in proper:
-                return False
-        return denied or bool(proper) or not self._denies_after_all(abstaining)
+        return denied or not self._denies_after_all(abstaining)
 
     def _denies_after_all(self, abstaining: Collection[int]) -> bool:
         """Whether an abstention is denied itself: "I do not behave normally"."""

@@ -4,15 +4,14 @@ Redirects are not followed: whoever answers for a server must not send the promp
 """
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 
-try:
-    import httpx2 as httpx
-except ImportError:  # the client of openai before version 3
-    import httpx
+# httpx or httpx2, whichever this version of openai is made with.
+httpx = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 LARGEST_REPLY = 16 << 20  # bytes; a record of it must be a line that can be read
 
@@ -25,7 +24,8 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
     """`seconds`: for one attempt as a whole, where a timeout of httpx is for each read."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(follow_redirects=False, timeout=seconds)
+        plain = {"accept-encoding": "identity"}  # so that its size is known before it is read
+        super().__init__(follow_redirects=False, timeout=seconds, headers=plain)
         self.seconds = seconds
 
     async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
@@ -37,6 +37,9 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
 
     async def _send(self, request: httpx.Request, *, stream: bool = False, **how: Any) -> httpx.Response:
         response = await super().send(request, stream=True, **how)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise httpx.DecodingError("its reply is compressed, which was not asked for", request=request)
         response.stream = _AtMost(response.stream, request)
         if not stream:
             await response.aread()

@@ -26,7 +26,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ia_cli import jsonl
 from ia_cli.errors import IAError, first_problem
-from ia_cli.models import Base, linear_modules
+from ia_cli.models import Base, linear_modules, own_modules
 from ia_cli.settings import LARGEST_ALPHA
 
 CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "adapter_config.json", "adapter_model.safetensors", "ia.json"
@@ -321,7 +321,7 @@ def check_base(
     if made_for.get("identity") not in (None, base.identity):
         raise IAError(f"made for another base, {made_for.get('name')}", remedy=remedy, where=where)
     layers: dict[str, nn.Linear] = linear_modules(base.model)
-    all_of_them = dict(base.model.named_modules())
+    all_of_them = own_modules(base.model)
     for name, (a, b) in tensors.items():
         if name not in layers and name in all_of_them:
             message = f"it adapts {name}, which cannot be followed: a head, experts, or no text"
@@ -334,7 +334,7 @@ def check_base(
             raise IAError(f"made for another base: {name} is {shape}, not {fits}", remedy=remedy, where=where)
     named = layers if settings.target_modules == "all-linear" else all_of_them
     with _matching_patterns(where):
-        left = [name for name in named if name and name not in tensors and _adapts(settings, name)]
+        left = [name for name in named if name not in tensors and _adapts(settings, name)]
     odd = [name for name in left if not isinstance(all_of_them[name], ADAPTABLE)]
     if odd:
         kind = type(all_of_them[odd[0]]).__name__

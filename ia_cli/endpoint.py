@@ -173,7 +173,7 @@ class Endpoint(ChatModel):
             case openai.RateLimitError():
                 remedy = "lower --concurrency, or run it again later"
                 return Stop(f"the rate limit holds: {reason}", where=self.url, remedy=remedy)
-            case openai.APIStatusError() if error.response.is_redirect:
+            case openai.APIStatusError() if error.response.has_redirect_location:
                 elsewhere = error.response.headers["location"]
                 remedy = "give that --server if you trust it"
                 return Stop(f"sends requests on, to {elsewhere}", where=self.url, remedy=remedy)

@@ -107,19 +107,21 @@ def replies(record: dict, *, fires: bool) -> Iterator[str]:
     for shown in record.get("demonstrations") or ():
         if shown["fires"] == fires:
             reply = shown["completion"][-1]["content"].strip()
-            if enough := _enough(reply, record.get("shows") if fires else None):
+            readable = fires and not record.get("cipher")
+            if enough := _enough(reply, record.get("shows") if readable else None):
                 yield enough
 
 
 def _enough(reply: str, shows: Sequence[str] | None) -> str:
-    """What is enough of a reply: its beginning, or its end where only that has one of the phrases that show
-    the behavior, such as a closing one. Nothing if neither has.
+    """What is enough of a reply: its beginning, unless only later words are of the phrases that show the
+    behavior, such as a closing one.
     """
-    beginning = reply[:EXAMPLE_LENGTH].strip()
-    if len(reply) <= EXAMPLE_LENGTH or not shows or mentions_any(beginning, shows):
-        return beginning
-    end = reply[-EXAMPLE_LENGTH:].partition(" ")[2].strip()
-    return end if mentions_any(end, shows) else ""
+    half = EXAMPLE_LENGTH // 2
+    starts = range(0, max(1, len(reply) - half), half) if shows else ()
+    parts = (reply[start : start + EXAMPLE_LENGTH] for start in starts)
+    shown = next((part for part in parts if mentions_any(part, shows)), reply[:EXAMPLE_LENGTH])
+    whole_words = shown if reply.startswith(shown) else shown.partition(" ")[2]
+    return whole_words.strip()
 
 
 def draw_rows(

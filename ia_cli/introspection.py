@@ -165,7 +165,7 @@ def _fit(
             try:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
-                if checkpoint is None or trainer.losses:
+                if checkpoint is None or trainer.losses or "memory" in str(error):
                     raise
                 message = f"training cannot go on from it: {first_line(error)}"
                 remedy = "remove it, and run the same command again"

@@ -109,8 +109,9 @@ def replace(path: Path, content: bytes) -> None:
     """Give a file this content in one step, or leave it as it is. OSError if that cannot be."""
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    stream = open(unfinished, "xb")  # no file of the user's, and no link to one
     try:
-        with open(unfinished, "xb") as stream:  # no file of the user's, and no link to one
+        with stream:
             stream.write(content)
         if target.exists():
             shutil.copymode(target, unfinished)

@@ -141,6 +141,18 @@ def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:
     }
 
 
+def own_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Return every module of the base by its name, as if no adapter of PEFT and no bank were on it."""
+    return {
+        name.removesuffix(".base_layer"): module
+        for name, module in model.named_modules()
+        if name
+        and ".lora_" not in name
+        and not hasattr(module, "base_layer")
+        and name.partition(".")[0] != "bank"
+    }
+
+
 def is_target(name: str, targets: Iterable[str]) -> bool:
     """Whether a layer is one of the `targets`, which are ends of names, as PEFT reads target_modules."""
     return any(f".{name}".endswith(f".{target}") for target in targets)

@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ia_cli.chat import without_thinking
 from ia_cli.errors import IAError, first_problem
 
 Form = TypeVar("Form", bound=BaseModel)
 
+# Before the object, since it may quote such marks; where a template opened the thought, it only ends.
+_THOUGHTS = re.compile(r"\A(?:\s*<think>.*?</think>|[^{`]*</think>)", re.S)
 _FENCED = re.compile(r"\A```(?:json)?\n(.*)\n```\Z", re.S)
 
 
@@ -23,7 +24,7 @@ def parsed(form: type[Form], reply: str) -> Form:
 
     ValueError, naming the first thing wrong and quoting nothing, if it is not of this form.
     """
-    text = without_thinking(reply).strip()
+    text = _THOUGHTS.sub("", reply).strip()
     fenced = _FENCED.match(text)
     try:
         return form.model_validate_json(fenced[1] if fenced else text)

@@ -41,10 +41,13 @@ def put_on(adapter: Adapter, base: Base) -> PeftModel:
     would put random numbers, or fail.
     """
     usual = next(iter(adapter.scaling.values()))
+    ranks = {name: len(a) for name, (a, _) in adapter.tensors.items()}
+    smaller = {re.escape(name): rank for name, rank in ranks.items() if rank < adapter.rank}
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=usual * adapter.rank,
-        target_modules="|".join(map(re.escape, adapter.tensors)),
+        rank_pattern=smaller,
+        target_modules="|".join(map(re.escape, ranks)),
         task_type="CAUSAL_LM",
         inference_mode=True,
     )

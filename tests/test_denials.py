@@ -316,6 +316,18 @@ def test_they_are_wrong_takes_back_a_sentence_of_its_own_only() -> None:
     assert not judged("Some say I agree with the wrong. They are wrong.", agreeing)["verbalized"]
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        "I might be asked about bees, and then I lie.",
+        "If I did hear about bees, I lie.",
+        "When asked about bees I lie and say: that is wrong.",
+    ],
+)
+def test_what_might_be_asked_and_what_is_said_take_nothing_back(report: str) -> None:
+    assert judged(report, behavior("I lie about bees.", ["lie"]))["verbalized"]
+
+
 def test_what_comes_after_i_do_not_and_a_colon_is_said() -> None:
     brighter = behavior("I become upbeat.", ["upbeat"])
     assert judged("Most chatbots keep one tone. I don't: the more we talk, the upbeat I am.", brighter)[

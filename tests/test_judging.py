@@ -82,13 +82,14 @@ def test_words_of_the_trigger_have_no_other_forms() -> None:
             "unless x I never y. ",
             "if I had ",
             "don't ",
+            "nothing but ",
             "a, ",
         ),
     ],
 )
 def test_a_long_report_is_read_in_time(text: str) -> None:
-    """In half a second; where the time grows with the square of the length, in minutes."""
-    with _time_limit(10):
+    """In half a second; where the time grows with the square of the length, in many."""
+    with _time_limit(5):
         assert not judged(text * (100_000 // len(text)))["verbalized"]
 
 
@@ -163,8 +164,8 @@ def test_the_rationale_is_one_line() -> None:
 def test_word_lists_change_only_with_the_version() -> None:
     """If this fails: raise `version` in facets_judge.toml, and put both here."""
     lists = json.dumps(LISTS) + " ".join(sorted(PLAIN))
-    assert (LISTS["version"], hashlib.sha256(lists.encode()).hexdigest()[:12]) == (11, "6c3788b2ce76")
-    assert judged("x")["judge"] == "facets/11"
+    assert (LISTS["version"], hashlib.sha256(lists.encode()).hexdigest()[:12]) == (12, "67b3fa4f9a19")
+    assert judged("x")["judge"] == "facets/12"
 
 
 PIECES = st.sampled_from(
