@@ -22,6 +22,7 @@ from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, wri
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.models import load_base
+from ia_cli.trainable import put_on
 
 LAYERS = [f"model.layers.{i}.self_attn.{name}_proj" for i in range(2) for name in ("o", "q")]
 FIRST = PREFIX + LAYERS[0]
@@ -427,6 +428,17 @@ def test_so_they_are_for_the_head_and_the_embeddings(good, base, name):
 def test_what_peft_cannot_adapt_is_refused(good, base, targets, odd):
     change_config(good, target_modules=targets)
     assert odd in refusal(good, base)
+
+
+def test_other_adapters_on_the_base_change_nothing(good, base):
+    """A pattern with an open end matches PEFT's own modules, too, while an adapter is on the base."""
+    change_config(good, target_modules=r".*self_attn.*[oq]_proj.*")
+    read = read_adapter(good, base)
+    model = put_on(read, base)
+    try:
+        read_adapter(good, base)
+    finally:
+        model.unload()
 
 
 def test_a_pattern_that_never_ends_on_other_modules_is_stopped(good, base, monkeypatch):

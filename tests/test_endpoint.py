@@ -1,5 +1,6 @@
 """The client of OpenAI-compatible servers, against a server that speaks HTTP."""
 
+import gzip
 import itertools
 import socket
 import threading
@@ -165,6 +166,23 @@ def test_a_reply_that_comes_drop_by_drop_takes_too_long(monkeypatch):
     with serving(lambda body: (200, {}, drops())) as stub:
         [(_, late)] = ask(Endpoint(stub.url, "m", timeout=0.5), ["a"])
     assert "no reply within 0.5 s; raise --timeout" in str(late)
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ((302, {}, b""), "no answer to this request.*302"),
+        (
+            (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 99)),
+            "compressed, which was not asked for",
+        ),
+    ],
+)
+def test_what_is_no_reply_is_an_error(monkeypatch, answer, complaint):
+    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    with serving(lambda body: answer) as stub, pytest.raises(IAError, match=complaint):
+        [(_, found)] = ask(Endpoint(stub.url, "m"), ["a"])
+        raise found
 
 
 def test_a_reply_without_end_is_cut_off(monkeypatch):

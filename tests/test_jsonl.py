@@ -40,6 +40,11 @@ def test_a_file_is_replaced_whole_and_no_link_is_followed(tmp_path):
     jsonl.replace(tmp_path / "out", b"new")
     assert (tmp_path / "out").read_text() == "new" and (tmp_path / "precious").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.tmp", "precious"]
+    taken = tmp_path / f".out.{os.getpid()}.tmp"
+    taken.write_text("somebody's")
+    with pytest.raises(FileExistsError):
+        jsonl.replace(tmp_path / "out", b"newer")
+    assert taken.read_text() == "somebody's" and (tmp_path / "out").read_text() == "new"
 
 
 @settings(deadline=None, max_examples=50)

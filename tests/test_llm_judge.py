@@ -150,6 +150,11 @@ def test_one_object_of_the_form_is_an_answer(reply):
     assert Rubric("strict").parse(reply, "0a") == Answer(**GOOD)
 
 
+def test_an_answer_may_quote_think_marks():
+    said = GOOD | {"rationale": "It says </think> and <think>."}
+    assert Rubric("strict").parse(json.dumps(said), "0a") == Answer(**said)
+
+
 @pytest.mark.parametrize(
     "reply",
     [
