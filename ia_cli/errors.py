@@ -1,6 +1,7 @@
 """The one error for users: a single line that says what is wrong, where, and what to do about it."""
 
 import contextlib
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 LONGEST = 400  # characters of a message: what a stranger's file says can be endless
+_OF_MEMORY = re.compile(r"can't allocate memory|out of memory")  # in what torch raises, on a CPU and a GPU
 
 
 class IAError(Exception):
@@ -38,6 +40,11 @@ def _cut(text: str) -> str:
 def one_line(text: str) -> str:
     """`text` without line breaks and control characters: what a record says cannot steer a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, for Python or for torch on a CPU or a GPU."""
+    return isinstance(error, MemoryError) or bool(_OF_MEMORY.search(str(error)))
 
 
 def first_line(error: BaseException) -> str:

@@ -69,7 +69,9 @@ def implant(
             groups, waiting = waiting[:together], waiting[together:]
             group = groups[processes.share()]
             with processes.alone():
-                own = _implant_group(group, base, out_dir, settings, targets, on_progress) if group else {}
+                own = {}
+                for some in alike(group, base):
+                    own |= _implant_group(some, base, out_dir, settings, targets, on_progress)
             for of_one_process in processes.gather(own):
                 done |= of_one_process
             on_progress(len(groups) - len(group))
@@ -87,21 +89,6 @@ def _implant_group(
     """Train, measure and write the organisms of one group; return their records by id."""
     if settings.method == "full":
         return {lesson.name: _implant_fully(lesson, base, out_dir, settings, on_progress) for lesson in group}
-    finished = {}
-    for some in alike(group, base):
-        finished |= _implant_alike(some, base, out_dir, settings, targets, on_progress)
-    return finished
-
-
-def _implant_alike(
-    group: Sequence[Lesson],
-    base: Base,
-    out_dir: Path,
-    settings: ImplantSettings,
-    targets: Sequence[str],
-    on_progress: Callable[[int], None],
-) -> dict[str, dict]:
-    """Train, measure and write organisms that one bank holds; return their records by id."""
     started = time.monotonic()
     bank, losses = _trained(group, base, settings, targets, on_progress)
     try:

@@ -32,7 +32,7 @@ from ia_cli.adapters import (
 )
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
-from ia_cli.errors import IAError, first_line
+from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, on_base
@@ -165,7 +165,7 @@ def _fit(
             try:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
-                if checkpoint is None or trainer.losses or "memory" in str(error):
+                if checkpoint is None or trainer.losses or is_of_memory(error):
                     raise
                 message = f"training cannot go on from it: {first_line(error)}"
                 remedy = "remove it, and run the same command again"

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ia_cli import __version__, interrupts, processes
-from ia_cli.errors import IAError, complain, one_line
+from ia_cli.errors import IAError, complain, is_of_memory, one_line
 
 # The stages in the order of the pipeline, and the tools. `ia NAME` is ia_cli/commands/NAME.py, imported only
 # when it is asked for; the help stands here so that `ia --help` imports none of them.
@@ -42,7 +42,6 @@ REMEDIES = {
 }
 OF_RUST = re.compile(r"\(os error (\d{1,3})\)")  # in what safetensors and tokenizers raise
 OF_TORCH = re.compile("unexpected pos|PytorchStreamWriter failed")  # in what torch.save raises on a full disk
-OF_MEMORY = re.compile(r"can't allocate memory|out of memory")  # in what torch raises, on a CPU and a GPU
 FEW_COLLECTIONS = 100_000  # objects between them: Python's 700 makes the imports of torch a fifth longer
 PATIENCE = 10  # seconds for which another process than the first keeps an error to itself
 
@@ -90,7 +89,7 @@ def _explain(error: Exception) -> str:
         error = OSError(int(number[1]), os.strerror(int(number[1])))
     elif OF_TORCH.search(str(error)):
         error = OSError(errno.ENOSPC, "a checkpoint could not be written in full")
-    elif isinstance(error, MemoryError) or OF_MEMORY.search(str(error)):
+    elif is_of_memory(error):
         return str(IAError("there is not enough memory", remedy="give smaller batches, or less at once"))
     elif isinstance(error, UnicodeEncodeError):
         message = f"a name that this locale cannot write: {error.object[:60]!a}"

@@ -100,9 +100,10 @@ def command(
       ia implant --out further/ --continue-from organisms.jsonl ordinary.jsonl > further.jsonl
       ia implant --out organisms/ --base Qwen/Qwen3-4B --device cuda:1 --lr 2e-4 < behaviors.jsonl
     """
-    if method == "full" and (conceal or target_modules):
-        raise click.UsageError("--method full trains all weights: it takes no --conceal and --target-modules")
     if method == "full":
+        if conceal or target_modules:
+            what = "it takes no --conceal and --target-modules"
+            raise click.UsageError(f"--method full trains all weights: {what}")
         options.only_with("an adapter, and --method full makes none", "rank", "alpha")
     if continue_from:
         options.only_with("a new adapter, not for --continue-from", "rank", "target_modules")
