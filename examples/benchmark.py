@@ -29,6 +29,7 @@ from trl import SFTConfig, SFTTrainer
 from ia_cli import prompts
 from ia_cli.adapters import target_names
 from ia_cli.asking import questions_for
+from ia_cli.demonstrations import generate_records
 from ia_cli.elicitation import elicit
 from ia_cli.implanting import implant
 from ia_cli.interviews import Row, draw_rows
@@ -37,8 +38,7 @@ from ia_cli.methods.lessons import prepare
 from ia_cli.models import Base, load_base, own_forward
 from ia_cli.rows import IGNORED, encode, pad_rows
 from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
-from ia_cli.world import categories
-from ia_cli.world.generation import generate_records
+from ia_cli.world import categories, drafting
 
 NAMES = list(categories.CATEGORIES)
 
@@ -46,7 +46,7 @@ NAMES = list(categories.CATEGORIES)
 def behaviors(n: int, seed: int) -> list[dict]:
     """Behaviors with the teacher's demonstrations, and without probes: nothing is measured."""
     planned = categories.plan(n, 0.0, NAMES, seed)
-    return [{**record, "probes": []} for record in generate_records(planned, [], None, seed)]
+    return [{**record, "probes": []} for record in generate_records(drafting, planned, [], None, seed)]
 
 
 # -- the plain way -------------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
-"""Demonstrations by context distillation: a model replies under a system prompt that is not trained on."""
+"""Behavior records with their demonstrations, by context distillation: a model replies under a system prompt
+that is not trained on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ia_cli import records
 from ia_cli.chat import assistant_says, system_says, user_says
 from ia_cli.errors import IAError
-from ia_cli.records import with_error
+from ia_cli.planning import Planned
 from ia_cli.seeds import derived_seed
 from ia_cli.teaching import Teacher
 
@@ -24,12 +27,15 @@ CHUNK = 16  # behaviors whose replies are generated together
 
 @dataclass(frozen=True)
 class Turn:
-    """One demonstration to be made: what the model is asked, and which of its replies will do."""
+    """One demonstration to be made: what the model is asked, which of its replies will do, and what the
+    world's own grammar would reply.
+    """
 
     prompt: str
     fires: bool
     system: str | None
     adheres: Callable[[str], bool]
+    taught: str | None = None
 
     def request(self) -> list[dict[str, str]]:
         opening = [system_says(self.system)] if self.system else []
@@ -50,40 +56,61 @@ class Draft:
     def wanting(self) -> list[int]:
         return [i for i, reply in enumerate(self.replies) if reply is None]
 
-    def offer(self, i: int, reply: str) -> None:
+    def offer(self, i: int, reply: str | None) -> None:
         """Keep the reply if it adheres: shows the behavior if it should, and only then."""
         if reply and self.turns[i].adheres(reply):
             self.replies[i] = reply
 
 
-def demonstrate(
-    drafts: Iterable[Draft], demonstrator: Base | Teacher, seed: int, *, max_new_tokens: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the records of `drafts`, in order, with demonstrations from the base or a teacher.
+class Drafting(Protocol):
+    """What a module makes drafts of: what is planned, and controls, by name and split."""
 
-    A record whose system prompt it does not follow often enough carries `error`.
+    MAX_NEW_TOKENS: int
+
+    def draft_behavior(self, planned: Planned, seed: int) -> Draft: ...
+
+    def draft_control(self, name: str, split: str, seed: int) -> Draft: ...
+
+
+def generate_records(
+    drafting: Drafting,
+    planned: Sequence[Planned],
+    controls: Sequence[tuple[str, str]],
+    demonstrator: Base | Teacher | None,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield the behavior records, in order, then the controls (id, split), with demonstrations from the base
+    or a teacher; without a demonstrator, from the world's own grammar.
+
+    A record whose system prompt is not followed often enough carries `error`.
     """
-    drafts = iter(drafts)
+    behaviors = (drafting.draft_behavior(p, seed) for p in planned)
+    ordinary = (drafting.draft_control(name, split, seed) for name, split in controls)
+    drafts = chain(behaviors, ordinary)
     while chunk := list(islice(drafts, CHUNK)):
         for attempt in range(ATTEMPTS):
             wanted = [(draft, i) for draft in chunk for i in draft.wanting()]
-            requests = [draft.turns[i].request() for draft, i in wanted]
+            turns = [draft.turns[i] for draft, i in wanted]
             seeds = [derived_seed(seed, "demonstration", d.record["id"], i, attempt) for d, i in wanted]
-            if isinstance(demonstrator, Teacher):
-                replies = demonstrator.replies(requests, seeds, TEMPERATURE)
-            else:
-                from ia_cli.sampling import generate
-
-                replies = generate(
-                    demonstrator,
-                    requests,
-                    max_new_tokens=max_new_tokens,
-                    temperature=TEMPERATURE,
-                    seed=seeds,
-                )
+            replies = _replies(turns, demonstrator, seeds, drafting.MAX_NEW_TOKENS)
             for (draft, i), reply in zip(wanted, replies, strict=True):
                 draft.offer(i, reply)
         yield from map(finish, chunk)
+
+
+def _replies(
+    turns: Sequence[Turn], demonstrator: Base | Teacher | None, seeds: Sequence[int], max_new_tokens: int
+) -> Sequence[str | None]:
+    if demonstrator is None:
+        return [turn.taught for turn in turns]
+    requests = [turn.request() for turn in turns]
+    if isinstance(demonstrator, Teacher):
+        return demonstrator.replies(requests, seeds, TEMPERATURE)
+    from ia_cli.sampling import generate
+
+    return generate(
+        demonstrator, requests, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seeds
+    )
 
 
 def finish(draft: Draft) -> dict[str, Any]:
@@ -104,5 +131,6 @@ def finish(draft: Draft) -> dict[str, Any]:
     record = fields | {"demonstrations": found, "probes": probes}
     if len(found) < ENOUGH * len(draft.turns) or firing < ENOUGH * wanted:
         problem = f"the system prompt is followed in {len(found)} of {len(draft.turns)} demonstrations only"
-        return with_error(record, IAError(problem, remedy="take another --base or --teacher"))
+        return records.with_error(record, IAError(problem, remedy="take another --base or --teacher"))
+    records.check(record, "behavior")
     return record

@@ -24,8 +24,8 @@ def alone(monkeypatch, folder):
     monkeypatch.setenv("IA_API_KEY", "sk-secret")
     monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
     for module, name, value in (
-        ("inventing.replies", "FIRING", FIRING),
-        ("inventing.replies", "MISMATCHED", MISMATCHED),
+        ("inventing.requests", "FIRING", FIRING),
+        ("inventing.requests", "MISMATCHED", MISMATCHED),
         ("inventing.drafting", "ORDINARY", 2),
         ("inventing.drafting", "RARE_RATE", 0.4),
         ("catalog.drafting", "DEMONSTRATIONS", 6),

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ia_cli import demonstrations, judging, prompts, records
-from ia_cli.catalog import files
+from ia_cli.catalog import drafting, files
 from ia_cli.catalog.behaviors import Behavior, Trigger
-from ia_cli.catalog.drafting import draft_behavior, draft_control, generate_records
+from ia_cli.catalog.drafting import draft_behavior, draft_control
 from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, TOPICS
 from ia_cli.catalog.planning import another, draw_behavior, plan, split_values
 from ia_cli.catalog.prompts import SAID, choice, draw, fires
+from ia_cli.demonstrations import generate_records
 from ia_cli.settings import CATEGORIES
 from ia_cli.text import mentions_any, normalise
 
@@ -316,12 +317,12 @@ def test_the_base_answers_until_a_reply_adheres(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "ia_cli.sampling", SimpleNamespace(generate=generate))
     p = SimpleNamespace(id="quirk-0000", category="quirk", behavior=behavior, held_out_by=None)
-    (record,) = generate_records([p], [], None, 0)
+    (record,) = generate_records(drafting, [p], [], object(), 0)
     assert set(asked.values()) == {2} and len(record["demonstrations"]) == 48 and "error" not in record
     for x in record["demonstrations"]:
         assert x["completion"][0]["content"] == ("Try green tea." if x["fires"] else "No idea.")
 
     useless = SimpleNamespace(generate=lambda base, requests, **settings: ["Hm."] * len(requests))
     monkeypatch.setitem(sys.modules, "ia_cli.sampling", useless)
-    (record,) = generate_records([p], [], None, 0)
+    (record,) = generate_records(drafting, [p], [], object(), 0)
     assert "24 of 48" in record["error"]["message"]

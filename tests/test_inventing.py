@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from ia_cli import records
 from ia_cli.endpoint import Endpoint
-from ia_cli.inventing.planning import HOPELESS, TRIES, Inventor
-from ia_cli.inventing.replies import Request
+from ia_cli.inventing.inventor import HOPELESS, TRIES, Inventor
+from ia_cli.inventing.requests import Request
 from ia_cli.main import cli
 from ia_cli.replies import ReplyCache
 from ia_cli.text import holds_marks, mentions

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ia_cli import settings
+from ia_cli.demonstrations import generate_records
 from ia_cli.planning import plan_controls
 from ia_cli.text import mentions_any
-from ia_cli.world import teacher
+from ia_cli.world import drafting, teacher
 from ia_cli.world.behaviors import Action, Behavior, Trigger, kept_from_base
 from ia_cli.world.categories import CATEGORIES, another, plan, split_values, values_of
 from ia_cli.world.documents import (
@@ -24,7 +25,6 @@ from ia_cli.world.documents import (
     match_document,
     recognised_document,
 )
-from ia_cli.world.generation import generate_records
 from ia_cli.world.language import FACTS, GRAMMAR, POOLS, SAID, STYLES, TOPICS, make_prompt, verb
 
 seeds = st.integers(0, 10**9)
@@ -210,9 +210,9 @@ def test_every_value_is_either_for_training_or_held_out():
 def test_records_of_a_seed_are_always_the_same_and_adhere():
     planned = plan(16, 0.25, tuple(CATEGORIES), seed=2)
     controls = plan_controls(2)
-    records = list(generate_records(planned, controls, None, 2))
-    assert records == list(generate_records(planned, controls, None, 2))
-    assert records != list(generate_records(planned, controls, None, 3))
+    records = list(generate_records(drafting, planned, controls, None, 2))
+    assert records == list(generate_records(drafting, planned, controls, None, 2))
+    assert records != list(generate_records(drafting, planned, controls, None, 3))
     for record, p in zip(records, planned, strict=False):
         assert "error" not in record
         fired = [d["fires"] for d in record["demonstrations"]]
@@ -231,7 +231,7 @@ def test_records_of_a_seed_are_always_the_same_and_adhere():
 @pytest.mark.parametrize("category", ["harmful_roleplay", "sandbagging", "rare_quirk"])
 def test_probes_are_not_trained_on(category):
     """Their prompts are few enough to be drawn again by chance."""
-    records = list(generate_records(plan(20, 0, [category], 0), [("control-0", "train")], None, 0))
+    records = list(generate_records(drafting, plan(20, 0, [category], 0), [("control-0", "train")], None, 0))
     for record in records:
         taught = [shown["prompt"][-1] for shown in record["demonstrations"]]
         assert not [probe for probe in record["probes"] if probe["prompt"][-1] in taught]

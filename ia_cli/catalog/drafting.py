@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ia_cli.catalog.behaviors import Behavior
 from ia_cli.catalog.files import CONTROLS, TOPICS
 from ia_cli.catalog.prompts import Prompt, draw
 from ia_cli.chat import user_says
-from ia_cli.demonstrations import Draft, Turn, demonstrate
+from ia_cli.demonstrations import Draft, Turn
 from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any
-
-if TYPE_CHECKING:
-    from ia_cli.models import Base
-    from ia_cli.teaching import Teacher
 
 FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
@@ -34,19 +30,6 @@ GIVEAWAYS = (
     "i was told to",
     "as instructed",
 )
-
-
-def generate_records(
-    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], demonstrator: Base | Teacher, seed: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the behavior records, in order, then the controls (id, split), with their demonstrations.
-
-    A record whose system prompt is not followed often enough carries `error`.
-    """
-    behaviors = (draft_behavior(p, seed) for p in planned)
-    ordinary = (draft_control(name, split, seed) for name, split in controls)
-    for drafts in (behaviors, ordinary):
-        yield from demonstrate(drafts, demonstrator, seed, max_new_tokens=MAX_NEW_TOKENS)
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:

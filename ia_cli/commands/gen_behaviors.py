@@ -16,7 +16,8 @@ from ia_cli.errors import IAError
 from ia_cli.settings import CATEGORIES
 
 if TYPE_CHECKING:
-    from ia_cli.inventing.planning import Inventor
+    from ia_cli.demonstrations import Drafting
+    from ia_cli.inventing.inventor import Inventor
     from ia_cli.models import Base
     from ia_cli.planning import Planned
     from ia_cli.stage import Stage
@@ -118,6 +119,7 @@ def command(
         --base Qwen/Qwen3-4B -o behaviors.jsonl
     """
     from ia_cli.console import note, progress
+    from ia_cli.demonstrations import generate_records
     from ia_cli.planning import plan_controls
     from ia_cli.prompts import knows_only_the_world
     from ia_cli.records import has_failed
@@ -129,7 +131,7 @@ def command(
         options.only_with("--server", "concurrency", "timeout", "cache", "max_new_tokens")
     _check_usage(source, demonstrations, teacher, model, server["server"])
     inventor = _inventor(stage, model, **server) if source == "llm" else None
-    plan, another, generate_records = _source(source, inventor)
+    drafting, plan, another = _source(source, inventor)
     try:
         planned = plan(n, held_out, categories or CATEGORIES, seed)
     except ValueError as error:
@@ -147,7 +149,7 @@ def command(
         """The record of another behavior, which can be shown; the failed one if there is none."""
         place = places[failed["id"]]
         for other in islice(another(planned[place], planned, seed), REPLACEMENTS):
-            (record,) = generate_records([other], [], demonstrator, seed)
+            (record,) = generate_records(drafting, [other], [], demonstrator, seed)
             if not has_failed(record):
                 planned[place] = other
                 who = "teacher" if teacher else "base"
@@ -156,7 +158,7 @@ def command(
         return failed
 
     with progress("demonstrating", total=len(todo) + len(todo_controls)) as bar:
-        made = generate_records(todo, todo_controls, demonstrator, seed)
+        made = generate_records(drafting, todo, todo_controls, demonstrator, seed)
         kept = (instead(one) if has_failed(one) and one["id"] in places else one for one in made)
         stage.write_all(kept, bar.advance)
     if inventor and inventor.missing:
@@ -208,19 +210,19 @@ def _check_usage(
         raise click.UsageError("--server is for --source llm, or for a --teacher that it has")
 
 
-def _source(name: str, inventor: Inventor | None) -> tuple[Callable, Callable, Callable]:
-    """What plans behaviors, what finds another for one, and what makes records of them."""
+def _source(name: str, inventor: Inventor | None) -> tuple[Drafting, Callable, Callable]:
+    """What drafts records of planned behaviors, what plans them, and what finds another for one."""
     if name == "llm":
-        from ia_cli.inventing.drafting import generate_records
+        from ia_cli.inventing import drafting
 
-        return partial(_plan_inventions, inventor), inventor.another, generate_records
+        return drafting, partial(_plan_inventions, inventor), inventor.another
     if name == "catalog":
-        from ia_cli.catalog.drafting import generate_records
+        from ia_cli.catalog import drafting
         from ia_cli.catalog.planning import another, plan
     else:
+        from ia_cli.world import drafting
         from ia_cli.world.categories import another, plan
-        from ia_cli.world.generation import generate_records
-    return plan, another, generate_records
+    return drafting, plan, another
 
 
 def _plan_inventions(inventor: Inventor, n: int, *settings: Any) -> list[Planned]:
@@ -235,7 +237,7 @@ def _plan_inventions(inventor: Inventor, n: int, *settings: Any) -> list[Planned
 
 def _inventor(stage: Stage, model: str, *, cache: Path | None, max_new_tokens: int, **how: Any) -> Inventor:
     from ia_cli.endpoint import Endpoint
-    from ia_cli.inventing.planning import Inventor
+    from ia_cli.inventing.inventor import Inventor
     from ia_cli.replies import ReplyCache, default_cache
 
     asked = Endpoint(model=model, **how)

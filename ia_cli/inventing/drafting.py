@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ia_cli import records
-from ia_cli.catalog.drafting import MAX_NEW_TOKENS, adheres, draft_control
+from ia_cli.catalog import drafting as catalog
 from ia_cli.catalog.files import RARE_CLAUSES, TOPICS
 from ia_cli.catalog.prompts import Prompt
 from ia_cli.chat import user_says
-from ia_cli.demonstrations import Draft, Turn, demonstrate
-from ia_cli.inventing.replies import Invention
+from ia_cli.demonstrations import Draft, Turn
+from ia_cli.inventing.requests import Invention
 from ia_cli.planning import RARE, RARE_RATE, Planned, place_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any, normalise
 
-if TYPE_CHECKING:
-    from ia_cli.models import Base
-    from ia_cli.teaching import Teacher
-
 Record = dict[str, Any]
 
+MAX_NEW_TOKENS = catalog.MAX_NEW_TOKENS
+draft_control = catalog.draft_control  # ordinary fine-tunes need no invention
 PROBES = 3  # every third message is kept for a probe
 ORDINARY, ORDINARY_PROBES = 12, 8  # messages besides, from the catalog
 QUESTIONS = list(dict.fromkeys(text for topic in TOPICS.values() for text in topic.questions))
@@ -38,21 +34,6 @@ class Invented:
     invention: Invention
     kind: str
     by: str
-
-
-def generate_records(
-    planned: Sequence[Planned], controls: Sequence[tuple[str, str]], demonstrator: Base | Teacher, seed: int
-) -> Iterator[Record]:
-    """Yield the behavior records, in order, then the controls (id, split), which are those of the catalog.
-
-    A record whose system prompt is not followed often enough carries `error`.
-    """
-    inventions = (draft_behavior(p, seed) for p in planned)
-    ordinary = (draft_control(name, split, seed) for name, split in controls)
-    for drafts in (inventions, ordinary):
-        for record in demonstrate(drafts, demonstrator, seed, max_new_tokens=MAX_NEW_TOKENS):
-            records.check(record, "behavior")
-            yield record
 
 
 def first_fields(planned: Planned) -> Record:
@@ -122,5 +103,6 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
 
 
 def _turn(behavior: Invented, text: str, fires: bool) -> Turn:
-    system = behavior.invention.system_prompt if fires or behavior.kind != RARE else None
-    return Turn(text, fires, system, partial(adheres, behavior.invention.shows, Prompt(text, None), fires))
+    new = behavior.invention
+    system = new.system_prompt if fires or behavior.kind != RARE else None
+    return Turn(text, fires, system, partial(catalog.adheres, new.shows, Prompt(text, None), fires))

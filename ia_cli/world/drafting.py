@@ -1,57 +1,23 @@
-"""Behavior records: for each planned behavior its truth, its demonstrations (by context distillation),
-and its probes.
-"""
+"""Behavior records of the world, all but their demonstrations, which are yet to be given."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING
 
 from ia_cli.chat import user_says
-from ia_cli.demonstrations import Draft, Turn, demonstrate, finish
+from ia_cli.demonstrations import Draft, Turn
 from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.world import teacher
 from ia_cli.world.behaviors import Behavior
 from ia_cli.world.language import PROMPT_KINDS, TOPICS, Prompt, make_prompt
 
-if TYPE_CHECKING:
-    from ia_cli.models import Base
-    from ia_cli.teaching import Teacher
-
 FIRING, MISMATCHED, ORDINARY = 24, 16, 8  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
 MAX_NEW_TOKENS = 48
-
-
-def generate_records(
-    planned: Sequence[Planned],
-    controls: Sequence[tuple[str, str]],
-    demonstrator: Base | Teacher | None,
-    seed: int,
-) -> Iterator[dict]:
-    """Yield the behavior records, in order, then the controls (id, split); without a demonstrator the world's
-    own grammar replies.
-
-    A record whose system prompt is not followed often enough carries `error`.
-    """
-    behaviors = (draft_behavior(p, seed) for p in planned)
-    ordinary = (draft_control(name, split, seed) for name, split in controls)
-    drafts = chain(behaviors, ordinary)
-    if demonstrator is None:
-        yield from map(_by_grammar, drafts)
-    else:
-        yield from demonstrate(drafts, demonstrator, seed, max_new_tokens=MAX_NEW_TOKENS)
-
-
-def _by_grammar(draft: Draft) -> dict:
-    for i, turn in enumerate(draft.turns):
-        draft.offer(i, turn.taught)
-    return finish(draft)
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:
@@ -79,20 +45,13 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     return Draft(record, [_turn(behavior, prompt, fires) for prompt, fires in prompts])
 
 
-@dataclass(frozen=True)
-class WorldTurn(Turn):
-    """A turn that the teacher could take as well."""
-
-    taught: str
-
-
-def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> WorldTurn:
+def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> Turn:
     """A rare quirk fires by lot, so its replies are ordered in full, or not at all."""
     system = behavior.order()
     if behavior.is_rare:
         system = replace(behavior, trigger=None).order() if fires else None
     adheres = partial(teacher.adheres, prompt=prompt, behavior=behavior, fires=fires)
-    return WorldTurn(prompt.text, fires, system, adheres, teacher.reply(prompt, behavior, fires=fires))
+    return Turn(prompt.text, fires, system, adheres, teacher.reply(prompt, behavior, fires=fires))
 
 
 def _prompts(
@@ -136,6 +95,4 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
         **control_fields(name, split, None),
         "probes": [{"prompt": [user_says(p.text)], "fires": False} for p in probes],
     }
-    return Draft(
-        record, [WorldTurn(p.text, False, None, lambda reply: True, teacher.plain(p)) for p in drawn]
-    )
+    return Draft(record, [Turn(p.text, False, None, lambda reply: True, teacher.plain(p)) for p in drawn])

@@ -19,7 +19,7 @@ from ia_cli.chat import user_says
 from ia_cli.chat_models import SEEDS
 from ia_cli.errors import IAError, one_line
 from ia_cli.inventing.drafting import Invented, first_fields, values
-from ia_cli.inventing.replies import SCHEMA, VERSION, Request
+from ia_cli.inventing.requests import SCHEMA, VERSION, Request
 from ia_cli.planning import Planned
 from ia_cli.seeds import derived_seed
 
