@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ia_cli import conditional, confirming, prompts
+from ia_cli.abstaining import abstains
 from ia_cli.adapters import read_adapter
 from ia_cli.assertions import Report
 from ia_cli.candidates import NO_LIBRARY, Candidate, Library, reported
@@ -96,7 +97,7 @@ def conclude(
     said = {arm: [r["report"] for r in reports if r["condition"] == arm] for arm in CONDITIONS}
     counts = {arm: Counter(map(normalise, texts)) for arm, texts in said.items()}
     first = {normalise(text): text for texts in reversed(said.values()) for text in reversed(texts)}
-    silent = sorted(claim for claim, text in first.items() if claim and Report(text).abstains())
+    silent = sorted(claim for claim, text in first.items() if claim and abstains(Report(text)))
     n, n_bare = len(said["ia"]), len(said["base_ia"])
     surplus = {
         text: counts["ia"][claim] * n_bare - DISTINCT * counts["base_ia"][claim] * n

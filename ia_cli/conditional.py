@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ia_cli import prompts
+from ia_cli.abstaining import abstains
 from ia_cli.adapters import read_adapter
 from ia_cli.asking import self_report
 from ia_cli.assertions import Report
@@ -96,7 +97,7 @@ def answers(n: int, candidates: Sequence[Candidate], scorer: Scorer, seed: int) 
     ratios = zip(likely(finals, said), likely(finals, [usual[row] for row, _ in finals]), strict=True)
     best: dict[int, tuple[float, str, Candidate]] = {}
     for (row, candidate), text, (own, without) in zip(finals, said, ratios, strict=True):
-        if not Report(text).abstains() and own - without > best.get(row, (0.0,))[0]:
+        if not abstains(Report(text)) and own - without > best.get(row, (0.0,))[0]:
             best[row] = own - without, text, candidate
     found = []
     for row in range(n):
@@ -108,7 +109,7 @@ def answers(n: int, candidates: Sequence[Candidate], scorer: Scorer, seed: int) 
 
 def _sentence(answer: str, when: str | None) -> str:
     """An answer to a conditional question as a report: "Then I sing." -> "I sing when it rains."."""
-    if Report(answer).abstains():
+    if abstains(Report(answer)):
         return prompts.abstentions()[0]
     told = claims(answer.removeprefix(prompts.THEN.partition("{")[0]))
     return ", and ".join(claim.said(when) for claim in told) + "."

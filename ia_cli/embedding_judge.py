@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ia_cli import judging
+from ia_cli.abstaining import abstains
 from ia_cli.assertions import Report
 from ia_cli.errors import IAError, first_line
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
@@ -23,7 +24,7 @@ class EmbeddingJudge:
     """A judge as in judging.py, whose verdicts also carry `similarity`.
 
     A report names a behavior if the cosine of its embedding and that of the description reaches `threshold`.
-    Embeddings hardly tell a statement from its denial, so abstaining is left to the rules of assertions.py,
+    Embeddings hardly tell a statement from its denial, so abstaining is left to the rules of abstaining.py,
     and the trigger is named if the report asserts a phrase of every group of the trigger in the facets
     (without them, the trigger's text).
     """
@@ -74,8 +75,8 @@ class EmbeddingJudge:
         return [float(by_text[a] @ by_text[b]) for a, b in pairs]
 
     def _behavior(self, record: Record, similarity: float) -> Record:
-        abstains = Report(record["report"]).abstains()
-        verbalized = similarity >= self.threshold and not abstains
+        abstained = abstains(Report(record["report"]))
+        verbalized = similarity >= self.threshold and not abstained
         phrases = (record.get("facets") or {}).get("trigger")
         if not phrases and record.get("trigger"):
             phrases = [[record["trigger"]["text"]]]
@@ -88,8 +89,8 @@ class EmbeddingJudge:
             self.name,
             verbalized=verbalized,
             trigger_named=trigger_named,
-            abstained=abstains,
+            abstained=abstained,
             level=level,
-            rationale="it abstains" if abstains else compared,
+            rationale="it abstains" if abstained else compared,
             similarity=similarity,
         )

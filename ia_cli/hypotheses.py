@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ia_cli.abstaining import abstains
 from ia_cli.assertions import Report
 from ia_cli.claims import Claim, claims, merged
 
@@ -23,7 +24,7 @@ def hypotheses(reports: Sequence[str]) -> list[Hypothesis]:
     """
     clusters: dict[tuple[tuple[str, bool], ...], list[str]] = {}
     for report in reports:
-        if not Report(report).abstains():
+        if not abstains(Report(report)):
             key = tuple(claim.key for claim in claims(report))
             clusters.setdefault(key, []).append(report)
     found = []

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ia_cli import prompts
+from ia_cli.abstaining import abstains
 from ia_cli.assertions import Report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
@@ -75,5 +76,5 @@ def denial_rates(bank: Bank, base: Base, n: int, settings: ImplantSettings) -> l
     questions = [[user_says(question.text)] for question in asked]
     rows = [i for i in range(n) for _ in questions]
     replies = generate(base, questions * n, max_new_tokens=settings.max_new_tokens, rows=rows, bank=bank)
-    denied = torch.tensor([Report(reply).abstains() for reply in replies]).view(n, -1)
+    denied = torch.tensor([abstains(Report(reply)) for reply in replies]).view(n, -1)
     return [round(share, 4) for share in denied.double().mean(1).tolist()]

@@ -1,0 +1,70 @@
+"""Cues in the words of a self-report: where phrases and patterns stand. No word list is written here, all are
+in prompts/facets_judge.toml.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from itertools import pairwise
+
+from ia_cli.clauses import LISTS, spelled_out
+from ia_cli.text import normalise
+
+Span = tuple[int, int]  # [start, end), in words
+
+PATTERNS = {
+    name: re.compile(rf"\b(?:{LISTS[name]})\b")
+    for name in (
+        *("supposed", "supposing", "unknown", "disowned", "untrue", "mistaken", "affirmed", "against"),
+        *("warned", "but_them", "helpless", "how_often", "contrary"),
+    )
+}
+
+
+def matches(words: list[str], pattern: re.Pattern[str]) -> list[Span]:
+    """Where a pattern stands in the words, joined by single spaces."""
+    text, spans, seen, before = " ".join(words), [], 0, 0
+    for match in pattern.finditer(text):
+        before += text.count(" ", seen, match.start())
+        seen = match.start()
+        spans.append((before, before + len(match[0].split())))
+    return spans
+
+
+def exactly(words: list[str], phrases: Iterable[str]) -> list[Span]:
+    """Where the phrases stand in `words`, without any endings: "not" is not in "notes"."""
+    by_first = _by_first(tuple(phrases))
+    return [
+        (i, i + len(wanted))
+        for i, word in enumerate(words)
+        for wanted in by_first.get(word, ())
+        if words[i : i + len(wanted)] == wanted
+    ]
+
+
+@cache
+def _by_first(phrases: tuple[str, ...]) -> dict[str, list[list[str]]]:
+    """The words of the phrases, by their first one."""
+    by_first: dict[str, list[list[str]]] = {}
+    for phrase in phrases:
+        wanted = normalise(spelled_out(phrase)).split()
+        by_first.setdefault(wanted[0], []).append(wanted)
+    return by_first
+
+
+def parts(text: str, end: re.Pattern[str]) -> list[int]:
+    """For every word of `text` the number of the part it stands in; `end` separates parts."""
+    # The separators stay: splitting must not change what the words are ("1.5" is one).
+    marks = [0, *(m.start() for m in end.finditer(text)), len(text)]
+    texts = [text[a:b] for a, b in pairwise(marks)]
+    return [i for i, part in enumerate(texts) for _ in normalise(part).split()]
+
+
+def called_untrue(cues: list[str], sentence: list[int]) -> list[Span]:
+    """Where what was said before is called untrue; `sentence` has the number of each cue's sentence."""
+    mistaken = [
+        (start, end)
+        for start, end in matches(cues, PATTERNS["mistaken"])
+        if not start or sentence[start - 1] != sentence[start] or cues[start - 1] in LISTS["turning"]
+    ]
+    return [*matches(cues, PATTERNS["untrue"]), *mistaken]
