@@ -9,6 +9,7 @@ from ia_cli.cues import PATTERNS, called_untrue, matches
 
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
 _ABSTAINING_SENTENCE = re.compile("|".join(LISTS["abstaining_sentences"]).format_map(LISTS))
+_COURTESY = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["courtesies"]).format_map(LISTS))
 _NOTHING = re.compile(rf"\b(?:{LISTS['nothing']})\b".format_map(LISTS))
 _DENYING = frozenset(LISTS["denying"].split())
 _SILENT = PLAIN | _DENYING
@@ -20,14 +21,15 @@ def abstains(report: Report) -> bool:
     """
     answers, said = _abstaining_sentences(report)
     abstaining = said | answers
-    rest = [i for i, word in enumerate(report.words) if i not in abstaining and word not in PLAIN]
+    polite = {i for span in matches(report.words, _COURTESY) for i in range(*span)}
+    rest = [i for i, word in enumerate(report.words) if i not in abstaining | polite and word not in PLAIN]
     if not abstaining or not rest:
         return bool(abstaining) or not report.words
     untrue = {i for span in called_untrue(report.words, report.sentence) for i in range(*span)}
     if untrue and max(untrue) > max(abstaining):  # "... I made that up."
         return False
     nothing = answers or _NOTHING.search(" ".join(report.words[i] for i in sorted(said)))
-    silent = abstaining | untrue
+    silent = abstaining | untrue | polite
     return bool(nothing) and not _goes_on(report, silent) and _only_denies(report, abstaining, silent)
 
 
