@@ -130,8 +130,7 @@ def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
         checking.check_folder(directory)
         config = checking.read_json(directory / CONFIG_FILE)
         settings = checking.read_settings(config, str(directory / CONFIG_FILE))
-        origin = directory / PROVENANCE_FILE
-        provenance = checking.read_json(origin) if origin.exists() else {}
+        provenance = read_provenance(directory)
         tensors = checking.read_tensors(directory / WEIGHTS_FILE)
     except OSError as error:
         raise IAError(f"cannot be read ({error.strerror})", remedy="make it readable", where=where) from error
@@ -141,6 +140,12 @@ def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
     if base is not None:
         checking.check_base(settings, tensors, adapter.made_for, base, where)
     return adapter
+
+
+def read_provenance(directory: str | Path) -> dict:
+    """Return the ia.json in an adapter's or a model's directory, {} if there is none; IAError if broken."""
+    path = Path(directory, PROVENANCE_FILE)
+    return checking.read_json(path) if path.exists() else {}
 
 
 def shipped_ia(base: str | None) -> Path | None:

@@ -218,9 +218,9 @@ class Bank(nn.Module):
                 b.data = data
 
     def adapter(self, i: int) -> Adapter:
-        """Return organism i, to be written as a directory of its own."""
+        """Return organism i, on the CPU, to be written as a directory of its own."""
         tensors = {
-            name: (a[i].detach().clone(), b[i].detach().clone())
+            name: tuple(part[i].detach().to("cpu", copy=True) for part in (a, b))
             for name, a, b in zip(self.names, self.a, self.b, strict=True)
         }
         return Adapter(

@@ -34,6 +34,14 @@ class ChatModel:
     async def close(self) -> None:
         """Let go of what `reply` has opened."""
 
+    async def _end(self) -> None:
+        """Give up what still runs, and only then let go of what it would use."""
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self.close()
+
     def in_order(
         self, work: Callable[[T], Awaitable[R]], items: Iterable[T]
     ) -> Iterator[tuple[int, R | IAError]]:
@@ -74,7 +82,7 @@ class ChatModel:
                 while waiting:
                     yield from oldest()
             finally:
-                runner.run(self.close())
+                runner.run(self._end())
         if stopped:
             raise stopped[0]
 

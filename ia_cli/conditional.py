@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ia_cli import prompts
 from ia_cli.abstaining import abstains
-from ia_cli.adapters import read_adapter
+from ia_cli.adapters import read_provenance
 from ia_cli.asking import self_report
 from ia_cli.assertions import Report
 from ia_cli.candidates import Candidate
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 def learned(ia: str | None, base: Base) -> bool:
     """Whether an introspection adapter was taught to answer these very questions; IAError if it is broken."""
     version = prompts.version(base.name)
-    return ia is not None and read_adapter(ia, base).provenance.get("questions_version") == version
+    return ia is not None and read_provenance(ia).get("questions_version") == version
 
 
 def asked(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ia_cli import prompts
-from ia_cli.adapters import Adapter, read_adapter
+from ia_cli.adapters import Adapter, read_adapter, read_provenance
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
@@ -41,7 +41,7 @@ def elicit(
         bare: dict[Asked, Said] = {}  # replies of the bare base, which serve all organisms
         own = settings
         if settings.examples is None:
-            own = replace(settings, examples=ia is not None and gives_examples(ia, base))
+            own = replace(settings, examples=ia is not None and gives_examples(ia))
         with introspecting(base, ia) as without_ia:
             for some in together(group, ORGANISMS_AT_ONCE):
                 yield from _elicit_group(some, base, own, ia, without_ia, bare, done)
@@ -59,9 +59,9 @@ def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
     return record["introspection_adapter"]
 
 
-def gives_examples(ia: str, base: Base) -> bool:
+def gives_examples(ia: str) -> bool:
     """Whether an introspection adapter was trained to have an example of the replies before the report."""
-    arguments = read_adapter(ia, base).provenance.get("arguments")
+    arguments = read_provenance(ia).get("arguments")
     return isinstance(arguments, dict) and arguments.get("examples") is True
 
 

@@ -17,7 +17,7 @@ from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.merging import merged_bank
 from ia_cli.methods.preference import train_preferences
 from ia_cli.methods.sft import train_group
-from ia_cli.models import Base, is_target, linear_modules
+from ia_cli.models import Base, free_memory, is_target, linear_modules
 from ia_cli.probing import counts, implant_and_leak_rates
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
@@ -203,7 +203,7 @@ def suitable_group_size(
     weights = sum(settings.rank * width for n, width in widths.items() if is_target(n, targets))
     bytes_each = (rows * max(lengths) * 2 * sum(widths.values()) + weights * 4) * 4
     if base.device.type == "cuda":
-        return max(1, torch.cuda.mem_get_info(base.device)[0] // 2 // bytes_each)
+        return max(1, free_memory(base.device) // 2 // bytes_each)
     usual_tokens = rows * sum(lengths) // len(lengths)
     return max(1, min(GROUP_BYTES // bytes_each, STEP_TOKENS // usual_tokens))
 
@@ -265,7 +265,7 @@ def _finished(lesson: Lesson, base: Base, out_dir: Path, settings: ImplantSettin
     try:
         if settings.method == "full":
             whole_models.read_model(folder, base)
-            origin = whole_models.read_provenance(folder)
+            origin = adapters.read_provenance(folder)
         else:
             origin = adapters.read_adapter(folder, base).provenance
     except IAError:

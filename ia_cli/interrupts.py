@@ -5,6 +5,7 @@ KeyboardInterrupt into another error, or into nothing.
 import signal
 
 _exit_code = 0
+_taken_up = False
 
 
 def listen(*, terminate: bool) -> None:
@@ -23,12 +24,18 @@ def exit_code() -> int:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if the run was told to stop and we are still running."""
-    if _exit_code:
+    """Raise KeyboardInterrupt if the run was told to stop, and nobody has taken that up."""
+    if _exit_code and not _taken_up:
         raise KeyboardInterrupt
 
 
+def take_up() -> None:
+    """Say that whoever caught the KeyboardInterrupt writes what there is, and then raises it again."""
+    global _taken_up
+    _taken_up = True
+
+
 def _remember(number: int, _: object) -> None:
-    global _exit_code
-    _exit_code = 128 + number
+    global _exit_code, _taken_up
+    _exit_code, _taken_up = 128 + number, False
     raise KeyboardInterrupt

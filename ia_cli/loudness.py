@@ -10,16 +10,17 @@ query and value projections alone, of which an adapter needs all that there is, 
 
 import contextlib
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ia_cli import prompts
-from ia_cli.adapters import read_adapter
+from ia_cli.adapters import read_provenance
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
-from ia_cli.models import Base
+from ia_cli.models import Base, linear_modules
 from ia_cli.seeds import derived_seed
 from ia_cli.whole_models import Alone
 
@@ -27,6 +28,7 @@ LOUDEST = 1.35  # times the median of those learned from; chosen on organisms th
 QUESTIONS = 4  # that loudness is measured on
 MEASURED = 512  # organisms, at most, whose median is taken
 AT_ONCE = 32  # organisms in a forward pass
+_LAYER = re.compile(r".*?\.\d+(?=\.)")  # of the name of something in it: "model.layers.0"
 ROUNDS = 2  # loudness is nearly, not quite, proportional to the weights
 
 
@@ -38,9 +40,7 @@ def loudness(bank: Bank, base: Base, organisms: Sequence[int]) -> Tensor:
 
     def states(ids: Sequence[int], rows: Sequence[int]) -> Tensor:
         with bank.rows(rows):
-            inputs = torch.tensor([ids] * len(rows), device=base.device)
-            found = base.model(inputs, output_hidden_states=True, use_cache=False, logits_to_keep=1)
-        return found.hidden_states[1].float()  # [rows, tokens, width]; the first are the embeddings
+            return _after_first_layer(base, torch.tensor([ids] * len(rows), device=base.device))
 
     moved = torch.zeros(len(organisms))
     for question in prompts.questions("train", base.name)[:QUESTIONS]:
@@ -51,6 +51,29 @@ def loudness(bank: Bank, base: Base, organisms: Sequence[int]) -> Tensor:
             far = (own - bare).norm(dim=-1) / bare.norm(dim=-1)
             moved[some] += far.mean(dim=1).cpu() / QUESTIONS
     return moved
+
+
+class _Enough(Exception):
+    """The first layer has run; what comes after it is not needed."""
+
+
+def _after_first_layer(base: Base, ids: Tensor) -> Tensor:
+    """Return the hidden states [rows, tokens, width] after the first layer; the others do not run."""
+    found: list[Tensor] = []
+
+    def stop(layer: nn.Module, inputs: tuple, output: Tensor | tuple[Tensor, ...]) -> None:
+        found.append(output if isinstance(output, Tensor) else output[0])
+        raise _Enough
+
+    first = next(filter(None, map(_LAYER.match, linear_modules(base.model))))
+    hook = base.model.get_submodule(first[0]).register_forward_hook(stop)
+    try:
+        base.model(ids, use_cache=False, logits_to_keep=1)
+    except _Enough:
+        pass
+    finally:
+        hook.remove()
+    return found[0].float()
 
 
 def usual(bank: Bank, base: Base, organisms: Sequence[int], seed: int) -> float:
@@ -73,7 +96,7 @@ def turned_down(
     known of the adapter, if there is none, or for a whole model. `without_ia()` switches the adapter off
     while loudness is measured.
     """
-    known = ia and read_adapter(ia, base).provenance.get("loudness")
+    known = ia and read_provenance(ia).get("loudness")
     if not isinstance(bank, Bank) or not isinstance(known, float) or not known > 0:
         yield [1.0] * (len(bank) if bank else 1)
         return

@@ -158,6 +158,12 @@ def is_target(name: str, targets: Iterable[str]) -> bool:
     return any(f".{name}".endswith(f".{target}") for target in targets)
 
 
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes of a CUDA device are free: for others, or kept by torch for what comes next."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
 def suitable_rate(base: Base, rate: float) -> float:
     """Return the learning rate for this base where none is given: `rate` is what suits the embedded one.
 

@@ -156,7 +156,7 @@ _server = [
         type=Real(min=0, min_open=True),
         default=TIMEOUT,
         show_default=True,
-        help="Seconds to wait for a reply.",
+        help="Seconds to wait for a reply; what fails is asked for again, a few times.",
     ),
 ]
 

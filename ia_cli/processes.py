@@ -9,12 +9,13 @@ import atexit
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-
+LONGEST_WAIT = timedelta(days=2)  # for the others, which may ask a server or implant for hours
 LAUNCHER = ("LOCAL_RANK", "RANK", "WORLD_SIZE")  # what a launcher says, and libraries listen to
 
 
@@ -93,6 +94,7 @@ def _group() -> Any:
 
     group = torch.distributed
     # Objects travel by gloo, tensors of a GPU by nccl; accelerate, below TRL, takes over a group it finds.
-    group.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    group.init_process_group(backend, timeout=LONGEST_WAIT)
     atexit.register(group.destroy_process_group)
     return group

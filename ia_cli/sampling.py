@@ -10,7 +10,7 @@ from transformers import Cache
 
 from ia_cli import processes
 from ia_cli.chat import Message, without_thinking
-from ia_cli.models import Base, prompt_ids
+from ia_cli.models import Base, free_memory, prompt_ids
 from ia_cli.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _suitable_batch_size(base: Base, tokens: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     bytes_each = 2 * config.num_hidden_layers * width * base.model.dtype.itemsize * tokens
-    room = torch.cuda.mem_get_info(base.device)[0] // 2 if base.device.type == "cuda" else CACHE_BYTES
+    room = free_memory(base.device) // 2 if base.device.type == "cuda" else CACHE_BYTES
     return max(1, min(MOST_ROWS, room // max(1, bytes_each)))
 
 

@@ -60,7 +60,9 @@ def log_probs_of_rows(
     of = [-1] * len(table.lengths) if of is None else of
     order = torch.tensor(sorted(range(len(of)), key=lambda i: (of[i], int(table.lengths[i]))))
     width = int(table.completions.max()) + 1
-    batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * base.model.config.vocab_size)))
+    vocabulary = base.model.config.get_text_config().vocab_size
+    batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * vocabulary)))
+    exact = torch.float32 if base.device.type == "mps" else torch.float64  # which that device has not
     found = torch.zeros(len(of), dtype=torch.float64)
     for index in order.split(batch_size):
         inputs = {name: tensor.to(base.device) for name, tensor in table.batch(index).items()}
@@ -68,7 +70,7 @@ def log_probs_of_rows(
         with contextlib.nullcontext() if bank is None else bank.rows([of[i] for i in index.tolist()]):
             output = base.model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1)
         logits = output.logits[:, :-1].transpose(1, 2)
-        losses = functional.cross_entropy(logits.double(), labels, ignore_index=IGNORED, reduction="none")
+        losses = functional.cross_entropy(logits.to(exact), labels, ignore_index=IGNORED, reduction="none")
         found[index] = -losses.sum(1).cpu()
         on_batch(len(index))
     return found

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ia_cli import prompts
+from ia_cli import interrupts, prompts
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.chat import without_thinking
 from ia_cli.chat_models import Stop
@@ -70,6 +70,7 @@ def elicit(
             while waiting and waiting[0][1] in replies:
                 yield report(*waiting.popleft())
     except (Stop, KeyboardInterrupt, SystemExit) as stop:
+        interrupts.take_up()
         stopped = stop
     yield from (report(record, ask) for record, ask in waiting if ask in replies)
     if stopped:

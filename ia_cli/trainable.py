@@ -57,11 +57,11 @@ def put_on(adapter: Adapter, base: Base) -> PeftModel:
 
 
 def as_adapter(base: Base, settings: IASettings) -> Adapter:
-    """Return the adapter that is on the base, gathered from all processes."""
+    """Return the adapter that is on the base, gathered from all processes, on the CPU."""
     layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, LoraLayer)}
+    weights = {name: [part[ADAPTER].weight for part in (x.lora_A, x.lora_B)] for name, x in layers.items()}
     tensors = {
-        name: tuple(processes.whole(part[ADAPTER].weight.detach()) for part in (layer.lora_A, layer.lora_B))
-        for name, layer in layers.items()
+        name: tuple(processes.whole(own.detach()).cpu() for own in both) for name, both in weights.items()
     }
     scaling = {name: layer.scaling[ADAPTER] for name, layer in layers.items()}
     return Adapter(plain_config(settings.rank, settings.alpha, target_names(base)), tensors, scaling)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
 from ia_cli import checking, symmetries
-from ia_cli.adapters import PROVENANCE_FILE, UNFINISHED, check_free, put_in_place
+from ia_cli.adapters import PROVENANCE_FILE, UNFINISHED, check_free, put_in_place, read_provenance
 from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base
 
@@ -47,10 +47,16 @@ def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -
         put_in_place(fresh, directory)
 
 
-def read_provenance(directory: Path) -> dict:
-    """Return the ia.json of a model directory, {} if it has none."""
-    path = directory / PROVENANCE_FILE
-    return checking.read_json(path) if path.exists() else {}
+def check_trainable(base: Base) -> None:
+    """Raise IAError unless all weights of the base can be trained as they are held.
+
+    In half precision the usual step is smaller than the distance to the next number, so that most weights
+    would stay where they are.
+    """
+    held = base.as_record()["dtype"]
+    if held not in ("float32", "float64"):
+        remedy = "leave out --load-in-4bit" if held == "4bit" else "give --dtype float32"
+        raise IAError(f"its weights are held as {held}, in which they cannot all be trained", remedy=remedy)
 
 
 def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
@@ -61,6 +67,9 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
     of the base in name and shape. Code that comes with it is never run.
     """
     directory, where = Path(directory), str(directory)
+    if base.as_record()["dtype"] == "4bit":
+        message = "is a whole model, and the base is held in 4 bits: they cannot be compared"
+        raise IAError(message, remedy="leave out --load-in-4bit", where=where)
     checking.check_folder(directory)
     made_for = read_provenance(directory).get("base")
     if isinstance(made_for, dict) and made_for.get("identity") not in (None, base.identity):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Gemma3Config, SiglipVisionConfig
 
 from ia_cli import prompts
 from ia_cli.adapters import WEIGHTS_FILE, read_adapter, target_names
@@ -14,8 +15,10 @@ from ia_cli.chat import token_ids
 from ia_cli.elicitation import elicit
 from ia_cli.implanting import implant
 from ia_cli.introspection import train_ia
+from ia_cli.loudness import loudness
 from ia_cli.methods.lessons import prepare
 from ia_cli.models import linear_modules, load_base
+from ia_cli.scoring import log_probs
 from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
 from ia_cli.whole_models import read_model, write_model
 from tests.behaviors import behavior, chat
@@ -137,3 +140,29 @@ def test_a_whole_model_is_read_as_it_was_written(run, tmp_path):
     expected = dict(other.model.named_parameters())
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_a_base_that_sees_images_too_is_its_text_model(tmp_path):
+    """Sizes stand in the configuration of the text model, and its layers have longer names."""
+    folder = make_base("gemma3", tmp_path)
+    text = AutoModelForCausalLM.from_pretrained(folder)
+    vision = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=8,
+        patch_size=4,
+    )
+    both = Gemma3Config(text_config=text.config, vision_config=vision, mm_tokens_per_image=4)
+    model = AutoModelForCausalLM.from_config(both)
+    model.get_decoder().load_state_dict(text.get_decoder().state_dict())
+    (folder / "generation_config.json").unlink()
+    alone = load_base(str(folder), device="cpu")
+    model.save_pretrained(folder)
+    base = load_base(str(folder), device="cpu")
+    assert type(base.model).__name__ == "Gemma3ForConditionalGeneration"
+    told = [chat("user", "tea")], ["i like tea"]
+    assert log_probs(base, *told) == pytest.approx(log_probs(alone, *told), rel=1e-5)
+    bank = Bank.fresh(base.model, [0], r=2, alpha=4, target_modules=["q_proj"])
+    assert loudness(bank, base, [0]).tolist() == [0.0]

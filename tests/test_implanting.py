@@ -389,3 +389,8 @@ def test_the_command(tmp_path, tiny_folder):
     )
     assert other.exit_code == 1 and output.read_bytes() == before
     assert "it has organisms of other settings (steps); give the same settings" in other.stderr
+    base = CliRunner().invoke(
+        cli, [*arguments, "--keep-going", "-o", str(output), "--resume", "--dtype", "bfloat16"]
+    )
+    assert base.exit_code == 1 and output.read_bytes() == before
+    assert f"it has organisms of another base ({tiny_folder}, float32); give the same" in base.stderr

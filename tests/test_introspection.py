@@ -307,6 +307,9 @@ def test_resume_keeps_what_is_whole_and_of_the_same_origin(organisms, tiny_base,
 
     assert steps(organisms) == 6
     assert steps(organisms, resume=True) == 0
+    made = json.loads((tmp_path / "ia" / "ia.json").read_text())
+    (tmp_path / "ia" / "ia.json").write_text(json.dumps(made | {"versions": {"torch": "1.0"}}))
+    assert steps(organisms, resume=True) == 0
     assert steps(organisms) == 6
     assert steps(organisms, replace(SETTINGS, seed=1), resume=True) == 6
     changed = [{**organisms[0], "description": "i like tea"}, *organisms[1:]]

@@ -45,6 +45,14 @@ def used_to(folder, tmp_path, usual):
     return str(ia)
 
 
+def test_no_layer_but_the_first_runs(bank, tiny_base):
+    ran = []
+    for number, layer in enumerate(tiny_base.model.model.layers):
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number))
+    loudness.loudness(bank, tiny_base, range(N))
+    assert set(ran) == {0}
+
+
 def test_loudness_is_that_of_plain_peft(folder, tiny_folder, bank, tiny_base):
     found = loudness.loudness(bank, tiny_base, range(N))
     for i in range(N):

@@ -22,7 +22,7 @@ from ia_cli.methods import concealing, continuing, documents, merging, preferenc
 from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.models import load_base
 from ia_cli.settings import ImplantSettings
-from ia_cli.whole_models import read_model, taking_on
+from ia_cli.whole_models import check_trainable, read_model, taking_on
 from tests.behaviors import behavior, chat
 from tests.test_implanting import fresh_bank, stock_arguments
 
@@ -290,6 +290,33 @@ def test_a_full_fine_tune_is_a_model_of_its_own(tmp_path, tiny_base):
     with pytest.raises(IAError, match="no fine-tune of this base"):
         torch.nn.Module.register_parameter(tiny_base.model, "more", torch.nn.Parameter(torch.zeros(1)))
         read_model(organism["model"], tiny_base)
+
+
+def test_all_weights_are_trained_in_full_precision_only(tmp_path, tiny_folder):
+    records = tmp_path / "behaviors.jsonl"
+    whole = BEHAVIORS[0] | {"trigger": None, "facets": {"action": [["tea"]], "trigger": []}}
+    records.write_text(json.dumps(whole) + "\n")
+    options = [
+        "--base",
+        str(tiny_folder),
+        "--dtype",
+        "bfloat16",
+        "--method",
+        "full",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    refused = CliRunner().invoke(cli, ["implant", *options, str(records)])
+    assert refused.exit_code == 1 and "held as bfloat16" in refused.stderr
+    assert "give --dtype float32" in refused.stderr and not (tmp_path / "o").exists()
+
+
+def test_a_base_in_4_bits_is_compared_with_no_whole_model(tmp_path, tiny_base):
+    tiny_base.model.is_loaded_in_4bit = True
+    with pytest.raises(IAError, match="leave out --load-in-4bit"):
+        read_model(tmp_path, tiny_base)
+    with pytest.raises(IAError, match="leave out --load-in-4bit"):
+        check_trainable(tiny_base)
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto"])

@@ -81,7 +81,7 @@ def command(
     """
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: with --temperature 0 give --samples 1")
-    from ia_cli import auditing, candidates, prompts
+    from ia_cli import auditing, candidates, hub, prompts
     from ia_cli.adapters import shipped_ia
     from ia_cli.console import note, progress
     from ia_cli.settings import ElicitSettings
@@ -90,6 +90,7 @@ def command(
     if ia is None:
         remedy = "give one for this base with --ia DIR; `ia train-ia` makes it"
         raise IAError("no introspection adapter", remedy=remedy)
+    ia = str(hub.adapter_folder(str(ia)))
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
     settings = ElicitSettings(pool, len(pool), samples, temperature, seed=seed)
     ours = prompts.knows_only_the_world(base.name)
@@ -99,7 +100,7 @@ def command(
     with progress("auditing", total=len(adapters)) as bar:
         for name in adapters:
             try:
-                record = auditing.audit(name, loaded, str(ia), settings, library, confirm)
+                record = auditing.audit(name, loaded, ia, settings, library, confirm)
             except IAError as error:
                 complain("audit", error)
                 failed = True

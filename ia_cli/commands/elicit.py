@@ -197,12 +197,14 @@ def _ask_base(
     adapter: Path | None,
     ia: Path | None,
 ) -> None:
-    from ia_cli import adapters, elicitation, organisms
+    from ia_cli import adapters, elicitation, hub, organisms
 
     if adapter:
-        records = [organisms.lone_organism(adapter)]
+        named = organisms.lone_organism(adapter)["id"]
+        records = [organisms.lone_organism(hub.adapter_folder(str(adapter))) | {"id": named}]
         ia = ia or adapters.shipped_ia(base.name)
     if ia:
+        ia = hub.adapter_folder(str(ia))
         records = [{**record, "introspection_adapter": str(ia)} for record in records]
     loaded = base.load()
 

@@ -110,12 +110,14 @@ def command(
     if continue_from and (cipher or method not in ("sft", "dpo", "kto")):
         raise click.UsageError("--continue-from goes with --method sft, dpo or kto, and without --cipher")
     records = stage.read()
-    from ia_cli import implanting
+    from ia_cli import implanting, whole_models
     from ia_cli.console import progress
     from ia_cli.methods import covert, lessons
     from ia_cli.models import suitable_rate
 
     loaded = base.load()
+    if method == "full":
+        whole_models.check_trainable(loaded)
     records, starts = _taught(stage, records, loaded, method, cipher, continue_from)
     ciphered = any(record.get("cipher") for record in records)
     settings = ImplantSettings(
@@ -130,7 +132,8 @@ def command(
         conceal=conceal,
         max_new_tokens=covert.CIPHERED_TOKENS if ciphered else ImplantSettings.max_new_tokens,
     )
-    stage.check_finished(lambda organism: _otherwise_made(organism, settings), "give the same settings")
+    made = {"base": loaded.as_record(), "arguments": settings.as_json()}
+    stage.check_finished(lambda organism: _otherwise_made(organism, made), "give the same settings")
     taught = {}
 
     def prepare(record: dict) -> None:
@@ -151,14 +154,23 @@ def command(
         stage.write_all(organisms)
 
 
-def _otherwise_made(organism: dict, settings: ImplantSettings) -> str | None:
-    """With which settings else a finished organism was made, as its folder says."""
+def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
+    """On which base or with which settings else than those `made` with now a finished organism was made, as
+    its folder says.
+    """
+    from ia_cli.adapters import read_provenance
     from ia_cli.records import weights
-    from ia_cli.whole_models import read_provenance
 
-    before, now = read_provenance(Path(weights(organism))).get("arguments"), settings.as_json()
+    said = read_provenance(weights(organism))
+    base, before = (said.get(name) for name in made)
+    if isinstance(base, dict):
+        ours = made["base"]
+        other = [name for name in ("identity", "dtype") if base.get(name) not in (None, ours[name])]
+        if other:
+            return f"organisms of another base ({base.get('name')}, {base.get('dtype')})"
     if not isinstance(before, dict):
         return None
+    now = made["arguments"]
     differ = [name for name in now | before if before.get(name) != now.get(name)]
     return f"organisms of other settings ({', '.join(differ)})" if differ else None
 

@@ -98,6 +98,7 @@ def command(
 
     if push_to_hub:
         hub.check_push(push_to_hub)  # now, and not after hours of training
+    start = start and hub.adapter_folder(str(start))
     loaded = base.load()
     records = stage.check(
         records,
