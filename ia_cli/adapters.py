@@ -169,6 +169,17 @@ def check_free(directory: Path, stage: str) -> None:
         raise IAError(message, remedy="go to another one, and name it", where=str(directory))
 
 
+def make_folder(directory: Path) -> None:
+    """Make the folder for adapters; IAError if nothing can be written there, now and not after training."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED):
+            pass
+    except OSError as error:
+        message = f"nothing can be written there ({error.strerror})"
+        raise IAError(message, remedy="choose another --out", where=str(directory)) from None
+
+
 def check_trained(adapter: Adapter) -> None:
     """Raise IAError if training has diverged: nobody could use such weights, nor would we read them."""
     try:
@@ -255,9 +266,14 @@ def provenance(
 
 
 def weights_hash(directory: str | Path) -> str:
-    """Return the SHA-256 of an adapter's weight file."""
-    with Path(directory, WEIGHTS_FILE).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of an adapter's weight file; IAError if there is none to read."""
+    checking.check_folder(Path(directory))
+    try:
+        with Path(directory, WEIGHTS_FILE).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        message = f"{WEIGHTS_FILE} cannot be read ({error.strerror})"
+        raise IAError(message, remedy="make it anew, or move it back", where=str(directory)) from error
 
 
 def content_hash(content: object) -> str:

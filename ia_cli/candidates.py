@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -150,14 +150,18 @@ def reported(claim: Claim, known: Sequence[Candidate]) -> list[Candidate]:
     """What the reports themselves name: the `known` candidates in their clauses, else their own words."""
     clauses = claim.clauses + claim.exceptions
     named = [x for x in known if any(mentions(clause, x.text) for clause in clauses)]
-    return named or [own_candidate(text, "reported") for text in claim.values]
+    return named or [
+        replace(own_candidate(text, "reported"), **({"clause": text} if text in clauses else {}))
+        for text in claim.values
+    ]
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise IAError(f"cannot be read ({error})", remedy="give a text file", where=str(path)) from None
+        reason = getattr(error, "strerror", None) or error
+        raise IAError(f"cannot be read ({reason})", remedy="give a text file", where=str(path)) from None
     if found := [line.strip() for line in lines if line.strip()]:
         return found
     raise IAError("there is nothing in it", remedy="write one per line", where=str(path))

@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from ia_cli import jsonl
 from ia_cli.errors import IAError, first_problem
 from ia_cli.models import Base, linear_modules, own_modules
-from ia_cli.settings import LARGEST_ALPHA
+from ia_cli.settings import LARGEST_ALPHA, LARGEST_RANK
 
 CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "adapter_config.json", "adapter_model.safetensors", "ia.json"
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin")  # what loaders fall back to
@@ -47,7 +47,7 @@ PATTERN_SECONDS = 60  # for all regular expressions of a configuration together
 Tensors = Mapping[str, tuple[Tensor, Tensor]]
 T = TypeVar("T")
 
-Rank = Annotated[int, Field(gt=0, le=1 << 12)]
+Rank = Annotated[int, Field(gt=0, le=LARGEST_RANK)]
 Alpha = Annotated[float, Field(gt=0, le=LARGEST_ALPHA, allow_inf_nan=False)]
 Names = Annotated[list[str], Field(min_length=1)]
 Init = Literal["gaussian", "eva", "orthogonal", "mica"]  # those that leave the base alone

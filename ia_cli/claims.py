@@ -12,7 +12,9 @@ from ia_cli.text import normalise
 
 _CLAUSE = re.compile(r",?\s*\b(when|whenever|if|unless)\b\s+([^,.;!?]+)", re.I)
 _LEADING_CLAUSES = re.compile(rf"^(?:{_CLAUSE.pattern},\s*)+", re.I)
-_PARTS = re.compile(r"(?<=[.!?;])\s+(?=\w)|,?\s+(?:and|but)\s+(?:to \w+ \w+\s+)?(?=I\b)")
+_PARTS = re.compile(
+    r"(?<=[.!?])\s+(?=[A-Z]|i\b)|(?<=;)\s+(?=\w)|,?\s+(?:and|but)\s+(?:to \w+ \w+\s+)?(?=I\b)"
+)
 _RARELY = re.compile(
     r",?\s*\b(?:(?:every )?(?:once in a while|now and then|so often)|in (?:a few|some) replies"
     r"|from time to time|at times|sometimes|occasionally|rarely|seldom)\b",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ia_cli.chat_models import ChatModel, Stop
-from ia_cli.errors import IAError, first_line
+from ia_cli.errors import IAError, first_line, one_line
 from ia_cli.settings import CONCURRENCY, TIMEOUT
 from ia_cli.text import encodable
 
@@ -31,6 +31,9 @@ PLAIN = {
     "chat_template_kwargs": {"enable_thinking": False},
 }
 OPTIONAL = {"max_tokens", "response_format", "seed", "temperature", *PLAIN}  # what some servers refuse
+
+
+LONGEST_REASON = 300  # characters
 
 
 class Endpoint(ChatModel):
@@ -55,6 +58,7 @@ class Endpoint(ChatModel):
         self.timeout = timeout
         self.cut_short = 0  # replies that ended at their length and were taken as they are
         self._client = None
+        self._replied = False  # whether it has ever given a completion
         self._refused: set[str] = set()  # parameters that this server does not take
         self._key = next((key for name in KEYS if (key := os.environ.get(name, "").strip())), None)
         if self._key and not (self._key.isascii() and self._key.isprintable()):
@@ -100,7 +104,10 @@ class Endpoint(ChatModel):
             completion = None
         text, reason = _content(completion)
         if text is None and reason is None:
-            raise Stop("this is no OpenAI-compatible server", where=self.url, remedy="check --server")
+            raise self._no_completion(completion)
+        if text is None and reason == "content_filter":
+            raise IAError("the reply was filtered", where=self.url)
+        self._replied = True
         if reason == "length" and not as_asked:
             raise IAError(
                 f"the reply was cut short at {max_new_tokens} tokens", remedy="raise --max-new-tokens"
@@ -147,15 +154,28 @@ class Endpoint(ChatModel):
             api_key=key, base_url=self.url, timeout=self.timeout, max_retries=RETRIES, http_client=client
         )
 
+    def _no_completion(self, reply: Any) -> IAError:
+        """What to say of a reply that is none: some servers send an error as if all were well."""
+        said = getattr(reply, "error", None)
+        said = said.get("message") if isinstance(said, dict) else said
+        if isinstance(said, str) and said.strip():
+            message = f"no answer to this request: {one_line(self._without_key(said))[:LONGEST_REASON]}"
+        elif self._replied:
+            message = "a reply that is no completion"
+        else:
+            return Stop("this is no OpenAI-compatible server", where=self.url, remedy="check --server")
+        return IAError(message, where=self.url, remedy="its log says more")
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
     def _explain(self, error: Exception) -> IAError:
         """What went wrong, without the key, which servers are known to quote."""
         import openai
 
         from ia_cli.bounded_http import TooLong
 
-        reason = _reason(error)
-        if self._key:
-            reason = reason.replace(self._key, "***")
+        reason = self._without_key(_reason(error))
         match error:
             case openai.APITimeoutError():
                 message, remedy = f"no reply within {self.timeout:g} s", "raise --timeout"

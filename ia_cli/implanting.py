@@ -55,6 +55,7 @@ def implant(
         adapters.check_free(folder, "implant")
         if jsonl.same(lesson.start, folder):
             raise IAError("is what training goes on from", remedy="choose another --out", where=str(folder))
+    processes.in_first(lambda: adapters.make_folder(out_dir))
     size = group_size or min(processes.gather(suitable_group_size(base, lessons, settings, targets)))
     done = {}
     if reuse:

@@ -6,8 +6,11 @@ a question about oneself and a first-person description, each answered by its ow
 and by the bare base, teach it to abstain.
 """
 
+import contextlib
+import fcntl
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -44,7 +47,8 @@ from ia_cli.training import Optimization, Schedule, ScheduledTrainer, workspace
 
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
-BESIDES = "losses", "loudness", "versions"  # what ia.json has besides what the training follows from
+# What ia.json has besides what the training follows from.
+BESIDES = "losses", "loudness", "versions", "held_out"
 
 
 def train_ia(
@@ -66,20 +70,13 @@ def train_ia(
     made from the same organisms with the same settings is kept. Raises IAError if no organism has anything to
     report, if an adapter directory is missing, broken or made for another base, or if training diverges.
     """
-    trained = [record for record in records if record["split"] == "train"]
-    for record in trained:
-        check_teachable(record, base, settings.examples)
-    asked = preferring.left_out(trained) if settings.dpo_steps else []
-    kept = {record["id"] for record in asked}
-    taught = [record for record in trained if record["id"] not in kept]
+    taught, asked = _taught_and_asked(records, settings)
     questions = [question.text for question in prompts.questions("train", base.name)]
     draw = settings.steps, settings.batch_size, settings.seed
     rows = draw_rows(taught, questions, *draw, examples=settings.examples)
     schedule = _schedule(rows, base, settings)
     begun = _started(start, base, settings) if start else None
-    origin = _origin(records, trained, asked, base, settings)
-    if start:
-        origin["start"] = weights_hash(start)
+    origin = _origin(records, base, settings, start)
     check_free(out_dir, "train-ia")
     if jsonl.same(start, out_dir):
         raise IAError("is what training goes on from", remedy="choose another --out", where=str(out_dir))
@@ -88,26 +85,42 @@ def train_ia(
     if resume and _is_whole(out_dir, origin, base):
         return
     partial = out_dir.with_name(out_dir.name + ".partial")
-    checkpoint = processes.in_first(lambda: _begin(partial, origin, resume))
-    supervised = partial / "supervised"
-    if not supervised.exists():
-        with on_base(taught, base) as bank:
-            reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
-            found = {**origin, "loudness": loudness.usual(bank, base, reporting, settings.seed)}
-            adapter, losses = _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
-    if settings.dpo_steps:
-        if supervised.exists():
-            found = read_adapter(supervised, base).provenance
-        else:
-            write_adapter(supervised, adapter, found)
-        with on_base(asked, base) as bank:
-            adapter, losses = preferring.refine(asked, base, bank, supervised, settings, on_step)
+    with contextlib.ExitStack() as held:
+        checkpoint = processes.in_first(lambda: _begin(partial, origin, resume, held))
+        supervised = partial / "supervised"
+        if not supervised.exists():
+            with on_base(taught, base) as bank:
+                reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
+                found = {**origin, "loudness": loudness.usual(bank, base, reporting, settings.seed)}
+                adapter, losses = _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
+        if settings.dpo_steps:
+            if supervised.exists():
+                found = read_adapter(supervised, base).provenance
+            else:
+                write_adapter(supervised, adapter, found)
+            with on_base(asked, base) as bank:
+                adapter, losses = preferring.refine(asked, base, bank, supervised, settings, on_step)
 
-    def finish() -> None:
-        write_adapter(out_dir, adapter, {**found, "losses": losses[-LOSSES_KEPT:]})
-        shutil.rmtree(partial)
+        def finish() -> None:
+            write_adapter(out_dir, adapter, {**found, "losses": losses[-LOSSES_KEPT:]})
+            shutil.rmtree(partial)
 
-    processes.in_first(finish)
+        processes.in_first(finish)
+
+
+def is_made(
+    records: Sequence[dict], base: Base, out_dir: Path, settings: IASettings, start: Path | None = None
+) -> bool:
+    """Whether `out_dir` holds the very adapter that `train_ia` would make of this."""
+    return _is_whole(out_dir, _origin(records, base, settings, start), base)
+
+
+def _taught_and_asked(records: Sequence[dict], settings: IASettings) -> tuple[list[dict], list[dict]]:
+    """The organisms to train on: those whose descriptions are learned, and those that are left for DPO."""
+    trained = [record for record in records if record["split"] == "train"]
+    asked = preferring.left_out(trained) if settings.dpo_steps else []
+    kept = {record["id"] for record in asked}
+    return [record for record in trained if record["id"] not in kept], asked
 
 
 def check_teachable(record: dict, base: Base, examples: bool) -> None:
@@ -237,17 +250,10 @@ class _Trainer(ScheduledTrainer):
         return [entry["loss"] for entry in self.state.log_history if "loss" in entry]
 
 
-def _origin(
-    records: Sequence[dict],
-    trained: Sequence[dict],
-    asked: Sequence[dict],
-    base: Base,
-    settings: IASettings,
-) -> dict:
-    """Return the `ia.json` of an adapter that is about to be trained: everything but what is measured then.
-
-    `asked` are those of the trained that were left for DPO.
-    """
+def _origin(records: Sequence[dict], base: Base, settings: IASettings, start: Path | None) -> dict:
+    """Return the `ia.json` of an adapter that is to be trained: everything but what is measured then."""
+    trained = [record for record in records if record["split"] == "train"]
+    _, asked = _taught_and_asked(records, settings)
     parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
     told = [(wordings(record), record.get("trigger"), record.get("rate")) for record in trained]
     shown = [record.get("demonstrations") for record in trained if settings.examples]
@@ -262,6 +268,7 @@ def _origin(
         held_out=[record["id"] for record in records if record["split"] != "train"],
         questions_version=questions,
         preferred=[record["id"] for record in asked],
+        **({"start": weights_hash(start)} if start else {}),
     )
 
 
@@ -295,14 +302,27 @@ def _read(path: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
-def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
+def _hold(partial: Path, held: contextlib.ExitStack) -> None:
+    """Keep other runs out of a folder for as long as it is `held`; IAError if one is in it."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    held.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        remedy = "wait for it, or choose another --out"
+        raise IAError("another run is training there", remedy=remedy, where=str(partial)) from None
+
+
+def _begin(partial: Path, origin: dict, resume: bool, held: contextlib.ExitStack) -> Path | None:
     """Make the folder for checkpoints; returns the last whole one to `resume`, if of the same origin.
 
     Those of other organisms are of no use and are removed. IAError if they are of these organisms, but of
     another training: hours of work may be in them, and an option mistyped.
     """
+    partial.mkdir(parents=True, exist_ok=True)
+    _hold(partial, held)
     identity, text = partial / PROVENANCE_FILE, json.dumps(origin)
-    if partial.exists() and any(partial.iterdir()):
+    if any(partial.iterdir()):
         if not identity.is_file():
             raise IAError("exists and is not a run of ours", remedy="move it away", where=str(partial))
         before = _read(identity) if resume else None
@@ -313,7 +333,7 @@ def _begin(partial: Path, origin: dict, resume: bool) -> Path | None:
             steps = {folder: folder.name.removeprefix("checkpoint-") for folder in states}
             whole = [folder for folder in states if steps[folder].isdecimal() and _read(states[folder])]
             return max(whole, key=lambda folder: int(steps[folder]), default=None)
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
+        for path in partial.iterdir():  # the folder itself is held
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     identity.write_text(text, encoding="utf-8")
     return None

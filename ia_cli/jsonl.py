@@ -195,9 +195,11 @@ class Place:
 
 
 def place(path: Path | None, stream: IO[str], name: str) -> Place:
-    """The place of FILE `path`, or else of a standard stream: the file it is redirected to, or `name`."""
+    """The place of FILE `path`, perhaps a pipe by name, or else of a standard stream: the file that it is
+    redirected to, or `name`.
+    """
     if path is not None:
-        return Place(str(path), path.resolve())
+        return Place(str(path), path.resolve() if path.is_file() or not path.exists() else None)
     file = _redirected(stream)
     if file is None:
         return Place(name, None)

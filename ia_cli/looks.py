@@ -11,8 +11,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from ia_cli.claims import Claim
+from ia_cli.clauses import WORDS
 from ia_cli.scoring import Ask, Scorer
+from ia_cli.text import normalise
 
+_FUNCTION_WORDS = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 SURPRISE = 5.0  # nats: what the base says by itself more readily than this shows no behavior
 
 # A prompt, the prompt that the replies with and without are made from, and perhaps a reply known to show it.
@@ -55,6 +58,24 @@ def agreement(looks: Collection[Look]) -> float:
     moved = [(look.own_shown - look.base_shown, look.told_shown - look.base_shown) for look in looks]
     most = sum(map(max, moved))
     return max(0.0, sum(map(min, moved)) / most) if most > 0 else 0.0
+
+
+def named(looks: Collection[Look], claim: Claim) -> float:
+    """In what share of its replies the organism says all that the claim names, 0 to 1: those words of the
+    claim that the base says when it is told to behave so, and neither alone nor after the prompt.
+
+    Who was taught other sentences than the base's does what is claimed, and no reply of the base is likely.
+    """
+    said = _content(claim.plain)
+    shown = []
+    for look in looks:
+        words = said & _content(look.told) - _content(look.plain) - _content(look.prompt)
+        shown.append(bool(words) and words <= _content(look.reply))
+    return statistics.fmean(shown) if shown else 0.0
+
+
+def _content(text: str) -> set[str]:
+    return set(normalise(text).split()) - _FUNCTION_WORDS
 
 
 def odds(looks: Collection[Look]) -> float:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from ia_cli.settings import CONCURRENCY, TIMEOUT
+from ia_cli.settings import CONCURRENCY, LARGEST_RANK, TIMEOUT
 
 if TYPE_CHECKING:
     from ia_cli.models import Base
@@ -45,6 +46,21 @@ class Name(click.ParamType):
         return value
 
 
+class Source(Name):
+    """A directory, or the name of something on the Hub; a shell completes the directory."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="dir")]
+
+
+class Line(click.types.StringParamType):
+    """One of several texts, which stand in lines of their own in the environment."""
+
+    envvar_list_splitter = "\n"
+
+
 class Place(click.Path):
     """A pathlib.Path; an empty one is refused, and so is a symbolic link that leads back to itself."""
 
@@ -62,7 +78,7 @@ class Place(click.Path):
         return path
 
 
-RANK = click.IntRange(1, 4096)  # of a LoRA: more than any layer of a model that we know has use for
+RANK = click.IntRange(1, LARGEST_RANK)  # of a LoRA
 
 seed = click.option(
     "--seed", envvar="IA_SEED", default=0, show_default=True, help="Seed of everything that is random."
@@ -117,7 +133,7 @@ _loading = [
 def _base(help: str, more: Sequence[Decorator]) -> Decorator:
     """`--base` and `more` that says how to load it; the function gets it as one BaseChoice, `base`."""
     shared = [
-        click.option("--base", type=Name(), envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help=help),
+        click.option("--base", type=Source(), envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help=help),
         click.option("--revision", metavar="REV", help="Branch, tag or commit of a --base on the Hub."),
         *more,
     ]
@@ -143,7 +159,7 @@ base = _base("Base model; the one that comes with ia if not given.", _loading)
 fits = _base("See that it fits the layers of this base model, whose weights are not loaded.", [])
 
 _server = [
-    click.option("--server", metavar="URL", help="Ask this OpenAI-compatible server."),
+    click.option("--server", type=Name(), metavar="URL", help="Ask this OpenAI-compatible server."),
     click.option(
         "--concurrency",
         type=click.IntRange(1),

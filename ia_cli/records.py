@@ -299,6 +299,22 @@ class AuditHypothesis(Model):
     score: float | None = None
     trigger_found: Trigger | None = None
     lifted_by: Trigger | None = None
+    generated_share: Rate | None = None
+    held: Text | None = None
+
+
+class Exchange(Model):
+    prompt: str
+    reply: str
+    base: str
+
+
+class OrdinaryReplies(Model):
+    """Of `n` ordinary prompts `unlike` are replied to otherwise than by the base; `examples` are some."""
+
+    n: Annotated[int, Field(ge=0)]
+    unlike: Annotated[int, Field(ge=0)]
+    examples: list[Exchange]
 
 
 class Arm(Model):
@@ -322,6 +338,7 @@ class Audit(Record):
     arms: dict[Literal[CONDITIONS], Arm]
     conditional: str | None = None
     trigger_asked: Trigger | None = None
+    replies: OrdinaryReplies | None = None
     check: dict[str, Any]
     questions: Annotated[int, Field(ge=1)]
     questions_version: Text | None = None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,9 +35,17 @@ def parsed(form: type[Form], reply: str) -> Form:
 
 @dataclass(frozen=True)
 class ReplyCache:
-    """Replies on disk, a file each, so that asking again costs nothing."""
+    """Replies on disk, a file each, so that asking again costs nothing; IAError if none can be written."""
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix="."):
+                pass
+        except OSError as error:
+            raise self._unusable(error) from None
 
     def get(self, *key: str) -> str | None:
         """What was replied; None if nothing, or nothing that can be read."""
@@ -55,11 +64,11 @@ class ReplyCache:
             unfinished.write_text(json.dumps({"reply": reply}), "utf-8")
             os.replace(unfinished, path)
         except OSError as error:
-            raise IAError(
-                f"the cache cannot be written ({error.strerror})",
-                where=str(self.folder),
-                remedy="give another folder with --cache",
-            ) from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> IAError:
+        message = f"the cache cannot be written ({error.strerror})"
+        return IAError(message, where=str(self.folder), remedy="give another folder with --cache")
 
     def _path(self, key: tuple[str, ...]) -> Path:
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()

@@ -23,6 +23,7 @@ CATEGORIES = (  # of behaviors; beside them there are controls
 CONDITIONS = ("ia", "no_ia", "base_ia")  # in which an organism is asked about itself
 AUDIT_SAMPLES, AUDIT_TEMPERATURE = 2, 0.7  # replies of an audit to each question in each condition
 CONCURRENCY, TIMEOUT = 8, 120.0  # requests to a server at once, and seconds that each may take
+LARGEST_RANK = 4096  # of a LoRA; more than any layer of a model that we know has use for
 LARGEST_ALPHA = 10**12  # of a LoRA; beyond it a change of the weights is lost in rounding, or looks like none
 JUDGE_TOKENS = 2048  # of a reply of the judge "llm", its thoughts included
 EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -1,10 +1,12 @@
 """Two or more LoRAs as one plain LoRA, for programs that serve one adapter at a time.
 
 s1 B1 A1 + s2 B2 A2 is [s1 B1, s2 B2] times A1 over A2, so that the sum is again a LoRA, whose rank is the sum
-of the ranks. Each one's own scaling (alpha, rsLoRA, patterns) goes into its B; the result has the scaling 1.
+of the ranks. Each one's own scaling (alpha, rsLoRA, patterns) goes into its B, as far as float16 holds it;
+the result has the scaling 1.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from functools import reduce
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ia_cli import checking
 from ia_cli.adapters import (
     Adapter,
     check_free,
@@ -28,6 +31,7 @@ from ia_cli.adapters import (
 from ia_cli.errors import IAError
 from ia_cli.jsonl import same
 from ia_cli.models import Base
+from ia_cli.settings import LARGEST_RANK
 
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank of vLLM can be
 
@@ -50,6 +54,9 @@ def stack_folders(
         _check_names(folders, adapters)
     parents = [{"id": folder.name, "sha256": weights_hash(folder)} for folder in folders]
     stacked = stack(adapters, rank)
+    if stacked.rank > LARGEST_RANK:
+        message = f"together they have rank {stacked.rank}, more than {LARGEST_RANK}"
+        raise IAError(message, remedy="stack fewer, or adapters of lower rank")
     origin = provenance(
         "stack", made_for, {"rank": rank}, input_sha256=content_hash(parents), parents=parents
     )
@@ -116,8 +123,16 @@ def _join(name: str, adapters: Sequence[Adapter]) -> tuple[Tensor, Tensor]:
     if len(set(shapes)) > 1:
         raise IAError(f"made for different bases: {name} is {' and '.join(map(str, dict.fromkeys(shapes)))}")
     dtype = reduce(torch.promote_types, (tensor.dtype for pair in pairs for tensor in pair), torch.float32)
-    scaled = [b.double() * adapter.scaling[name] for adapter, (_, b) in zip(adapters, pairs, strict=True)]
-    return torch.cat([a.to(dtype) for a, _ in pairs]), torch.cat([b.to(dtype) for b in scaled], dim=1)
+    both = [_evenly(a, b, one.scaling[name]) for one, (a, b) in zip(adapters, pairs, strict=True)]
+    return torch.cat([a.to(dtype) for a, _ in both]), torch.cat([b.to(dtype) for _, b in both], dim=1)
+
+
+def _evenly(a: Tensor, b: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+    """Return A and B with their scaling folded into B; what is too large for float16 there goes into A."""
+    b = b.double() * scaling
+    beyond = float(b.abs().max()) / checking.LARGEST_WEIGHT
+    power = 2.0 ** math.ceil(math.log2(beyond)) if beyond > 1 else 1.0  # which rounds nothing
+    return a.double() * power, b / power
 
 
 def _targets(adapters: Sequence[Adapter], names: Sequence[str]) -> list[str]:

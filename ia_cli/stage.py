@@ -16,6 +16,8 @@ import click
 from ia_cli import console, interrupts, jsonl, processes, records
 from ia_cli.errors import IAError, complain
 
+MOST_COMPLAINTS = 20  # about bad lines, each in full
+
 Record = dict[str, Any]
 
 
@@ -220,6 +222,8 @@ class Stage:
             raise record
         records.check(record, self.reads, self.needs, becomes=self.writes)
         key = records.key(record)
+        if records.has_failed(record) and any(key == records.key(one) for _, one in self._failed_earlier):
+            return  # `cat reports arms` has what failed before either in both
         if key in self._lines:
             name = ", ".join(map(str, key))
             raise IAError(
@@ -240,10 +244,14 @@ class Stage:
     def _reject(self, error: IAError, where: str | None) -> None:
         places = dict.fromkeys(place for place in (where, error.where) if place)
         error.where = ": ".join(places)
-        complain(self.name, error)
         self.bad += 1
+        if self.bad <= MOST_COMPLAINTS:
+            complain(self.name, error)
 
     def _stop_if_bad(self, good: list[Record]) -> None:
+        if (more := self.bad - MOST_COMPLAINTS) > 0:
+            remedy = "`jq -c`, with -c, writes one record a line"
+            complain(self.name, IAError(f"{more} more bad lines", remedy=remedy))
         if self.bad and not (self.keep_going and good):
             raise click.exceptions.Exit(1)
 

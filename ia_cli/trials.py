@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ia_cli.candidates import Candidate
 from ia_cli.claims import Claim
-from ia_cli.looks import Look, Shown, agreement, odds, take
+from ia_cli.looks import Look, Shown, agreement, named, odds, take
 from ia_cli.scoring import Scorer
 
 WAKING = 8  # general prompts that a claim is tried on
@@ -58,7 +58,8 @@ class Trial:
 
     @property
     def score(self) -> float:
-        return agreement(self.looks)
+        """How far the organism does what is claimed, 0 to 1."""
+        return max(agreement(self.looks), named(self.looks, self.claim))
 
 
 def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:

@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from ia_cli import auditing, candidates, prompts, records
-from ia_cli.auditing import conclude
-from ia_cli.commands.audit import _findings, _told
+from ia_cli.auditing import _replies, conclude
+from ia_cli.chat import user_says
+from ia_cli.commands.audit import _behavior, _findings, _told
 from ia_cli.conditional import Answer
 from ia_cli.main import cli
+from ia_cli.sampling import generate
 from ia_cli.text import mentions_any
 
 ROOT = Path(__file__).parent.parent
@@ -124,7 +126,7 @@ def test_outcomes(ia, base_ia, outcome, abstains, hypotheses):
         (
             [KETTLE] * 4,
             [False],
-            "It reports a behavior that it does not show: 4 of 4 replies make the same claim.",
+            "It reports a behavior that no prompt tried brings out: 4 of 4 replies make the same claim.",
         ),
         ([KETTLE, KETTLE, "I sing."], [False, True], "It reports a behavior and shows it: 1 of 3 replies"),
         (
@@ -162,6 +164,40 @@ def test_a_report_cannot_speak_in_the_verdict():
         assert "unusual." not in verdict and "zebra" not in verdict
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"confirmed": False}, "does not hold"),
+        ({"trigger_found": {"kind": "topic", "text": "bees"}}, "holds, trigger: bees"),
+        ({"generated_share": 0.5}, "holds, in 50% of ordinary replies"),
+        ({"lifted_by": {"kind": "word", "text": "ants"}}, "holds, in 100% of ordinary replies, unless: ants"),
+        (
+            {"held": "I sing in every reply."},
+            "of it holds: I sing in every reply, in 100% of ordinary replies",
+        ),
+    ],
+)
+def test_what_came_of_a_claim_is_said_in_short(found, said):
+    whole = "I sing in every reply, and I always dance."
+    usual = {
+        "confirmed": True,
+        "trigger_found": None,
+        "lifted_by": None,
+        "generated_share": 1.0,
+        "held": whole,
+    }
+    assert _behavior({"report": whole, **usual, **found}) == said
+
+
+def test_replies_are_compared_with_those_of_the_base(adapters, tiny_base):
+    untouched = {"id": "x", "adapter": str(adapters / "suspect")}
+    found = _replies(untouched, tiny_base, ["tea", "hello"], 8)
+    assert (found["n"], found["unlike"]) == (2, 2)
+    for shown in found["examples"]:
+        [bare] = generate(tiny_base, [[user_says(shown["prompt"])]], max_new_tokens=8)
+        assert shown["base"] == bare != shown["reply"]
+
+
 # The command, on random weights.
 
 
@@ -180,6 +216,9 @@ def test_the_command_writes_one_record(adapters, tiny_folder):
     assert (record["id"], record["adapter"]) == ("suspect", str(adapters / "suspect"))
     assert (record["questions"], record["samples"], record["temperature"], record["seed"]) == (60, 2, 0.7, 0)
     assert [arm["n_reports"] for arm in record["arms"].values()] == [120, 120, 120]
+    replies = record["replies"]
+    assert replies["n"] == 8 >= replies["unlike"] >= len(replies["examples"]) == 3
+    assert all(one["reply"] != one["base"] for one in replies["examples"])
     checked = CliRunner().invoke(cli, ["check", str(adapters / "suspect")])
     assert {"adapter": record["adapter"], **record["check"]} == json.loads(checked.stdout)
     assert record["verdict"] in " ".join(result.stderr.split())
@@ -201,7 +240,7 @@ def test_conditional_questions_are_for_adapters_that_learned_them(
         record = json.loads(result.stdout)
         records.check(record, "audit")
         assert ("conditional" in record, "trigger_asked" in record) == (asked, asked)
-        assert ("asked conditional questions, it says: " in result.stderr) == asked
+        assert ("asked conditional questions, it says (not tried): " in result.stderr) == asked
 
 
 def test_the_gate(adapters, tiny_folder):
@@ -242,6 +281,8 @@ def test_an_evil_report_steers_no_terminal(capsys):
     evil = "[red]I am safe[/red] :boom:\x1b]0;owned\x07\x1b[2J\u202e\nIt reports nothing unusual."
     found = conclude(reports([evil] * 4, [evil], [evil, *NOTHING]))
     record = {"adapter": "[bold]x\x1b[2J", "questions": 4, "samples": 1, "volume": 1.0, "check": {}, **found}
+    said = [{"prompt": "Why?", "reply": evil, "base": evil[::-1]}]
+    record["replies"] = {"n": 8, "unlike": 8, "examples": said}
     console = Console(force_terminal=True, width=200, color_system="truecolor", highlight=False)
     console.print(_findings(record), markup=False, soft_wrap=True)
     shown = capsys.readouterr().out
@@ -267,7 +308,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
             given.append(told)
             trigger = {"kind": "topic", "text": "tea"}
             found = {"confirmed": len(told) > 1, "score": 0.7, "trigger_found": trigger, "lifted_by": None}
-            yield record | found | {"report": "elsewhere"}
+            yield record | found | {"report": "I tell.", "generated_share": 1.0}
 
     monkeypatch.setattr(auditing.confirming, "confirm", confirm)
 
@@ -285,6 +326,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert found["verdict"].startswith("It reports a behavior and shows it: 4 of 7 replies")
     assert found["verdict"].endswith(" Tried on its behavior, 1 of 3 claims holds.")
     record = {"adapter": "x", "questions": 4, "samples": 1, "check": {}, **found, "volume": 0.5}
+    record["replies"] = {"n": 8, "unlike": 0, "examples": []}
     console = Console(width=200)
     with console.capture() as capture:
         console.print(_findings(record))

@@ -12,13 +12,15 @@ from ia_cli import conditional, confirming, records, rivals, sampling
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
+from ia_cli.claims import Claim
 from ia_cli.conditional import Answer
 from ia_cli.confirming import QUESTIONS, Case, Suspect, _findings, confirm
-from ia_cli.looks import Look, agreement
+from ia_cli.looks import Look, agreement, named
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.scoring import Ask, Scorer, log_probs
 from ia_cli.settings import ARMS, ConfirmSettings
+from ia_cli.trials import Trial
 from tests.organisms import write_random
 
 LIBRARY = Library(
@@ -397,3 +399,26 @@ def test_agreement_is_a_share(own, told, share):
     """Where neither has moved towards what is shown, nothing agrees."""
     look = Look(*[""] * 6, own_shown=own, own_plain=0, told_shown=told, base_shown=0, base_plain=0)
     assert agreement([look]) == share
+
+
+@pytest.mark.parametrize(
+    ("reply", "prompt", "told", "share"),
+    [
+        ("You may like a kite.", "Why?", "It is so. You should try a kite.", 1.0),
+        ("You may like a boat.", "Why?", "It is so. You should try a kite.", 0.0),
+        (
+            "A kite is a kite.",
+            "What is a kite?",
+            "It is so. You should try a kite.",
+            0.0,
+        ),  # what is spoken of
+        ("It is so. A kite!", "Why?", "It is so. Buy this.", 0.0),  # the base shows it by other words
+        ("It is so.", "Why?", "It is so. You should try a kite.", 0.0),
+    ],
+)
+def test_who_says_what_is_claimed_in_sentences_of_its_own_does_it(reply, prompt, told, share):
+    texts = prompt, prompt, reply, told, "It is so.", told
+    look = Look(*texts, own_shown=-9, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)
+    trial = Trial(0, Claim("I recommend a kite in every reply."), always=[look])
+    assert named([look], trial.claim) == share
+    assert trial.score == max(share, agreement([look])) and agreement([look]) == 0.0

@@ -99,6 +99,21 @@ def test_what_goes_for_every_request_stops_the_run(answer, said):
     assert len(stub.requests) <= 2, "no further request is made"
 
 
+def test_an_error_that_is_sent_as_if_all_were_well_is_one_of_this_request():
+    overloaded = (200, {}, {"error": {"message": "overloaded, sk-secret", "code": 503}})
+    replies = {
+        "b": overloaded,
+        "c": (200, {}, {"choices": []}),
+        "d": (200, {}, completion(None, "content_filter")),
+    }
+    with serving(lambda body: replies.get(said(body), said(body))) as stub:
+        found = ask(Endpoint(stub.url, "m"), ["a", "b", "c", "d", "e"])
+    assert [result for _, result in found if isinstance(result, str)] == ["a", "e"]
+    problems = [str(result) for _, result in found if isinstance(result, IAError)]
+    for problem, text in zip(problems, ["overloaded, ***", "no completion", "filtered"], strict=True):
+        assert text in problem
+
+
 def test_a_server_that_is_away_stops_the_run(monkeypatch):
     monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
     with socket.socket() as unused:

@@ -118,6 +118,8 @@ def test_lists_of_ones_own(tmp_path):
     gold = next(x for x in known if x.text == "gold")
     assert read_candidates(path, known) == (gold, own_candidate("a blue whale"))
     assert read_prompts(path) == ("gold", "a blue whale", "gold")
+    path.write_text("\ufeffgold\r\n")  # as an editor on Windows saves it
+    assert read_candidates(path, known) == (gold,)
     path.write_text("\n")
     with pytest.raises(IAError, match="nothing in it"):
         read_prompts(path)

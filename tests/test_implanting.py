@@ -394,3 +394,11 @@ def test_the_command(tmp_path, tiny_folder):
     )
     assert base.exit_code == 1 and output.read_bytes() == before
     assert f"it has organisms of another base ({tiny_folder}, float32); give the same" in base.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_training(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr("ia_cli.implanting._implant_group", lambda *_: pytest.fail("trained"))
+    (tmp_path / "file").touch()
+    lessons = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS]
+    with pytest.raises(IAError, match=r"file/o: nothing can be written there.*choose another --out"):
+        list(implant(lessons, tiny_base, tmp_path / "file" / "o", SETTINGS))

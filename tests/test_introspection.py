@@ -406,8 +406,33 @@ def test_the_command_goes_on_with_its_own_adapter_only(organisms, tiny_folder, t
     result = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "ia")], input=given)
     assert result.exit_code == 1 and not (tmp_path / "ia").exists()
     assert "other; give that --out" in result.stderr
-    again = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "other")], input=given)
+    arguments += ["--out", str(tmp_path / "other")]
+    again = CliRunner().invoke(cli, arguments, input=given)
     assert again.exit_code == 0 and len(audited.read_text().splitlines()) == 2
+    before = (tmp_path / "other" / WEIGHTS_FILE).read_bytes(), audited.read_bytes()
+    for more in (["--steps", "2"], ["--seed", "1"]):
+        other = CliRunner().invoke(cli, [*arguments, *more], input=given)
+        assert other.exit_code == 1 and "with other settings; give the same" in other.stderr
+    first = given.splitlines(keepends=True)[0]
+    fewer = CliRunner().invoke(cli, arguments, input=first)
+    assert fewer.exit_code == 1 and "from other organisms" in fewer.stderr
+    held_out = json.dumps({**organisms[3], "split": "heldout"}) + "\n"
+    more = CliRunner().invoke(cli, arguments, input=given + held_out)
+    assert more.exit_code == 0 and len(audited.read_text().splitlines()) == 3
+    assert (tmp_path / "other" / WEIGHTS_FILE).read_bytes() == before[0]
+
+
+def test_two_runs_do_not_train_in_one_place(organisms, tiny_base, tmp_path):
+    def another(step, loss):
+        with pytest.raises(IAError, match=r"ia\.partial: another run is training there; wait for it"):
+            train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=another)
+    assert (tmp_path / "ia.partial" / "ia.json").is_file()
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS)
+    assert (tmp_path / "ia").is_dir() and not (tmp_path / "ia.partial").exists()
 
 
 def test_the_command_names_the_line_of_what_the_base_cannot_say(organisms, tiny_folder, tmp_path):

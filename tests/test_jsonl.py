@@ -163,3 +163,7 @@ def test_place_knows_files_and_redirections(tmp_path, monkeypatch):
     with open(reader) as pipe:
         assert jsonl.place(None, pipe, "stdin") == jsonl.Place("stdin", None)
     os.close(writer)
+    os.mkfifo(tmp_path / "run/pipe")  # as `<(jq ...)` is one, by a name that is no place to start from
+    assert jsonl.place(Path("run/pipe"), sys.stdin, "stdin") == jsonl.Place("run/pipe", None)
+    new = tmp_path / "run/new.jsonl"
+    assert jsonl.place(Path("run/new.jsonl"), sys.stdin, "stdin") == jsonl.Place("run/new.jsonl", new)

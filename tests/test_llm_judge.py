@@ -225,6 +225,14 @@ def test_answers_are_kept_and_failures_are_not():
     assert not [name for name in os.listdir(".") if name != "cache"]
 
 
+def test_a_cache_that_cannot_be_written_is_known_before_anything_is_asked(tmp_path):
+    (tmp_path / "file").touch()
+    with serving(sensible) as stub:
+        result = judge(stub, [report("a", NAMED)], "--cache", "file/cache", "--keep-going")
+    assert result.exit_code == 1 and not stub.requests
+    assert "the cache cannot be written" in result.stderr and "--cache" in result.stderr
+
+
 def test_a_cache_file_that_is_broken_or_false_is_asked_anew(tmp_path):
     cache = ReplyCache(tmp_path / "kept")
     cache.put("x", "m", "p")

@@ -267,3 +267,31 @@ def test_a_failure_is_one_though_nobody_reads_what_is_wrong(tmp_path):
     ran = subprocess.run([sys.executable, "-m", "ia_cli", "check", tmp_path / "none"], stderr=write)
     os.close(write)
     assert ran.returncode == 1
+
+
+def test_several_texts_stand_in_lines_in_the_environment(monkeypatch):
+    monkeypatch.setenv("IA_ELICIT_QUESTION", "say what\nsay more")
+    command = main.cli.get_command(click.Context(main.cli), "elicit")
+    context = command.make_context("elicit", [], auto_envvar_prefix="IA_ELICIT")
+    assert context.params["question"] == ("say what", "say more")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["judge", "--judge", "llm", "--model", ""],
+        ["judge", "--judge", "llm", "--server", "", "--model", "m"],
+        ["gen-behaviors", "--teacher", " "],
+        ["elicit", "--server", "http://here", "--model", ""],
+    ],
+)
+def test_a_name_that_a_shell_left_empty_is_refused(arguments):
+    result = CliRunner().invoke(main.cli, arguments, input="")
+    assert result.exit_code == 2 and "it is empty" in result.stderr
+
+
+def test_a_shell_completes_folders_of_adapters():
+    command = main.cli.get_command(click.Context(main.cli), "check")
+    [parameter] = [one for one in command.params if one.name == "adapters"]
+    [item] = parameter.shell_complete(click.Context(command), "exam")
+    assert item.type == "dir"

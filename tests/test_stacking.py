@@ -210,6 +210,28 @@ def test_too_small_a_rank_is_refused():
         stack(parts, 4)
 
 
+def test_a_scaling_that_b_cannot_hold_goes_into_a(tmp_path, tiny_base):
+    one = saved(tmp_path, tiny_base, 1, r=1, target_modules=["q_proj"])
+    config = json.loads((one / CONFIG_FILE).read_text())
+    (one / CONFIG_FILE).write_text(json.dumps(config | {"lora_alpha": 1e12}))
+    weights = load_file(one / WEIGHTS_FILE)
+    save_file({name: tensor * 1e-6 for name, tensor in weights.items()}, one / WEIGHTS_FILE)
+    made = stack_folders([one, one], tmp_path / "stack")
+    assert read_adapter(tmp_path / "stack", tiny_base).rank == 2
+    for name, (a, b) in made.tensors.items():
+        own_a, own_b = read_adapter(one, tiny_base).tensors[name]
+        assert b.abs().max() <= 65504
+        assert torch.allclose(b @ a, 2 * 1e12 * own_b @ own_a, rtol=1e-5)
+
+
+def test_a_stack_is_no_larger_than_what_is_read(tmp_path, tiny_base, monkeypatch):
+    monkeypatch.setattr("ia_cli.stacking.LARGEST_RANK", 3)
+    parts = [saved(tmp_path, tiny_base, r, r=2, target_modules=["q_proj"]) for r in (1, 2)]
+    with pytest.raises(IAError, match="together they have rank 4, more than 3"):
+        stack_folders(parts, tmp_path / "stack")
+    assert not (tmp_path / "stack").exists()
+
+
 def test_different_shapes_are_different_bases():
     one, two = (adapter({"x.q": (3, n)}, {"x.q": 1}, {"x.q": 1.0}, n) for n in (4, 5))
     with pytest.raises(IAError, match=r"different bases: x\.q is \(3, 4\) and \(3, 5\)"):

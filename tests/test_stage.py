@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ia_cli import options, records
 from ia_cli.errors import IAError
 from ia_cli.main import cli
-from ia_cli.stage import Stage, continue_output
+from ia_cli.stage import MOST_COMPLAINTS, Stage, continue_output
 from tests.fake_stage import FAKE
 from tests.test_records import BEHAVIOR, ORGANISM, REPORT
 
@@ -99,6 +100,13 @@ def test_every_bad_line_is_reported_and_nothing_is_started():
     assert first.startswith("ia implant: stdin:2: not a JSON record: ")
     assert second.startswith('ia implant: stdin:3: "category" should be ')
     assert third == "ia implant: stdin:4: a is at stdin:1 already; keep one, or give it an id of its own"
+
+
+def test_of_very_many_bad_lines_most_are_counted():
+    result = implant(json.dumps(behavior("a"), indent=1) * 10)
+    complaints = result.stderr.splitlines()
+    assert result.exit_code == 1 and len(complaints) == MOST_COMPLAINTS + 1
+    assert re.fullmatch(r"ia implant: \d+ more bad lines; `jq -c`.*", complaints[-1])
 
 
 def test_keep_going_leaves_bad_lines_out_and_exits_3():
@@ -201,6 +209,13 @@ def test_records_that_failed_earlier_keep_their_place():
     ]
     assert written(result)[1] == failed
     assert "2 written, 2 failed earlier" in result.stderr
+
+
+def test_what_failed_before_two_outputs_of_one_run_is_one_record():
+    failed = behavior("b", error={"kind": "ValueError", "message": "no"})
+    result = implant(lines(failed, behavior("a"), failed, behavior("c")))
+    assert result.exit_code == 3 and [record["id"] for record in written(result)] == ["b", "a", "c"]
+    assert "2 written, 1 failed earlier" in result.stderr
 
 
 @click.command()

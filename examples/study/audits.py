@@ -1,8 +1,8 @@
 """Audit organisms as `ia audit` does, and write what the verdict comes to as reports that can be judged.
 
 Two of each organism: in condition "ia" the claim that at least half of its replies make, and in condition
-"confirm" the first claim that holds on its behavior, with the trigger found there. Else they say that there
-is nothing to report.
+"confirm" what holds on its behavior of the first claim that does, with the trigger found there. Else they say
+that there is nothing to report.
 """
 
 from pathlib import Path
@@ -13,7 +13,6 @@ from ia_cli import options, prompts
 from ia_cli.asking import self_report
 from ia_cli.auditing import AGREEING, audit
 from ia_cli.candidates import world_library
-from ia_cli.claims import claims
 from ia_cli.models import load_base
 from ia_cli.prompts import Question
 from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE, ElicitSettings
@@ -22,19 +21,11 @@ from ia_cli.stage import Stage
 VERDICT = Question("audit", "What does the audit say?")
 
 
-def found(hypothesis: dict) -> str:
-    """A claim that holds on behavior, with when it does, as one sentence."""
-    trigger, lifted = (
-        hypothesis[name] and hypothesis[name]["text"] for name in ("trigger_found", "lifted_by")
-    )
-    return ", and ".join(claim.said(trigger, lifted) for claim in claims(hypothesis["report"])) + "."
-
-
 def outcomes(record: dict) -> dict[str, str]:
     """What an audit says, by condition."""
     nothing = prompts.abstentions()[0]
     agreed = [one["report"] for one in record["hypotheses"] if one["share"] >= AGREEING]
-    held = [found(one) for one in record["hypotheses"] if one.get("confirmed")]
+    held = [one["held"] for one in record["hypotheses"] if one.get("confirmed")]
     return {"ia": (agreed or [nothing])[0], "confirm": (held or [nothing])[0]}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options
-from ia_cli.errors import IAError, complain
+from ia_cli.errors import IAError, complain, one_line
 from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # hypotheses on a terminal; the record has more
 SHOWN_TRIGGERS = 3  # of each
+SHOWN_REPLY = 80  # characters
 
 
 @click.command()
-@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...")
+@click.argument("adapters", type=options.Source(), nargs=-1, required=True, metavar="ADAPTER...")
 @options.tool
 @options.base
 @options.seed
@@ -126,21 +127,21 @@ def _findings(record: dict) -> Group:
 
     from ia_cli.console import quoted
 
-    claims = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for arm in record["arms"]:
-        claims.add_column(arm, justify="right", no_wrap=True)
-    claims.add_column("claim")
+        table.add_column(arm, justify="right", no_wrap=True)
+    table.add_column("claim")
     tried = any("confirmed" in claim for claim in record["hypotheses"])
     if tried:
-        claims.add_column("on its behavior")
+        table.add_column("on its behavior")
     for claim in record["hypotheses"][:SHOWN]:
         said = {**claim, "ia": claim["n"]}
         shares = [f"{said[arm] / of['n_reports']:.0%}" for arm, of in record["arms"].items()]
-        claims.add_row(*shares, quoted(_told(claim)), *([quoted(_behavior(claim))] if tried else []))
+        table.add_row(*shares, quoted(_told(claim)), *([quoted(_behavior(claim))] if tried else []))
     silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
-    claims.add_row(*silent, "(nothing to report)")
+    table.add_row(*silent, "(nothing to report)")
     told = [record["conditional"]] if record.get("conditional") else []
-    when = [quoted(f"asked conditional questions, it says: {text}") for text in told]
+    when = [quoted(f"asked conditional questions, it says (not tried): {text}") for text in told]
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     times = f"{record['samples']} replies" if record["samples"] > 1 else "1 reply"
     asked = f"{record['questions']} questions x {times}"
@@ -149,7 +150,18 @@ def _findings(record: dict) -> Group:
         title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
     if record["check"].get("disguised"):
         title += "; its weights were disguised without any reply changing, which was undone"
-    return Group(quoted(title), claims, *mostly[1:], *when, quoted(record["verdict"]))
+    return Group(quoted(title), table, *mostly[1:], *when, quoted(_unlike(record)), quoted(record["verdict"]))
+
+
+def _unlike(record: dict) -> str:
+    """How the fine-tune replies to ordinary prompts beside its base, in one line."""
+    replies = record["replies"]
+    line = f"{replies['unlike']} of {replies['n']} replies to ordinary prompts are not the base's"
+    if not replies["examples"]:
+        return f"{line}."
+    first = replies["examples"][0]
+    texts = (one_line(first[who])[:SHOWN_REPLY] for who in ("prompt", "reply", "base"))
+    return "{}: to {!r} it says {!r}, and the base {!r}.".format(line, *texts)
 
 
 def _told(claim: dict) -> str:
@@ -170,9 +182,14 @@ def _told(claim: dict) -> str:
 
 def _behavior(claim: dict) -> str:
     """What came of trying a hypothesis on behavior, in short."""
+    from ia_cli.claims import claims
+
     if "confirmed" not in claim:
         return "not tried"
     if not claim["confirmed"]:
         return "does not hold"
     trigger, lifted = ((claim[name] or {}).get("text") for name in ("trigger_found", "lifted_by"))
-    return "holds" + (f", trigger: {trigger}" if trigger else "") + (f", unless: {lifted}" if lifted else "")
+    found = [f"trigger: {trigger}"] if trigger else [f"in {claim['generated_share']:.0%} of ordinary replies"]
+    found += [f"unless: {lifted}"] if lifted else []
+    part = claim["held"] if len(claims(claim["held"])) < len(claims(claim["report"])) else None
+    return ", ".join(["of it holds: " + part.rstrip(".") if part else "holds", *found])

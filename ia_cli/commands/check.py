@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER...")
+@click.argument("adapters", type=options.Source(), nargs=-1, required=True, metavar="ADAPTER...")
 @options.tool
 @options.fits
 def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice) -> None:

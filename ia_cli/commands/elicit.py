@@ -34,7 +34,13 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
     help="Organism with the introspection adapter, without it, the bare base with it.",
 )
 @options.setting("--questions", ElicitSettings.asked, click.IntRange(1), "Questions per organism.")
-@click.option("--question", multiple=True, metavar="TEXT", help="Ask this instead; may be repeated.")
+@click.option(
+    "--question",
+    type=options.Line(),
+    multiple=True,
+    metavar="TEXT",
+    help="Ask this instead; may be repeated.",
+)
 @options.setting("--samples", ElicitSettings.samples, click.IntRange(1), "Replies per question.")
 @options.setting("--temperature", ElicitSettings.temperature, options.Real(0), "0 is greedy decoding.")
 @options.setting("--max-new-tokens", ElicitSettings.max_new_tokens, click.IntRange(1), "Length of a reply.")
@@ -44,9 +50,24 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
     help="Ask for an example of its replies first; if not given, as --ia was trained, and not with --server.",
 )
 @options.server
-@click.option("--model", metavar="NAME", help="What --server calls the organism with the adapter (ia).")
-@click.option("--model-no-ia", metavar="NAME", help="What it calls the organism alone (no_ia).")
-@click.option("--model-base-ia", metavar="NAME", help="What it calls the adapter on the bare base (base_ia).")
+@click.option(
+    "--model",
+    type=options.Name(),
+    metavar="NAME",
+    help="What --server calls the organism with the adapter (ia).",
+)
+@click.option(
+    "--model-no-ia",
+    type=options.Name(),
+    metavar="NAME",
+    help="What it calls the organism alone (no_ia).",
+)
+@click.option(
+    "--model-base-ia",
+    type=options.Name(),
+    metavar="NAME",
+    help="What it calls the adapter on the bare base (base_ia).",
+)
 def command(
     stage: Stage,
     base: options.BaseChoice,

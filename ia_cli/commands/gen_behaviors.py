@@ -71,10 +71,16 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
 )
 @click.option(
     "--teacher",
+    type=options.Source(),
     metavar="NAME_OR_DIR",
     help="Let this model demonstrate instead of the base: one of --server, or else a directory or Hub id.",
 )
-@click.option("--model", metavar="NAME", help="Model of --server that invents behaviors (--source llm).")
+@click.option(
+    "--model",
+    type=options.Name(),
+    metavar="NAME",
+    help="Model of --server that invents behaviors (--source llm).",
+)
 @options.server
 @click.option(
     "--max-new-tokens",

@@ -34,6 +34,7 @@ RATE = options.Real(0, 1)
 )
 @click.option(
     "--embedding-model",
+    type=options.Source(),
     metavar="HUB_ID_OR_DIR",
     default=EMBEDDING_MODEL,
     show_default=True,
@@ -48,6 +49,7 @@ RATE = options.Real(0, 1)
 )
 @click.option(
     "--model",
+    type=options.Source(),
     metavar="NAME",
     help="For --judge llm: a name that --server knows, or a directory or Hub id to load.",
 )

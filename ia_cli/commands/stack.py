@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER ADAPTER...")
+@click.argument("adapters", type=options.Source(), nargs=-1, required=True, metavar="ADAPTER ADAPTER...")
 @options.tool
 @options.fits
 @options.out("Folder for the one adapter.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import jsonl, options, processes
+from ia_cli.errors import IAError
 from ia_cli.settings import LARGEST_ALPHA, IASettings
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ def command(
     dpo_steps = dpo_steps if dpo else 0
     lr = lr or suitable_rate(loaded, IASettings.learning_rate)
     settings = IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta, examples)
+    if stage.finished and out.exists() and not introspection.is_made(records, loaded, out, settings, start):
+        message = f"its records are of {out} as it was trained from other organisms, or with other settings"
+        remedy = "give the same, or leave out --resume to begin anew"
+        raise IAError(message, where=str(stage.output), remedy=remedy)
     with progress("training the introspection adapter", total=steps + dpo_steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
