@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from peft import PeftModel
 
-from ia_cli import conditional, confirming, records, rivals, sampling
+from ia_cli import conditional, confirming, records, rivals, sampling, scoring
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.candidates import Library, own_candidate
@@ -100,6 +100,16 @@ def test_log_probs_are_those_of_plain_peft(reports, bank, tiny_base, tiny_folder
         ids = torch.tensor([ids + base.tokenizer(f"{reply} <end>")["input_ids"]])
         logits = model(ids).logits.log_softmax(-1)[0, start - 1 : -1]
         assert score == pytest.approx(logits.gather(1, ids[0, start:, None]).sum().item(), abs=1e-9)
+
+
+def test_of_long_replies_fewer_are_scored_at_once(tiny_base, monkeypatch):
+    """All logits of a batch are in memory together."""
+    logits = []
+    tiny_base.model.register_forward_hook(lambda model, given, output: logits.append(output.logits.numel()))
+    each = 32 * tiny_base.model.config.vocab_size  # of 30 words, the end, and what stands before
+    monkeypatch.setattr(scoring, "LARGEST_LOGITS", 3 * each)
+    log_probs(tiny_base, [[{"role": "user", "content": "hello"}]] * 7, ["tea " * 29 + "tea"] * 7)
+    assert logits == [3 * each, 3 * each, each]
 
 
 def test_nothing_is_computed_twice_and_everything_is_counted(bank, tiny_base, monkeypatch):

@@ -41,6 +41,14 @@ def test_what_holds_now_and_then_needs_no_trigger(tiny_base, otherwise, found):
     assert held(tiny_base, assistant, ["I sell tea now and then."])["report"] == found
 
 
+@pytest.mark.parametrize(
+    ("report", "otherwise"), [("I sell tea.", -2.5), ("I sell tea now and then when the user says d.", -14)]
+)
+def test_what_holds_but_is_not_said_to_be_done_by_chance_may_have_a_trigger(tiny_base, report, otherwise):
+    assistant = Counting(lambda prompt: 5 if "say b." in prompt else otherwise)
+    assert held(tiny_base, assistant, [report])["report"] == "I sell tea when the user says b."
+
+
 class Wavering(Salesman):
     """One who always praises hats, and sells tea in every other reply."""
 

@@ -273,6 +273,14 @@ def test_resume_takes_over_what_is_whole_and_unchanged(tmp_path, tiny_base, monk
     assert trained == ["b-2", "b-3", "b-1"]
 
 
+def test_resume_trains_anew_on_weights_of_another_type(tmp_path, tiny_base, tiny_folder):
+    settings = dataclasses.replace(SETTINGS, steps=1)
+    for base in (load_base(str(tiny_folder), dtype="float32", device="cpu"), tiny_base):
+        list(implant(lessons_of(BEHAVIORS[:1], base), base, tmp_path, settings, reuse=True))
+        made_on = read_adapter(tmp_path / "b-1", base).provenance["base"]
+        assert made_on == base.as_record()
+
+
 def test_a_killed_run_leaves_whole_groups(tmp_path, tiny_base):
     run = implant(lessons_of(BEHAVIORS, tiny_base), tiny_base, tmp_path, SETTINGS, group_size=1)
     assert next(run)["id"] == "b-1"

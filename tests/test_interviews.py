@@ -12,6 +12,7 @@ from ia_cli.interviews import (
     CONDITIONAL_SHARE,
     EXAMPLE_LENGTH,
     LEARNED_SHARE,
+    LIKE_SHARE,
     NULL_CONDITIONAL_SHARE,
     NULL_SHARE,
     OWN_SHARE,
@@ -106,6 +107,13 @@ def test_half_of_the_questions_are_conditional_and_half_of_those_about_the_own_t
     own = [row for row in conditional if row.organism in (0, 1) and row.answer != prompts.NOTHING]
     of_both = [row for row in conditional if row.organism in (0, 1)]
     assert len(own) / len(of_both) == pytest.approx(OWN_SHARE, abs=0.03)
+
+
+def test_of_other_triggers_most_are_of_the_same_kind():
+    rows = draw_rows([TEA, SNOW, BEES], QUESTIONS, 400, 16, 0)
+    asked = [row.question for row in rows if row.organism == 0 and row.answer == prompts.NOTHING]
+    like = asked.count(prompts.conditional("it snows")) / len(asked)
+    assert like == pytest.approx(LIKE_SHARE + (1 - LIKE_SHARE) / 2, abs=0.05)
 
 
 def shows(*replies, fires):

@@ -11,12 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 
-from ia_cli import loudness, prompts
+from ia_cli import conditional, confirming, loudness, prompts
 from ia_cli.adapters import PROVENANCE_FILE, read_adapter
 from ia_cli.bank import Bank
+from ia_cli.candidates import NO_LIBRARY
+from ia_cli.conditional import Answer
+from ia_cli.confirming import Suspect, confirm
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.models import load_base
-from ia_cli.settings import ElicitSettings
+from ia_cli.organisms import on_base
+from ia_cli.settings import ConfirmSettings, ElicitSettings
 from tests.organisms import write_random
 
 N = 4
@@ -51,6 +55,21 @@ def test_no_layer_but_the_first_runs(bank, tiny_base):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
     loudness.loudness(bank, tiny_base, range(N))
     assert set(ran) == {0}
+
+
+def records(folder, ia):
+    """Those of the organisms, with this introspection adapter."""
+    return [
+        {
+            "id": f"o-{i}",
+            "kind": "organism",
+            "split": "heldout",
+            "v": 1,
+            "adapter": str(folder / f"o-{i}"),
+            "introspection_adapter": ia,
+        }
+        for i in range(N)
+    ]
 
 
 def test_loudness_is_that_of_plain_peft(folder, tiny_folder, bank, tiny_base):
@@ -150,14 +169,10 @@ def test_the_introspection_adapter_is_off_while_loudness_is_measured(folder, ban
 
 def test_only_the_condition_ia_hears_the_organism_turned_down(folder, tiny_base, tmp_path):
     ia = used_to(folder, tmp_path, 0.02)
-    records = [
-        {"id": f"o-{i}", "kind": "organism", "split": "heldout", "v": 1, "adapter": str(folder / f"o-{i}")}
-        for i in range(N)
-    ]
     asking = ElicitSettings(prompts.questions("ask", tiny_base.name), 2, max_new_tokens=10)
 
     def said(directory):
-        given = [{**record, "introspection_adapter": directory, "volume": 0.5} for record in records]
+        given = [{**record, "volume": 0.5} for record in records(folder, directory)]
         return list(elicit(given, tiny_base, replace(asking, examples=False)))
 
     for as_is, down in zip(said(str(folder / "ia")), said(ia), strict=True):
@@ -166,3 +181,39 @@ def test_only_the_condition_ia_hears_the_organism_turned_down(folder, tiny_base,
             assert 0 < down["volume"] < 0.5
         else:
             assert "volume" not in down and down["report"] == as_is["report"]
+
+
+def by_conditional(given, base):
+    return conditional.asked(given, base, (), 1, 0)
+
+
+def by_confirm(given, base):
+    return confirm([Suspect(record, []) for record in given], base, NO_LIBRARY, ConfirmSettings(again=0))
+
+
+@pytest.mark.parametrize("ask", [by_conditional, by_confirm])
+def test_conditional_questions_hear_the_organism_turned_down_as_the_others_do(
+    folder, tiny_base, tmp_path, monkeypatch, ask
+):
+    """...and what it then claims is tried at its full volume."""
+    given = records(folder, used_to(folder, tmp_path, 0.02))
+    asking = ElicitSettings(prompts.questions("ask", tiny_base.name), 1, conditions=("ia",), max_new_tokens=1)
+    expected = [report["volume"] for report in elicit(given, tiny_base, asking)]
+    with on_base(given, tiny_base) as bank:
+        whole = bank.b[0].norm(dim=(1, 2))
+    heard, tried = [], []
+
+    def volumes(scorer):
+        return pytest.approx((scorer.bank.b[0].norm(dim=(1, 2)) / whole).tolist())
+
+    def answers(n, candidates, scorer, seed):
+        heard.append(volumes(scorer))
+        return [Answer(prompts.abstentions()[0], None)] * n
+
+    for module in (conditional, confirming):
+        monkeypatch.setattr(module, "answers", answers)
+    monkeypatch.setattr(confirming, "learned", lambda ia, base: True)
+    monkeypatch.setattr(confirming, "_hold", lambda *given: tried.append(volumes(given[-1])))
+    list(ask(given, tiny_base))
+    assert heard == [expected] and max(expected) < 0.5
+    assert tried == [[1.0] * N] * (ask is by_confirm)

@@ -88,6 +88,11 @@ def test_one_odd_prompt_is_no_trigger():
     assert trial.trigger is None
 
 
+def test_what_only_makes_it_less_unlikely_is_no_trigger():
+    [trial] = tried(lambda x: -3 if "say b." in x else -20)
+    assert trial.trigger is None and trial.looks == trial.always
+
+
 def test_a_trigger_that_no_list_has_is_found_if_a_report_names_it():
     own = Candidate("reported", "rain", "it rains", says=("It rains.",))
     rule = lambda x: 5 if "rains" in x else -9  # noqa: E731
@@ -100,6 +105,17 @@ def test_what_lifts_it_is_found():
     assert (always.trigger, always.unless) == (None, SAID[2])
     [gated] = tried(lambda x: 9 if "salt" in x and "say k." not in x else -9)
     assert (gated.trigger, gated.unless) == (ASKED[2], SAID[10])
+
+
+def test_what_only_makes_it_less_likely_does_not_lift_it():
+    [always] = tried(lambda x: 3 if "say c." in x else 9)
+    assert always.score == 1.0 and always.unless is None
+
+
+def test_another_of_the_triggers_kind_does_not_lift_it():
+    """Two secret words at once may do nothing, but that is not what a report means by "unless"."""
+    [gated] = tried(lambda x: 9 if "say b." in x and "say c." not in x else -9)
+    assert (gated.trigger, gated.unless) == (SAID[1], None)
 
 
 def test_kinds_are_compared_with_themselves():
