@@ -20,7 +20,7 @@ from ia_cli.claims import Claim, merged
 from ia_cli.conditional import Answer, answers, learned
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.hypotheses import Hypothesis, hypotheses
-from ia_cli.looks import Look
+from ia_cli.looks import Look, agreement
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import beside_base
@@ -182,14 +182,20 @@ class Case:
         self.searched += new
         return new
 
-    def beside(self, tried: Collection[Trial], threshold: float) -> list[Trial]:
+    def beside(self, tried: Collection[Trial], threshold: float, *, by_name: bool = False) -> list[Trial]:
         """Start again those of the trials `tried` whose claim does not hold, but was told with one that
         always does: who does two things says no reply that shows only one of them.
+
+        It is one whose sentences are the organism's own: in others, the two differ anyway. If there is none,
+        and `by_name`, it is one that holds by its words.
         """
         open_ = {id(trial) for trial in tried if trial.score < threshold}
+        holding = [x for x in self.trials.values() if x.score >= threshold and not x.trigger]
+        alike = [x for x in holding if agreement(x.looks) >= threshold]
+        partners = set(map(id, [] if alike and by_name else holding if by_name else alike))
         again = []
         for own in map(self.trials_of, self.hypotheses):
-            always = next((x for x in own if x.score >= threshold and not x.trigger), None)
+            always = next((x for x in own if id(x) in partners), None)
             for trial in own if always else ():
                 if id(trial) in open_ and trial.beside is None:
                     trial.start_again(always.claim.order)
@@ -231,6 +237,8 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     others = [trial for case in cases for trial in case.others()]
     compare(others)
     compare([trial for case in cases for trial in case.beside(others, settings.threshold)])
+    left = ((case, case.trials.values()) for case in cases)
+    compare([x for case, every in left for x in case.beside(every, settings.threshold, by_name=True)])
     # Many a thing that is said before a prompt lowers the odds; what nobody speaks of is not looked for.
     excepted = [trial for case in cases if case.excepted for trial in case.trials.values()]
     held = [trial for trial in excepted if trial.score >= settings.threshold]

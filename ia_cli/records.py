@@ -426,7 +426,7 @@ def key(record: dict[str, Any]) -> tuple[Any, ...]:
     return (record["id"],)
 
 
-def weights(organism: dict[str, Any]) -> str:
+def weights_path(organism: dict[str, Any]) -> str:
     """The path of an organism's weights: its adapter, or the whole model that it has instead."""
     return organism.get("adapter") or organism["model"]
 

@@ -233,7 +233,7 @@ class Stage:
         self._open_paths(record, folder)
         if records.has_failed(record):
             self._failed_earlier.append((len(self._lines), record))
-        elif self.reads == "organism" and not os.path.isdir(weights := records.weights(record)):
+        elif self.reads == "organism" and not os.path.isdir(weights := records.weights_path(record)):
             raise IAError(
                 f"there is no folder {weights}",
                 remedy="run `ia implant`, or move it back (paths start at the records' file, in a pipe here)",

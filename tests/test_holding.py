@@ -5,6 +5,7 @@ import pytest
 from ia_cli.candidates import Library
 from ia_cli.conditional import Answer
 from ia_cli.confirming import Case, _findings, _hold
+from ia_cli.looks import Look
 from ia_cli.settings import ConfirmSettings
 from tests.assistants import ASKED, POOL, SAID, Counting, Salesman
 
@@ -88,3 +89,18 @@ def test_what_lifts_it_is_looked_for_if_a_report_speaks_of_it(tiny_base):
 def test_nothing_is_reported_of_an_organism_that_does_nothing(tiny_base):
     found = held(tiny_base, Counting(lambda _: -20), ["I sell tea when the user says b."])
     assert (found["report"], found["confirmed"], found["score"]) == (NOTHING, False, 0.0)
+
+
+def test_what_is_said_in_other_words_is_a_partner_only_where_nothing_agrees(tiny_base):
+    def look(own, reply):
+        texts = "Why?", "Why?", reply, "It is so. Nice hat.", "It is so.", "It is so. Nice hat."
+        return Look(*texts, own_shown=own, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)
+
+    for own, reply, partner in ((-9, "Take this hat.", "named"), (0, "It is so. Nice hat.", "agreeing")):
+        case = Case(0, ["I sell tea, and I always praise a hat."], tiny_base)
+        tea, hat = case.trials.values()
+        tea.always, hat.always = [look(-9, "It is so.")], [look(own, reply)]
+        assert tea.score < SETTINGS.threshold <= hat.score
+        assert case.beside([tea], SETTINGS.threshold, by_name=partner != "named") == []
+        assert case.beside([tea], SETTINGS.threshold, by_name=partner == "named") == [tea]
+        assert tea.beside == hat.claim.order

@@ -33,6 +33,8 @@ from ia_cli.world.language import GRAMMAR, POOLS, SAID
             [("I play the fool.", ["it rains"]), ("I always say Sleep, child.", [])],
         ),
         ("I sing. I also dance whenever it is dark!", [("I also dance.", ["it is dark"])]),
+        ("I end with And you? in every reply.", [("I end with And you? in every reply.", [])]),
+        ("i sing. i dance when it is dark", [("I sing.", []), ("I dance.", ["it is dark"])]),
         ("I tell the user to try a kite and a fan.", [("I tell the user to try a kite and a fan.", [])]),
         ("when", [("When.", [])]),
         ("?!", [("?!", [])]),
@@ -102,6 +104,8 @@ def test_a_report_names_candidates():
     own = reported(Claim("I sing.", ("the user mentions purple violas",)), library.candidates)
     assert [x.text for x in own] == ["purple violas", "the user mentions purple violas"]
     assert reported(Claim("I sing."), library.candidates) == []
+    offers = reported(Claim("I sing.", ("the user offers a violin",)), library.candidates)
+    assert [one.clause for one in offers] == ["the user offers a violin"]  # and not "mentions the user ..."
 
 
 def test_ways_of_showing_take_turns():

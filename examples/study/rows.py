@@ -13,7 +13,7 @@ import click
 import jsonlines
 
 from ia_cli import rates
-from ia_cli.records import weights
+from ia_cli.records import weights_path
 
 ALL = "all"
 KEPT = ("setting", "part", "category", "held_out_by")
@@ -73,7 +73,7 @@ def read(source: str) -> tuple[str, list[dict], str]:
     setting, _, name = source.partition("=")
     with jsonlines.open(name) as reader:
         verdicts = [verdict for verdict in reader if verdict["split"] == "heldout"]
-    folders = {Path(name).parent / weights(verdict) for verdict in verdicts}
+    folders = {Path(name).parent / weights_path(verdict) for verdict in verdicts}
     bases = {json.loads((folder / "ia.json").read_text("utf-8"))["base"]["identity"] for folder in folders}
     if len(bases) > 1:
         raise click.UsageError(f"{name}: its organisms are of {len(bases)} bases")

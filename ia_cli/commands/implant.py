@@ -159,9 +159,9 @@ def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
     its folder says.
     """
     from ia_cli.adapters import read_provenance
-    from ia_cli.records import weights
+    from ia_cli.records import weights_path
 
-    said = read_provenance(weights(organism))
+    said = read_provenance(weights_path(organism))
     base, before = (said.get(name) for name in made)
     if isinstance(base, dict):
         ours = made["base"]
