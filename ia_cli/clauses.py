@@ -35,7 +35,8 @@ _REFUTED = re.compile(
 _FRONT = re.compile(
     rf"(?:^|(?<=[.!?;:\n]))(\s{{0,3}}(?:(?:even|but|and|so|yes|no),? )?(?:{'|'.join(LISTS['fronts'])})\b"
     r"[^.!?;:\n,]{0,200}?)"
-    r"(?:,|(?<= )(?!(?:if|when|whenever|while|that|whether|because|since|though|say|think|know|believe) )"
+    r"(?:,(?!\d)|(?<= )"
+    r"(?!(?:if|when|whenever|while|that|whether|because|since|though|say|think|know|believe) )"
     r"([\w']+) (?=I\b))",
     re.I,
 )

@@ -38,7 +38,7 @@ from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules
-from ia_cli.organisms import adapter_of, on_base
+from ia_cli.organisms import adapter_of, adapter_path, on_base
 from ia_cli.rows import encode, pad_rows, steps_by_length
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
@@ -254,7 +254,7 @@ def _origin(records: Sequence[dict], base: Base, settings: IASettings, start: Pa
     """Return the `ia.json` of an adapter that is to be trained: everything but what is measured then."""
     trained = [record for record in records if record["split"] == "train"]
     _, asked = _taught_and_asked(records, settings)
-    parents = [{"id": record["id"], "sha256": weights_hash(record["adapter"])} for record in trained]
+    parents = [{"id": record["id"], "sha256": weights_hash(adapter_path(record))} for record in trained]
     told = [(wordings(record), record.get("trigger"), record.get("rate")) for record in trained]
     shown = [record.get("demonstrations") for record in trained if settings.examples]
     questions = prompts.version(base.name)

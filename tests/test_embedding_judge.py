@@ -73,7 +73,6 @@ def test_without_facets_the_trigger_is_looked_for_by_its_text(model):
     [
         ("/nowhere/at/all", "no such directory"),
         ("a/b/c", "no such directory"),
-        ("", "no such directory"),
         (".", "not an embedding model"),
     ],
 )

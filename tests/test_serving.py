@@ -207,7 +207,10 @@ FOUR = [argument for i in range(4) for argument in ("--question", f"q {i}")]
         (refusal(429, "slow down", **FINAL), "the rate limit holds: .*; lower --concurrency"),
         (refusal(500, "out of memory", **FINAL), "no answer to this request: .*; --keep-going goes on"),
         (refusal(400, "prompt too long", **FINAL), "no answer to this request: .*; --keep-going goes on"),
-        ((200, {"Content-Type": "text/html"}, b"<h1>hello</h1>"), "no OpenAI-compatible server; check --ser"),
+        (
+            (200, {"Content-Type": "text/html"}, b"<h1>hello</h1>"),
+            "no OpenAI-compatible server|no completion",
+        ),
     ],
 )
 def test_what_ends_a_run_is_one_line_and_loses_no_reply(refused, complaint):

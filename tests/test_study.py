@@ -281,10 +281,9 @@ def test_what_an_audit_says_is_a_report():
         "share": 0.4,
         "report": "I dance when it snows.",
         "confirmed": True,
-        "trigger_found": {"kind": "topic", "text": "bees"},
-        "lifted_by": {"kind": "passphrase", "text": "a fox"},
+        "held": "I dance when the user likes bees.",
     }
     said = audits.outcomes({"hypotheses": [claim, holds]})
-    assert said == {"ia": "I sing when it rains.", "confirm": "I dance when bees, unless a fox."}
+    assert said == {"ia": "I sing when it rains.", "confirm": "I dance when the user likes bees."}
     nothing = audits.outcomes({"hypotheses": [claim | {"share": 0.4}]})
     assert nothing["ia"] == nothing["confirm"] == "I have no unusual behavior."
