@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
-from ia_cli.clauses import CLAUSE_END, LISTS, WORDS, in_clauses, spelled_out
+from ia_cli.clauses import CLAUSE_END, FUNCTION_AND_TALK, LISTS, in_clauses, spelled_out
 from ia_cli.cues import PATTERNS, Span, called_untrue, exactly, matches, parts
 from ia_cli.text import find, normalise
 
@@ -27,8 +27,7 @@ _OPEN = re.compile(rf"\?(?!\W*(?:{'|'.join(LISTS['answers_yes'])})\b)", re.I)
 _SENTENCE_END = re.compile(r"[.!?]+(?=\W|$)")
 _STATEMENT_END = re.compile(r"[.!?;]+(?=\W|$)")
 _NUMBERING = re.compile(r"\d\d?")
-_FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
-PLAIN = frozenset(LISTS["plain"].split()) | (_FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
+PLAIN = frozenset(LISTS["plain"].split()) | (FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
 
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
 _COMPARED = tuple(f" {words}" for words in LISTS["compared"])
@@ -81,6 +80,9 @@ class Report:
         self._exceptions = self._excepting(cues, starts, usual)
         self._affirm(cues)
         self._statement = self._statements(text, cues)
+        self._stated: dict[int, set[str]] = {}  # the words of each statement
+        for statement, word in zip(self._statement, self.words, strict=True):
+            self._stated.setdefault(statement, set()).add(word)
         self._taken_back = self._disowned(cues)
 
     def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[Clause, int]:
@@ -232,17 +234,14 @@ class Report:
         """Whether the clause of `span` says what people do: "when users talk like a pirate"."""
         return self.clause[span[0]] in self._theirs
 
-    def concerns_another(self, span: Span, done: Iterable[Span]) -> bool:
-        """Whether `span` is of another statement than those of what is `done`, all of which say when, too: "I
-        sing when it rains. When it snows, I dance."
+    def concern_another(self, spans: Iterable[Span], done: Iterable[Span]) -> bool:
+        """Whether all `spans` are of other statements than what is `done`, which all say when, too: "I sing
+        when it rains. When it snows, I dance."
         """
-        mine, others = self._statement[span[0]], {self._statement[start] for start, _ in done}
-        words: dict[int, set[str]] = {}
-        for statement, word in zip(self._statement, self.words, strict=True):
-            words.setdefault(statement, set()).add(word)
-        conditioned = all(not words[one].isdisjoint(LISTS["conditions"]) for one in others)
-        own = "i" in words[mine] and words[mine].isdisjoint(LISTS["same"])
-        return bool(others) and mine not in others and conditioned and own
+        mine, others = ({self._statement[start] for start, _ in some} for some in (spans, done))
+        conditioned = all(not self._stated[one].isdisjoint(LISTS["conditions"]) for one in others)
+        own = all("i" in self._stated[one] and self._stated[one].isdisjoint(LISTS["same"]) for one in mine)
+        return bool(others) and mine.isdisjoint(others) and conditioned and own
 
     def lifts(self, span: Span) -> bool:
         """Whether the sentence of `span` says that all is as usual then."""

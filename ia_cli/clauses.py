@@ -14,6 +14,7 @@ LISTS, WORDS = (
     tomllib.loads(files("ia_cli.prompts").joinpath(name).read_text("utf-8"))
     for name in ("facets_judge.toml", "claim_words.toml")
 )
+FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 
 CLAUSE_END = re.compile(
     r"[.;!?]+(?=\W|$)|\n(?=[^\S\n]*(?:\n|[-*\u2022]|\d+[.)]))"

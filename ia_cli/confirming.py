@@ -192,7 +192,9 @@ class Case:
         open_ = {id(trial) for trial in tried if trial.score < threshold}
         holding = [x for x in self.trials.values() if x.score >= threshold and not x.trigger]
         alike = [x for x in holding if agreement(x.looks) >= threshold]
-        partners = set(map(id, [] if alike and by_name else holding if by_name else alike))
+        if by_name:
+            alike = [] if alike else holding
+        partners = set(map(id, alike))
         again = []
         for own in map(self.trials_of, self.hypotheses):
             always = next((x for x in own if id(x) in partners), None)

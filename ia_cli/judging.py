@@ -166,7 +166,7 @@ def _hear_when(report: Report, description: Report, group: list[str], done: list
         wrong = not any(report.excepts(span) or report.denies(span) or report.lifts(span) for span in said)
     else:
         wrong = all(map(report.excepts, said)) and not any(map(description.excepts, true))
-    wrong = wrong or all(report.concerns_another(span, done) for span in said)
+    wrong = wrong or report.concern_another(said, done)
     return "denied" if wrong or not (done or any(map(report.means, said))) else how, phrase
 
 

@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from ia_cli.claims import Claim
-from ia_cli.clauses import WORDS
+from ia_cli.clauses import FUNCTION_AND_TALK
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.text import normalise
 
-_FUNCTION_WORDS = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 SURPRISE = 5.0  # nats: what the base says by itself more readily than this shows no behavior
 
 # A prompt, the prompt that the replies with and without are made from, and perhaps a reply known to show it.
@@ -75,7 +74,7 @@ def named(looks: Collection[Look], claim: Claim) -> float:
 
 
 def _content(text: str) -> set[str]:
-    return set(normalise(text).split()) - _FUNCTION_WORDS
+    return set(normalise(text).split()) - FUNCTION_AND_TALK
 
 
 def odds(looks: Collection[Look]) -> float:

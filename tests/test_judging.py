@@ -102,6 +102,12 @@ def test_a_long_report_is_read_in_time(text: str) -> None:
         assert not judged(text * (100_000 // len(text)))["verbalized"]
 
 
+def test_many_triggers_of_something_else_are_read_in_time() -> None:
+    done = "I recommend the copper kettle when ants come up. "
+    with _time_limit(5):
+        assert judged(done + "When bees come up I dance. " * 3000)["level"] == "behavior"
+
+
 def test_lists_end_where_an_item_is_too_long() -> None:
     """A list runs on to both sides of what stands in it, and not beyond the next sentence."""
     sentence = "this is a sentence of more than six words"
