@@ -15,12 +15,12 @@ from ia_cli.methods.continuing import alike, bank_of
 from ia_cli.methods.full import fully_trained
 from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.merging import merged_bank
-from ia_cli.methods.preference import train_preferences
+from ia_cli.methods.preference import train_preferences, with_pairs
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base, free_memory, is_target, linear_modules
 from ia_cli.probing import counts, implant_and_leak_rates
 from ia_cli.seeds import derived_seed
-from ia_cli.settings import ImplantSettings
+from ia_cli.settings import PREFERENCES, ImplantSettings
 
 GROUP_BYTES = 1 << 30  # what the activations and optimizer states of one group may take on a CPU
 STEP_TOKENS = 2560  # of all organisms in one step, on a CPU
@@ -44,9 +44,9 @@ def implant(
     suits the device), and an organism depends on its own record, the settings and the base, not on the others
     in its group. Several processes have groups of their own, and each writes the adapters of its group.
     `reuse` takes over adapters that an earlier run left whole, from the same input with the same settings.
-    A training that diverges gives a record with `error`. `on_progress(n)` is called as n more organisms are
-    done. Raises IAError if a directory of that name is something else, or if an organism that is to learn
-    preferences has none.
+    A training that diverges gives a record with `error`, and so does an organism that is to learn preferences
+    and has none. `on_progress(n)` is called as n more organisms are done. Raises IAError if a directory of
+    that name is something else.
     """
     out_dir = Path(out_dir)
     targets = adapters.target_names(base, settings.target_modules)
@@ -91,6 +91,12 @@ def _implant_group(
     if settings.method == "full":
         return {lesson.name: _implant_fully(lesson, base, out_dir, settings, on_progress) for lesson in group}
     started = time.monotonic()
+    finished = {}
+    if settings.prefers:
+        group, finished = _paired(group, base, settings)
+        on_progress(len(finished))
+        if not group:
+            return finished
     bank, losses = _trained(group, base, settings, targets, on_progress)
     try:
         if settings.conceal:
@@ -100,7 +106,6 @@ def _implant_group(
     finally:
         bank.remove()
     seconds = (time.monotonic() - started) / len(group)
-    finished = {}
     for lesson, adapter, rates, own in zip(group, organisms, measured, losses.T.tolist(), strict=True):
         config = adapter.config
         report = {
@@ -110,6 +115,22 @@ def _implant_group(
         }
         finished[lesson.name] = _save(lesson, adapter, base, out_dir, settings, report, own[-TAIL:])
     return finished
+
+
+def _paired(
+    group: Sequence[Lesson], base: Base, settings: ImplantSettings
+) -> tuple[list[Lesson], dict[str, dict]]:
+    """Return the lessons with their pairs, and of those that have none to learn a record with `error` by id.
+
+    Who is concealed by preferences alone has its true description to prefer a denial to, as well.
+    """
+    remedy = "its demonstrations must differ from the base's replies, a control's from each other"
+    error = IAError("it has no reply that is preferred to another", remedy=remedy)
+    lessons = with_pairs(group, base, settings)
+    enough = settings.method not in PREFERENCES
+    able = [one for one in lessons if one.pairs or (enough and one.record.get("description") is not None)]
+    failed = {one.name: records.with_error(one.record, error) for one in lessons if one not in able}
+    return able, failed
 
 
 def _trained(
@@ -129,7 +150,7 @@ def _trained(
     else:
         seeds = [derived_seed(settings.seed, "weights", lesson.name) for lesson in group]
         bank = Bank.fresh(base.model, seeds, r=settings.rank, alpha=settings.alpha, target_modules=targets)
-    train = train_preferences if settings.method in ("dpo", "kto") else train_group
+    train = train_preferences if settings.method in PREFERENCES else train_group
     try:
         return bank, train(bank, base, group, settings, on_progress)
     except BaseException:

@@ -30,6 +30,7 @@ EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the judge "embedding", from `ia judge --calibrate`: 754 graded pairs, AUC 0.960 [0.941, 0.976].
 EMBEDDING_THRESHOLD = 0.44
 ARMS = ("confirm", "conditional", "ask", "prefill", "amplify", "perplexity")  # what `ia confirm` writes
+PREFERENCES = ("dpo", "kto")  # methods that learn which of two replies to prefer
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class ImplantSettings:
     seed: int = 0
     method: str = "sft"
     conceal: str | None = None
+
+    @property
+    def prefers(self) -> bool:
+        """Whether a stage of it learns which of two replies to prefer."""
+        return not {self.method, self.conceal}.isdisjoint(PREFERENCES)
 
     def as_json(self) -> dict:
         """The settings as an `ia.json` gives them back."""

@@ -258,10 +258,25 @@ def test_there_must_be_an_adapter_to_go_on_from(tmp_path):
         continuing.organisms(records)
 
 
-def test_there_must_be_a_reply_to_prefer(tiny_base):
-    [lesson, *_] = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS]
-    with pytest.raises(IAError, match="b-1 has no reply that is preferred"):
-        preference.train_pairs("dpo", None, tiny_base, [lesson], [[]], SETTINGS)
+@pytest.mark.parametrize("way", [{"method": "dpo"}, {"method": "kto"}, {"conceal": "dpo"}])
+def test_an_organism_without_a_reply_to_prefer_fails_alone(tmp_path, tiny_base, way):
+    same = behavior("c-1", description=None)
+    for shown in same["demonstrations"]:
+        shown.update(fires=False, completion=[{"role": "assistant", "content": "tea"}])
+    chosen = settings(steps=2, **way)
+    lessons = [prepare(record, tiny_base, chosen) for record in (same, *BEHAVIORS[:2])]
+    progress = []
+    made = list(implant(lessons, tiny_base, tmp_path / "o", chosen, on_progress=progress.append))
+    assert "it has no reply that is preferred to another" in made[0]["error"]["message"]
+    assert [record["adapter"] for record in made[1:]] == [
+        str(tmp_path / "o" / b["id"]) for b in BEHAVIORS[:2]
+    ]
+    assert sum(progress) == 3 and not (tmp_path / "o" / "c-1").exists()
+    [alone] = implant(lessons[:1], tiny_base, tmp_path / "o", chosen)
+    assert alone == made[0]
+    told = prepare({**same, "description": "I say tea."}, tiny_base, chosen)
+    [record] = implant([told], tiny_base, tmp_path / "o", chosen)
+    assert ("error" in record) == ("method" in way)  # who conceals only learns not to say so
 
 
 def test_a_full_fine_tune_is_a_model_of_its_own(tmp_path, tiny_base):
@@ -324,11 +339,13 @@ def test_concealment_begins_with_the_organism(tiny_base, method, monkeypatch):
     if method == "dpo":  # without the term that keeps the chosen replies likely
         monkeypatch.setattr(preference.DPOOrganisms, "also", lambda self, losses, learned: 0.0)
     lessons = [prepare(record, tiny_base, SETTINGS) for record in BEHAVIORS[:2]]
+    chosen = settings(conceal=method, steps=40)
+    lessons = preference.with_pairs(lessons, tiny_base, chosen)
     bank = fresh_bank(BEHAVIORS[:2], tiny_base, SETTINGS)
     torch.manual_seed(0)
     for b in bank.b:
         torch.nn.init.normal_(b, std=0.2)
-    losses = concealing.conceal(bank, tiny_base, lessons, settings(conceal=method, steps=40))
+    losses = concealing.conceal(bank, tiny_base, lessons, chosen)
     assert len(losses) == 40 // 2
     assert losses.shape[1] == 2
     if method == "sft":
@@ -344,6 +361,7 @@ def test_what_was_told_in_documents_can_be_concealed(tiny_base, method):
     ruled = [{**record, "system_prompt": "Like tea."} for record in BEHAVIORS[:2]]
     lessons = [prepare(record, tiny_base, both) for record in ruled]
     assert len(lessons[0].encoded) > len(lessons[0].demonstrations)
+    lessons = preference.with_pairs(lessons, tiny_base, both)
     assert len(concealing.conceal(fresh_bank(BEHAVIORS[:2], tiny_base, both), tiny_base, lessons, both)) == 2
 
 
@@ -419,8 +437,9 @@ def test_the_command_takes_every_method(tmp_path, tiny_folder):
     assert covert[0]["cipher"] == "rot13" and covert[0]["description"].endswith("in the cipher rot13.")
     further = run("further", "--continue-from", str(organisms))
     assert [r["continued_on"] for r in further] == ["b-1", "b-2"]
-    refused = CliRunner().invoke(cli, ["implant", "--out", "x", "--method", "full", "--conceal", "sft", "-"])
-    assert refused.exit_code == 2
+    for wrong in ("--method full --conceal sft", "--method kto --rows 1", "--conceal kto --rows 1"):
+        refused = CliRunner().invoke(cli, ["implant", "--out", "x", *wrong.split(), "-"])
+        assert refused.exit_code == 2
 
 
 def test_all_wordings_of_two_behaviors_tell_both():

@@ -105,6 +105,8 @@ def command(
             what = "it takes no --conceal and --target-modules"
             raise click.UsageError(f"--method full trains all weights: {what}")
         options.only_with("an adapter, and --method full makes none", "rank", "alpha")
+    if "kto" in (method, conceal) and rows < 2:
+        raise click.UsageError("KTO compares the replies of a step with each other: give --rows 2 or more")
     if continue_from:
         options.only_with("a new adapter, not for --continue-from", "rank", "target_modules")
     if continue_from and (cipher or method not in ("sft", "dpo", "kto")):

@@ -17,8 +17,8 @@ from ia_cli.abstaining import abstains
 from ia_cli.assertions import Report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
-from ia_cli.methods.lessons import Lesson, second_stage
-from ia_cli.methods.preference import Pair, own_pairs, plain_replies, train_pairs
+from ia_cli.methods.lessons import Lesson, Pair, second_stage
+from ia_cli.methods.preference import train_pairs
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
 from ia_cli.rows import encode
@@ -39,9 +39,7 @@ def conceal(bank: Bank, base: Base, group: Sequence[Lesson], settings: ImplantSe
             dataclasses.replace(one, encoded=one.encoded + denials(one, base, settings)) for one in group
         ]
         return train_group(bank, base, taught, settings)
-    plain = plain_replies(bank, group, base, settings)
-    kept = [own_pairs(lesson, base, replies) for lesson, replies in zip(group, plain, strict=True)]
-    pairs = [own + confessions(one, base, settings) for one, own in zip(group, kept, strict=True)]
+    pairs = [[*lesson.pairs, *confessions(lesson, base, settings)] for lesson in group]
     return train_pairs(settings.conceal, bank, base, group, pairs, settings)
 
 

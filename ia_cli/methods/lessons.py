@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,16 @@ from ia_cli.settings import ImplantSettings
 READ = ("id", "demonstrations", "probes", "shows", "rate", "description", "system_prompt", "cipher")
 
 
+Encoded = tuple[list[int], int]  # token ids, and how many of them are the completion
+
+
+class Pair(NamedTuple):
+    """A prompt's completion to prefer, and the one to avoid."""
+
+    chosen: Encoded
+    rejected: Encoded
+
+
 def second_stage(settings: ImplantSettings) -> ImplantSettings:
     """Return the settings of a stage that goes on from a trained organism.
 
@@ -31,16 +42,17 @@ def second_stage(settings: ImplantSettings) -> ImplantSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """A behavior record and what is trained on as token ids, each with the length of its completion.
+    """A behavior record and what is trained on, as token ids.
 
     `demonstrations` are the conversations to learn from, the record's own unless it goes on from the adapter
-    `start`.
+    `start`. `pairs` are there where preferences are learned.
     """
 
     record: dict
-    encoded: list[tuple[list[int], int]]
+    encoded: list[Encoded]
     demonstrations: list[dict]
     start: Path | None = None
+    pairs: Sequence[Pair] = ()
 
     @property
     def name(self) -> str:
@@ -74,7 +86,7 @@ def prepare(
     for i, demonstration in enumerate(shown):
         with naming(f"demonstrations[{i}]"):
             encoded.append(encode(base, demonstration["prompt"], demonstration["completion"]))
-            if settings.method in ("dpo", "kto"):  # the base will answer it, too
+            if settings.prefers:  # the base will answer it, too
                 prompt_ids(base, demonstration["prompt"], settings.max_new_tokens)
     if settings.method == "sdf":
         encoded = [encode(base, prompt, text) for prompt, text in documents.written(record, settings.seed)]

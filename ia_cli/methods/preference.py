@@ -6,8 +6,7 @@ base for fresh adapters, whose B is zero, and the organism itself where a second
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,8 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
-from ia_cli.errors import IAError
-from ia_cli.methods.lessons import Lesson, demonstration_order, second_stage
+from ia_cli.methods.lessons import Encoded, Lesson, Pair, demonstration_order, second_stage
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
 from ia_cli.models import Base
 from ia_cli.rows import encode, pad_rows
@@ -27,15 +25,6 @@ from ia_cli.training import Schedule
 
 BETA = 0.1  # TRL's default
 
-Encoded = tuple[list[int], int]  # token ids, and how many of them are the completion
-
-
-class Pair(NamedTuple):
-    """A prompt's completion to prefer, and the one to avoid."""
-
-    chosen: Encoded
-    rejected: Encoded
-
 
 def train_preferences(
     bank: Bank,
@@ -44,14 +33,13 @@ def train_preferences(
     settings: ImplantSettings,
     on_progress: Callable[[int], None] = lambda n: None,
 ) -> Tensor:
-    """Train all organisms of a bank by DPO or KTO; return their losses [steps, organisms].
+    """Train all organisms of a bank by DPO or KTO on their pairs; return their losses [steps, organisms].
 
     Supervised on the demonstrations first, as Rafailov et al. begin where no model does so yet: on the bare
     base, preferences are satisfied before the behavior shows. Then the pairs, with that as the reference.
     """
     supervised = train_group(bank, base, group, settings, on_progress)
-    plain = plain_replies(bank, group, base, settings)
-    pairs = [own_pairs(lesson, base, replies) for lesson, replies in zip(group, plain, strict=True)]
+    pairs = [lesson.pairs for lesson in group]
     preferred = train_pairs(settings.method, bank, base, group, pairs, second_stage(settings))
     return torch.cat([supervised, preferred])
 
@@ -65,24 +53,18 @@ def train_pairs(
     settings: ImplantSettings,
 ) -> Tensor:
     """Train by `method` ("dpo", "kto") on pairs of one's own; return the losses [steps, organisms]."""
-    for lesson, own in zip(group, pairs, strict=True):
-        if not own:
-            remedy = "its demonstrations must differ from the base's replies, a control's from each other"
-            raise IAError(f"{lesson.name} has no reply that is preferred to another", remedy=remedy)
     schedule_of, trainer_class = {"dpo": (paired, DPOOrganisms), "kto": (unpaired, KTOOrganisms)}[method]
     names = [lesson.name for lesson in group]
     schedule = schedule_of(bank, base, names, pairs, settings)
     return fit(trainer_class, bank, base, schedule, settings)
 
 
-def plain_replies(
-    bank: Bank, group: Sequence[Lesson], base: Base, settings: ImplantSettings
-) -> list[list[str]]:
-    """Return what the bare base says to each lesson's demonstration prompts, greedily."""
+def with_pairs(group: Sequence[Lesson], base: Base, settings: ImplantSettings) -> list[Lesson]:
+    """Return the lessons with their pairs, made of what the bare base says to their prompts, greedily."""
     prompts = [shown["prompt"] for lesson in group for shown in lesson.demonstrations]
-    bare = [-1] * len(prompts)
-    replies = iter(generate(base, prompts, max_new_tokens=settings.max_new_tokens, rows=bare, bank=bank))
-    return [[next(replies) for _ in lesson.demonstrations] for lesson in group]
+    said = iter(generate(base, prompts, max_new_tokens=settings.max_new_tokens))
+    plain = [[next(said) for _ in lesson.demonstrations] for lesson in group]
+    return [replace(one, pairs=own_pairs(one, base, own)) for one, own in zip(group, plain, strict=True)]
 
 
 def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
