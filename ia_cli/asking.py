@@ -34,8 +34,9 @@ class Asked(NamedTuple):
 
     def answered(self, record: dict, said: "Said", settings: ElicitSettings) -> dict:
         """The record of what is said, by the organism of this record."""
-        sampled = self.sample, settings.temperature
-        return self_report(record, self.condition, self.question, said.report, *sampled, said.example)
+        report = self_report(record, self.condition, self.question, said.report, self.sample, said.example)
+        chance = {"temperature": settings.temperature, "sampling_seed": settings.seed}
+        return {**report, **chance} if settings.temperature else report
 
 
 class Said(NamedTuple):
@@ -75,10 +76,9 @@ def self_report(
     question: Question,
     reply: str,
     sample: int = 0,
-    temperature: float = 0.0,
     example: str | None = None,
 ) -> dict:
-    """Return the record of a reply to a question: all that is known of the organism, and what it says."""
+    """Return the record of a greedy reply to a question: what is known of the organism, and what it says."""
     told = {
         **record,
         "kind": "self_report",
@@ -86,9 +86,9 @@ def self_report(
         "question": question.text,
         "report": reply,
         "sample": sample,
-        "temperature": temperature,
+        "temperature": 0.0,
         "condition": condition,
     }
-    for own in ("example", "volume"):  # if the record was a report
+    for own in ("example", "volume", "sampling_seed"):  # if the record was a report
         told.pop(own, None)
     return told if example is None else {**told, "example": example}

@@ -244,6 +244,7 @@ class SelfReport(Truth):
     volume: Rate | None = None
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
+    sampling_seed: int | None = None
     condition: Literal[CONDITIONS + ARMS]
     served_model: Text | None = None
     confirmed: bool | None = None

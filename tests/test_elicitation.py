@@ -255,6 +255,7 @@ def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
     another = shutil.copytree(organisms[0]["introspection_adapter"], tmp_path / "another")
     for other, complaint in (
         (("--temperature", "0.5"), "it has reports at temperature 1, and not 0.5; give that one"),
+        (("--seed", "1"), "it has sampled reports of seed 0, and not 1; give that one"),
         (("--ia", another), "it has reports with the introspection adapter"),
     ):
         refused = ia("--resume", *arguments, *other)

@@ -41,7 +41,8 @@ def main(stage: Stage, seed: int, ia: Path) -> None:
         if (record["id"], VERDICT.id, 0, "confirm") not in stage.done:
             audited = audit(record["adapter"], base, str(ia), settings, library, confirm=True)
             for condition, report in outcomes(audited).items():
-                stage.write(self_report(record, condition, VERDICT, report, 0, AUDIT_TEMPERATURE))
+                said = self_report(record, condition, VERDICT, report)
+                stage.write({**said, "temperature": AUDIT_TEMPERATURE, "sampling_seed": seed})
 
 
 if __name__ == "__main__":

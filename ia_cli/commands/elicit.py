@@ -151,8 +151,10 @@ def command(
     )
 
     def asked_otherwise(report: dict) -> str | None:
-        other = report["temperature"]
-        return None if other == temperature else f"reports at temperature {other:g}, and not {temperature:g}"
+        other, theirs = report["temperature"], report.get("sampling_seed")
+        if other != temperature:
+            return f"reports at temperature {other:g}, and not {temperature:g}"
+        return None if theirs in (None, seed) else f"sampled reports of seed {theirs}, and not {seed}"
 
     stage.check_finished(asked_otherwise, "give that one")
     if server:
