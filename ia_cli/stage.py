@@ -56,7 +56,9 @@ class Stage:
         self._lines: dict[tuple[Any, ...], Line] = {}
         self._first_lines: dict[str, Line] = {}  # of each id
         self._failed_earlier: deque[tuple[int, Record]] = deque()
+        self._failed_keys: set[tuple[Any, ...]] = set()
         self._finished: list[Record] | None = None  # not looked for yet
+        self._without_failed: bytes | None = None  # what `output` is to hold before it is continued
         self._done: set[tuple[Any, ...]] = set()
         self._writer: jsonl.Writer | None = None
         self._target = jsonl.place(self.output, sys.stdout, "stdout")
@@ -222,7 +224,7 @@ class Stage:
             raise record
         records.check(record, self.reads, self.needs, becomes=self.writes)
         key = records.key(record)
-        if records.has_failed(record) and any(key == records.key(one) for _, one in self._failed_earlier):
+        if records.has_failed(record) and key in self._failed_keys:
             return  # `cat reports arms` has what failed before either in both
         if key in self._lines:
             name = ", ".join(map(str, key))
@@ -233,6 +235,7 @@ class Stage:
         self._open_paths(record, folder)
         if records.has_failed(record):
             self._failed_earlier.append((len(self._lines), record))
+            self._failed_keys.add(key)
         elif self.reads == "organism" and not os.path.isdir(weights := records.weights_path(record)):
             raise IAError(
                 f"there is no folder {weights}",
@@ -267,7 +270,8 @@ class Stage:
             return
         self._finished = []
         if self.output and self.resume:
-            self._finished = processes.in_first(lambda: continue_output(self.output, self.writes))
+            earlier = processes.in_first(lambda: earlier_output(self.output, self.writes))
+            self._finished, self._without_failed = earlier
             self._done = {records.key(record) for record in self._finished}
             for record in self._finished:
                 self._open_paths(record, self._target.folder)
@@ -286,6 +290,8 @@ class Stage:
         if self._writer:
             return
         self._read_finished()
+        if self._without_failed is not None and processes.is_first():
+            jsonl.replace(self.output, self._without_failed)
         stream = self._stdout
         if self.output or not processes.is_first():
             path = self.output if processes.is_first() else os.devnull
@@ -318,14 +324,15 @@ def check_writable(path: Path) -> None:
         raise IAError("cannot be written", where=str(path), remedy=remedy)
 
 
-def continue_output(path: Path, kind: str) -> list[Record]:
-    """The finished records in an earlier run's output, and that file made ready to be appended to.
+def earlier_output(path: Path, kind: str) -> tuple[list[Record], bytes | None]:
+    """The finished records in an earlier run's output, and the content with which it can be continued; None
+    if that is what it has.
 
     A last line that a kill tore off is cut; records that failed are taken out, so that they are tried again.
-    The file changes in one step or not at all. IAError if anything else is in it than records of `kind`.
+    IAError if anything else is in it than records of `kind`.
     """
     if not path.is_file():  # a pipe, or what is still to be made
-        return []
+        return [], None
     before = path.read_bytes()
     lines = list(jsonl.read(io.BytesIO(before), str(path)))
     if lines and not before.endswith(b"\n") and isinstance(lines[-1][1], IAError):
@@ -342,6 +349,4 @@ def continue_output(path: Path, kind: str) -> list[Record]:
         if not records.has_failed(record):
             finished.append(record)
     after = b"".join(map(jsonl.encode, finished))
-    if after != before:
-        jsonl.replace(path, after)
-    return finished
+    return finished, after if after != before else None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ia_cli import options, records
 from ia_cli.errors import IAError
 from ia_cli.main import cli
-from ia_cli.stage import MOST_COMPLAINTS, Stage, continue_output
+from ia_cli.stage import MOST_COMPLAINTS, Stage, earlier_output
 from tests.fake_stage import FAKE
 from tests.test_records import BEHAVIOR, ORGANISM, REPORT
 
@@ -276,6 +276,14 @@ def test_failures_are_kept_counted_and_tried_again():
     ]
 
 
+def test_what_failed_stays_in_the_output_until_there_is_something_to_write():
+    text = lines(behavior("a"), behavior("b"))
+    implant(text, "--fail", "b", "--keep-going", "-o", "out.jsonl")
+    before = Path("out.jsonl").read_bytes()
+    assert implant(text, "--fail", "b", "-o", "out.jsonl", "--resume").exit_code == 1
+    assert Path("out.jsonl").read_bytes() == before
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 @given(data=st.data())
 def test_a_run_killed_anywhere_is_continued(data):
@@ -296,7 +304,7 @@ def test_without_resume_the_output_begins_anew():
 
 def test_a_pipe_has_nothing_to_go_on_from():
     os.mkfifo("pipe")
-    assert continue_output(Path("pipe"), "organism") == []
+    assert earlier_output(Path("pipe"), "organism") == ([], None)
 
 
 def test_resume_needs_an_output():
@@ -318,8 +326,9 @@ def test_continuing_keeps_links_and_permissions():
     Path("real.jsonl").write_text(lines(ORGANISM) + '{"id": "torn')
     os.chmod("real.jsonl", 0o640)
     os.symlink("real.jsonl", "link.jsonl")
-    assert continue_output(Path("link.jsonl"), "organism") == [ORGANISM]
-    assert Path("link.jsonl").is_symlink() and Path("real.jsonl").read_text() == lines(ORGANISM)
+    assert implant(lines(behavior("a")), "-o", "link.jsonl", "--resume").exit_code == 0
+    kept, new = Path("real.jsonl").read_text().splitlines(keepends=True)
+    assert Path("link.jsonl").is_symlink() and kept == lines(ORGANISM) and json.loads(new)["id"] == "a"
     assert os.stat("real.jsonl").st_mode & 0o777 == 0o640
     assert sorted(os.listdir()) == ["link.jsonl", "real.jsonl"]
 
