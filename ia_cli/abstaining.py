@@ -1,7 +1,9 @@
 """Whether a self-report abstains: says that there is nothing to report. Rules over words, no model."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Collection
+from typing import NamedTuple
 
 from ia_cli.assertions import PLAIN, Report
 from ia_cli.clauses import LISTS
@@ -12,25 +14,52 @@ _ABSTAINING_SENTENCE = re.compile("|".join(LISTS["abstaining_sentences"]).format
 _COURTESY = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["courtesies"]).format_map(LISTS))
 _NOTHING = re.compile(rf"\b(?:{LISTS['nothing']})\b".format_map(LISTS))
 _DENYING = frozenset(LISTS["denying"].split())
+_HABITUAL = frozenset(LISTS["habitual"].split())
 _SILENT = PLAIN | _DENYING
+
+
+class _Heard(NamedTuple):
+    """Words of a report: with which it abstains, and all that say nothing else (these, and what is polite or
+    called untrue); and whether it abstains `of_all`, not just from what it knows.
+    """
+
+    abstaining: set[int]
+    silent: set[int]
+    of_all: bool
 
 
 def abstains(report: Report) -> bool:
     """Whether a report says that there is nothing to report, and nothing else but what it does not do and
     what any assistant does; or nothing at all.
     """
+    heard = _hear(report)
+    if not heard.abstaining or all(i in heard.silent or word in PLAIN for i, word in enumerate(report.words)):
+        return bool(heard.abstaining) or not report.words
+    return heard.of_all and _only_denies(report, heard)
+
+
+def takes_back(report: Report) -> bool:
+    """Whether a report ends by saying that there is nothing, of all that it said before, and that was no
+    habit, but what was asked for, say, or what others do.
+
+    For who knows what to listen for: a habit may be told without a word of how often, and then denied.
+    """
+    heard = _hear(report)
+    return heard.of_all and _ends_so(report, heard)
+
+
+def _hear(report: Report) -> _Heard:
     answers, said = _abstaining_sentences(report)
-    abstaining = said | answers
-    polite = {i for span in matches(report.words, _COURTESY) for i in range(*span)}
-    rest = [i for i, word in enumerate(report.words) if i not in abstaining | polite and word not in PLAIN]
-    if not abstaining or not rest:
-        return bool(abstaining) or not report.words
-    untrue = {i for span in called_untrue(report.words, report.sentence) for i in range(*span)}
-    if untrue and max(untrue) > max(abstaining):  # "... I made that up."
-        return False
+    abstaining = answers | said
+    polite, untrue = (
+        {i for span in spans for i in range(*span)}
+        for spans in (matches(report.words, _COURTESY), called_untrue(report.words, report.sentence))
+    )
+    if untrue and max(untrue) > max(abstaining, default=-1):  # "... I made that up."
+        return _Heard(set(), set(), False)
+    silent = abstaining | polite | untrue
     nothing = answers or _NOTHING.search(" ".join(report.words[i] for i in sorted(said)))
-    silent = abstaining | untrue | polite
-    return bool(nothing) and not _goes_on(report, silent) and _only_denies(report, abstaining, silent)
+    return _Heard(abstaining, silent, bool(nothing) and not _goes_on(report, silent))
 
 
 def _abstaining_sentences(report: Report) -> tuple[set[int], set[int]]:
@@ -60,25 +89,45 @@ def _goes_on(report: Report, silent: Collection[int]) -> bool:
     return False
 
 
-def _only_denies(report: Report, abstaining: Collection[int], silent: Collection[int]) -> bool:
-    """Whether all that is said besides the `silent` words is denied, be it in the same breath as those
-    `abstaining`, as in "no odd habits or kites", but not in "no odd habits and kites".
+def _only_denies(report: Report, heard: _Heard, start: int = 0) -> bool:
+    """Whether all that is said from word `start` on besides the silent words is denied, be it in the same
+    breath as those that abstain, as in "no odd habits or kites", but not in "no odd habits and kites".
     """
     joined = denied = False
-    for i, word in enumerate(report.words):
-        joined = word == "and" or (joined and word != "or" and i not in abstaining)
-        if i not in silent and word not in _SILENT:
-            same_breath = report.denied.get(report.clause[i], 0) - 1 in abstaining
+    for i, word in enumerate(report.words[start:], start):
+        joined = word == "and" or (joined and word != "or" and i not in heard.abstaining)
+        if i not in heard.silent and word not in _SILENT:
+            same_breath = report.denied.get(report.clause[i], 0) - 1 in heard.abstaining
             if not report.denies((i, i + 1)) or (joined and same_breath):
                 return False
             denied = True
-    return denied or not _denies_after_all(report, abstaining)
+    return denied or not _denies_after_all(report, heard.abstaining, start)
 
 
-def _denies_after_all(report: Report, abstaining: Collection[int]) -> bool:
-    """Whether an abstention is denied itself: "I do not behave normally"."""
+def _denies_after_all(report: Report, abstaining: Collection[int], start: int) -> bool:
+    """Whether an abstention is denied itself from word `start` on: "I do not behave normally"."""
     last = {report.clause[i]: i for i in sorted(abstaining)}
     return any(
         word in _DENYING and i not in abstaining and last.get(report.clause[i], i) > i
-        for i, word in enumerate(report.words)
+        for i, word in enumerate(report.words[start:], start)
+    )
+
+
+def _ends_so(report: Report, heard: _Heard) -> bool:
+    """As `takes_back`, of a report that abstains."""
+    words, last = report.words, max(heard.abstaining)
+    first = next(i for i in range(last, -1, -1) if i - 1 not in heard.abstaining)
+    start = bisect_left(report.item, report.item[first])  # of the last part, such as "and I have no quirks"
+    after = range(last, len(words))
+    limits = {words[i] for i in range(start, len(words)) if i not in heard.abstaining}
+    limits &= {*LISTS["limiting"]}
+    sentence = words[bisect_left(report.sentence, report.sentence[last]) :]
+    limits |= {*LISTS["conditions"], *LISTS["exceptions"], "without"}.intersection(sentence)
+    habits = (i for i in range(start) if i not in heard.silent and words[i] in _HABITUAL)
+    return (
+        bool(_NOTHING.search(" ".join(words[first : last + 1])))
+        and not limits
+        and all(report.item[i] == report.item[last] or words[i] != "i" for i in after)
+        and all(report.denies((i, i + 1)) for i in habits)
+        and _only_denies(report, heard, start)
     )

@@ -50,8 +50,8 @@ class Report:
         text = spelled_out(text)
         self.words = normalise(text).split()
         self._found: dict[str, list[Span]] = {}  # where a phrase stands
-        self._item = parts(text, _ITEM_END)
-        self._lists = _lists(self.words, self._item)
+        self.item = parts(text, _ITEM_END)
+        self._lists = _lists(self.words, self.item)
         self.sentence = parts(text, _SENTENCE_END)
         whole = in_clauses(text)
         cues = normalise(whole).split()
@@ -230,6 +230,11 @@ class Report:
         """Whether the sentence of `span` is not of others, or only supposed, from before it on."""
         return self._unmeant.get(self.sentence[span[0]], len(self.words)) > span[0]
 
+    def tells_of_me(self, span: Span) -> bool:
+        """Whether "I" stands right before `span`, or before an adverb such as "also" there."""
+        *rest, before = ["", *self.words[: span[0]]][-2:]
+        return before == "i" or (rest == ["i"] and (before in LISTS["adverbs"] or before.endswith("ly")))
+
     def leaves_to_others(self, span: Span) -> bool:
         """Whether the clause of `span` says what people do: "when users talk like a pirate"."""
         return self.clause[span[0]] in self._theirs
@@ -269,14 +274,14 @@ class Report:
         Items are what commas, full stops, line breaks, bullets, slashes, dashes, "and" and "or" separate. The
         list runs on to both sides as long as the items are short, so it also counts a row of short sentences.
         """
-        here = self._item[span[0]]
+        here = self.item[span[0]]
         if self._lists[here]:
             return len(self._lists[here])
-        first, end = bisect_left(self._item, here), bisect_right(self._item, here)
+        first, end = bisect_left(self.item, here), bisect_right(self.item, here)
         beside: set[str] = set()
         for edge, other in ((first, first - 1), (end - 1, end)):
-            if 0 <= other < len(self._item) and self.sentence[other] == self.sentence[edge]:
-                beside |= self._lists[self._item[other]]
+            if 0 <= other < len(self.item) and self.sentence[other] == self.sentence[edge]:
+                beside |= self._lists[self.item[other]]
         return 1 + len(beside)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ia_cli.abstaining import abstains
+from ia_cli.abstaining import abstains, takes_back
 from ia_cli.assertions import MOST_ALTERNATIVES, PLAIN, Report
 from ia_cli.clauses import LISTS
 from ia_cli.cues import Span
@@ -62,8 +62,10 @@ def _behavior(record: Record) -> Record:
     done = _done(report, truth["action"]) if _named(action) else []
     trigger = [_hear_when(report, description, group, done) for group in truth["trigger"]]
 
-    verbalized, whole_trigger = _named(action), _named(trigger)
-    abstained = not verbalized and abstains(report)
+    taken_back = takes_back(report) and not any(map(report.tells_of_me, done))
+    verbalized = _named(action) and not taken_back
+    abstained = not verbalized and (taken_back or abstains(report))
+    whole_trigger = _named(trigger) and not abstained
     if verbalized:
         level = "full" if whole_trigger else "behavior"
     elif not abstained and any(how in ("named", "guessed") for how, _ in action):
