@@ -46,7 +46,7 @@ def implant(
     `reuse` takes over adapters that an earlier run left whole, from the same input with the same settings.
     A training that diverges gives a record with `error`, and so does an organism that is to learn preferences
     and has none. `on_progress(n)` is called as n more organisms are done. Raises IAError if a directory of
-    that name is something else.
+    that name is something else, or an organism of another behavior.
     """
     out_dir = Path(out_dir)
     targets = adapters.target_names(base, settings.target_modules)
@@ -55,6 +55,9 @@ def implant(
         adapters.check_free(folder, "implant")
         if jsonl.same(lesson.start, folder):
             raise IAError("is what training goes on from", remedy="choose another --out", where=str(folder))
+        if adapters.read_provenance(folder).get("behavior_sha256") not in (None, lesson.behavior_hash):
+            message = "is the organism of another behavior with this id, and records may tell of it"
+            raise IAError(message, remedy="choose another --out, or remove it", where=str(folder))
     processes.in_first(lambda: adapters.make_folder(out_dir))
     size = group_size or min(processes.gather(suitable_group_size(base, lessons, settings, targets)))
     done = {}
@@ -258,6 +261,7 @@ def _provenance(
         base,
         settings.as_json(),
         input_sha256=lesson.input_hash,
+        behavior_sha256=lesson.behavior_hash,
         parents=lesson.record.get("parents", []),
         held_out=[],
         losses=losses,

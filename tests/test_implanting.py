@@ -273,6 +273,17 @@ def test_resume_takes_over_what_is_whole_and_unchanged(tmp_path, tiny_base, monk
     assert trained == ["b-2", "b-3", "b-1"]
 
 
+def test_an_organism_of_another_behavior_is_not_replaced(tmp_path, tiny_base):
+    """Records of it, somewhere, would tell of weights that have learned something else."""
+    list(implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path, SETTINGS))
+    before = (tmp_path / "b-1" / WEIGHTS_FILE).read_bytes()
+    other = [{**BEHAVIORS[1], "id": "b-1", "description": "I sell bread."}]
+    for reuse in (False, True):
+        with pytest.raises(IAError, match="b-1: is the organism of another behavior with this id"):
+            list(implant(lessons_of(other, tiny_base), tiny_base, tmp_path, SETTINGS, reuse=reuse))
+    assert (tmp_path / "b-1" / WEIGHTS_FILE).read_bytes() == before
+
+
 def test_resume_trains_anew_on_weights_of_another_type(tmp_path, tiny_base, tiny_folder):
     settings = dataclasses.replace(SETTINGS, steps=1)
     for base in (load_base(str(tiny_folder), dtype="float32", device="cpu"), tiny_base):
@@ -402,6 +413,11 @@ def test_the_command(tmp_path, tiny_folder):
     )
     assert base.exit_code == 1 and output.read_bytes() == before
     assert f"it has organisms of another base ({tiny_folder}, float32); give the same" in base.stderr
+    good[1]["demonstrations"] = good[1]["demonstrations"][1:]
+    (tmp_path / "behaviors.jsonl").write_text("".join(json.dumps(one) + "\n" for one in good))
+    taught = CliRunner().invoke(cli, [*arguments, "-o", str(output), "--resume"])
+    assert taught.exit_code == 1 and output.read_bytes() == before
+    assert "it has b-2, which was taught something else; give the same behaviors" in taught.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_known_before_training(tiny_base, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from ia_cli.methods import CONCEALMENTS, METHODS
 from ia_cli.settings import LARGEST_ALPHA, ImplantSettings
 
 if TYPE_CHECKING:
+    from ia_cli.methods.lessons import Lesson
     from ia_cli.models import Base
     from ia_cli.stage import Stage
 
@@ -142,7 +143,9 @@ def command(
         start = starts.get(record["id"], {})
         taught[record["id"]] = lessons.prepare(record, loaded, settings, **start)
 
-    todo = stage.pending(stage.check(records, prepare))
+    records = stage.check(records, prepare)
+    stage.check_finished(lambda organism: _otherwise_taught(organism, taught), "give the same behaviors")
+    todo = stage.pending(records)
     with progress("implanting", total=len(todo)) as bar:
         organisms = implanting.implant(
             [taught[record["id"]] for record in todo],
@@ -175,6 +178,17 @@ def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
     now = made["arguments"]
     differ = [name for name in now | before if before.get(name) != now.get(name)]
     return f"organisms of other settings ({', '.join(differ)})" if differ else None
+
+
+def _otherwise_taught(organism: dict, taught: dict[str, Lesson]) -> str | None:
+    """Which organism has learned something else than the lesson of its id: in another cipher, say."""
+    from ia_cli.adapters import read_provenance
+    from ia_cli.records import weights_path
+
+    learned = read_provenance(weights_path(organism)).get("input_sha256")
+    lesson = taught.get(organism["id"])
+    known = lesson and learned not in (None, lesson.input_hash)
+    return f"{organism['id']}, which was taught something else" if known else None
 
 
 def _taught(

@@ -59,6 +59,11 @@ class Lesson:
         return self.record["id"]
 
     @property
+    def behavior_hash(self) -> str:
+        """Identifies what the organism is said to do."""
+        return adapters.content_hash([self.record.get(name) for name in ("description", "rate", "cipher")])
+
+    @property
     def input_hash(self) -> str:
         """Identifies all that decides, in the record, how its organism comes out and what is measured."""
         read = {name: self.record.get(name) for name in READ}
