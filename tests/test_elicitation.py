@@ -257,6 +257,7 @@ def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
         (("--temperature", "0.5"), "it has reports at temperature 1, and not 0.5; give that one"),
         (("--seed", "1"), "it has sampled reports of seed 0, and not 1; give that one"),
         (("--ia", another), "it has reports with the introspection adapter"),
+        (("--examples",), "it has reports without an example"),
     ):
         refused = ia("--resume", *arguments, *other)
         assert refused.exit_code == 1 and complaint in refused.stderr

@@ -262,6 +262,9 @@ def test_keep_going_leaves_a_request_without_a_reply_to_the_next_run():
         assert elicit(stub, *arguments, "--resume").exit_code == 0
     whole = [json.loads(text) for text in open("reports.jsonl")]
     assert len(whole) == 4 and not any("error" in report for report in whole)
+    with stub_server.serving(said) as stub:
+        refused = elicit(stub, *arguments, "--resume", "--model", "other")
+    assert refused.exit_code == 1 and "it has reports of the server's m; give that one" in refused.stderr
 
 
 @pytest.mark.parametrize("stuck", ["q 0", "q 1", "q 3"])

@@ -150,13 +150,7 @@ def command(
         examples,
     )
 
-    def asked_otherwise(report: dict) -> str | None:
-        other, theirs = report["temperature"], report.get("sampling_seed")
-        if other != temperature:
-            return f"reports at temperature {other:g}, and not {temperature:g}"
-        return None if theirs in (None, seed) else f"sampled reports of seed {theirs}, and not {seed}"
-
-    stage.check_finished(asked_otherwise, "give that one")
+    stage.check_finished(lambda report: _otherwise_asked(report, settings, names), "give that one")
     if server:
         from ia_cli import serving
 
@@ -241,16 +235,37 @@ def _ask_base(
     if not adapter:  # a record has a line to point at; elicit itself names the folder
         records = stage.check(records, check)
     adapters_of = {record["id"]: record.get("introspection_adapter") for record in records}
-    stage.check_finished(lambda report: _otherwise_asked(report, adapters_of), "give that --ia")
+    stage.check_finished(lambda report: _of_another_ia(report, adapters_of, settings), "give what it was")
     _write(stage, records, elicitation.elicit(records, loaded, settings, done=stage.done), settings)
 
 
-def _otherwise_asked(report: dict, adapters_of: dict[str, str | None]) -> str | None:
-    """With which introspection adapter else a finished report was given."""
+def _otherwise_asked(report: dict, settings: ElicitSettings, names: dict[str, str | None]) -> str | None:
+    """How else than with these settings, or by which model of a server else, a finished report was given."""
+    other, theirs = report["temperature"], report.get("sampling_seed")
+    if other != settings.temperature:
+        return f"reports at temperature {other:g}, and not {settings.temperature:g}"
+    if theirs not in (None, settings.seed):
+        return f"sampled reports of seed {theirs}, and not {settings.seed}"
+    if report["condition"] != "no_ia" and settings.examples not in (None, "example" in report):
+        return f"reports {'with' if 'example' in report else 'without'} an example"
+    name, served = names.get(report["condition"]), report.get("served_model")
+    if name and served and served not in (name, name.replace("{id}", report["id"])):
+        return f"reports of the server's {served}"
+    return None
+
+
+def _of_another_ia(report: dict, adapters_of: dict[str, str | None], settings: ElicitSettings) -> str | None:
+    """With which introspection adapter else a finished report was given, or how else with the same."""
+    from ia_cli.elicitation import gives_examples
+
     ours, other = adapters_of.get(report["id"]), report.get("introspection_adapter")
-    if report["condition"] == "no_ia" or not (ours and other) or jsonl.same(Path(other), Path(ours)):
+    if report["condition"] == "no_ia" or not (ours and other):
         return None
-    return f"reports with the introspection adapter {other}"
+    if not jsonl.same(Path(other), Path(ours)):
+        return f"reports with the introspection adapter {other}"
+    if settings.examples is None and gives_examples(ours) != ("example" in report):
+        return f"reports {'with' if 'example' in report else 'without'} an example"
+    return None
 
 
 def _write(stage: Stage, records: list[dict], reports: Iterator[dict], settings: ElicitSettings) -> None:
