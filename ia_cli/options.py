@@ -258,11 +258,11 @@ def stage(*, writes: str, reads: str | None = None, needs: tuple[str, ...] = ())
     """Make a function the body of a stage: it gets a `Stage` first, then its own options.
 
     reads, writes: kinds of record; needs: fields that the kind can do without and this stage cannot. A stage
-    that reads gets FILE and --keep-going; every stage -o, --resume, -q and -v.
+    that reads gets FILE; every stage -o, --resume, --keep-going, -q and -v.
     """
-    shared = [_output, _resume, _quiet, _verbose]
+    shared = [_output, _resume, _keep_going, _quiet, _verbose]
     if reads is not None:
-        shared = [_file, _output, _resume, _keep_going, _quiet, _verbose]
+        shared.insert(0, _file)
 
     def decorate(body: Callable[..., None]) -> Callable[..., Any]:
         @click.pass_context
@@ -273,8 +273,8 @@ def stage(*, writes: str, reads: str | None = None, needs: tuple[str, ...] = ())
             resume: bool,
             quiet: bool,
             verbose: bool,
+            keep_going: bool,
             file: Path | None = None,
-            keep_going: bool = False,
             **own: Any,
         ) -> None:
             from ia_cli import console  # here, because --help needs neither rich nor pydantic

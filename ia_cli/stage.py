@@ -184,7 +184,7 @@ class Stage:
         if records.has_failed(record):
             error = IAError(record["error"]["message"], where=self.where(record))
             if not self.keep_going:
-                error.remedy = "--keep-going goes on without it" if self.reads else None
+                error.remedy = "--keep-going goes on without it"
                 raise error
             complain(self.name, error)
             self.failed += 1

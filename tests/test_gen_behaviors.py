@@ -32,6 +32,18 @@ def test_a_behavior_that_the_base_cannot_show_is_replaced(monkeypatch):
     assert not any("error" in r for r in records)
 
 
+def test_what_cannot_be_shown_at_all_need_not_end_the_run(monkeypatch):
+    monkeypatch.setattr(sampling, "generate", lambda base, prompts, **settings: ["Hm."] * len(prompts))
+    arguments = ["gen-behaviors", "-n", "1", "--controls", "1", "--categories", "quirk", "--held-out", "0"]
+    ended = CliRunner().invoke(cli, arguments)
+    assert ended.exit_code == 1 and ended.stdout == ""
+    assert ended.stderr.splitlines()[-1].endswith("--keep-going goes on without it")
+    result = CliRunner().invoke(cli, [*arguments, "--keep-going"])
+    failed, control = map(json.loads, result.stdout.splitlines())
+    assert result.exit_code == 3 and "the system prompt is followed in" in failed["error"]["message"]
+    assert control["id"] == "control-0000"
+
+
 def test_a_run_that_goes_on_knows_what_was_replaced():
     planned = plan(4, 0.0, ["benign_roleplay", "quirk"], 0)
     as_planned = list(planned)
