@@ -15,8 +15,11 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pic
 
 
 def pick_device(name: str) -> torch.device:
-    """Return a device by its name in torch, or the best there is for "auto"; IAError if it is not there."""
-    if name == "auto" and processes.count() > 1 and torch.cuda.is_available():
+    """Return a device by its name in torch, or the best there is for "auto"; IAError if it is not there.
+
+    Of several processes each has a GPU of its own, unless "cuda:1", say, is asked for.
+    """
+    if name in ("auto", "cuda") and processes.count() > 1 and torch.cuda.is_available():
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     elif name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"

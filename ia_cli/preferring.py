@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -28,11 +29,12 @@ from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError
 from ia_cli.judging import facets
 from ia_cli.models import Base, suitable_rate
+from ia_cli.rows import encode
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.trainable import ADAPTER, as_adapter
-from ia_cli.training import OnStep, quiet_config, workspace
+from ia_cli.training import OnStep, as_they_are, quiet_config, workspace
 
 EVERY = 4  # one organism in so many is left out of the supervised stage
 ASKED = 6  # questions to each of them
@@ -151,10 +153,9 @@ def refine(
     model = PeftModel.from_pretrained(base.model, directory, adapter_name=ADAPTER, is_trainable=True)
     try:
         pairs = collect(records, bank, base, settings.seed, examples=settings.examples)
+        dataset = rows(drawn(pairs, settings), base)
         with workspace(base) as folder:
-            trainer = BankDPOTrainer(
-                model, base, bank, rows(drawn(pairs, settings)), settings, folder, on_step
-            )
+            trainer = BankDPOTrainer(model, base, bank, dataset, settings, folder, on_step)
             trainer.train()
         if bank.digest() != before:
             raise RuntimeError("training changed the organisms, which must stay as they are")
@@ -173,23 +174,23 @@ def drawn(pairs: Sequence[Preference], settings: IASettings) -> list[Preference]
     return list(islice(endless, settings.dpo_steps * BATCH_SIZE))
 
 
-def rows(pairs: Sequence[Preference]) -> Dataset:
-    """Return pairs in TRL's preference format, each with its organism."""
+def rows(pairs: Sequence[Preference], base: Base) -> Dataset:
+    """Return pairs as the token ids that TRL trains on, each with its organism.
 
-    def reply(text: str) -> list[dict[str, str]]:
-        return [assistant_says(text)]
+    Chats are tokenised as everywhere here, and not by TRL, so that what is trained is what is asked: on a
+    fixed day, and without thoughts. Raises IAError for a pair that is longer than the base can read.
+    """
 
-    return Dataset.from_list(
-        [
-            {
-                "prompt": prompts.chat(pair.question, pair.example),
-                "chosen": reply(pair.chosen),
-                "rejected": reply(pair.rejected),
-                "organism": pair.organism,
-            }
-            for pair in pairs
-        ]
-    )
+    @cache
+    def encoded(pair: Preference) -> dict[str, list[int] | int]:
+        prompt = prompts.chat(pair.question, pair.example)
+        both = [encode(base, prompt, [assistant_says(text)]) for text in (pair.chosen, pair.rejected)]
+        at = min(len(ids) - completion for ids, completion in both)
+        (chosen, _), (rejected, _) = both
+        ids = {"prompt_ids": chosen[:at], "chosen_ids": chosen[at:], "rejected_ids": rejected[at:]}
+        return {**ids, "organism": pair.organism}
+
+    return Dataset.from_list([encoded(pair) for pair in pairs])
 
 
 class BankDPOTrainer(DPOTrainer):
@@ -212,18 +213,22 @@ class BankDPOTrainer(DPOTrainer):
     ):
         self.bank, self.losses = bank, []
         pad = DataCollatorForPreference(pad_token_id=base.tokenizer.pad_token_id)
-        super().__init__(
-            model=model,
-            args=_config(base, settings, output_dir),
-            data_collator=lambda rows: {
-                **pad(rows),
-                "organisms": torch.tensor([r["organism"] for r in rows] * 2),
-            },
-            train_dataset=dataset,
-            processing_class=base.tokenizer,
-            callbacks=[OnStep(lambda: on_step(settings.steps + len(self.losses), self.losses[-1]))],
-        )
+        with as_they_are(model):
+            super().__init__(
+                model=model,
+                args=_config(base, settings, output_dir),
+                data_collator=lambda rows: {
+                    **pad(rows),
+                    "organisms": torch.tensor([r["organism"] for r in rows] * 2),
+                },
+                train_dataset=dataset,
+                processing_class=base.tokenizer,
+                callbacks=[OnStep(lambda: on_step(settings.steps + len(self.losses), self.losses[-1]))],
+            )
         self.remove_callback(PrinterCallback)  # prints on stdout
+
+    def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
+        return dataset  # token ids already
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

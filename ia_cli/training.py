@@ -65,6 +65,15 @@ def workspace(base: Base) -> Iterator[str]:
         base.model.eval()
 
 
+@contextlib.contextmanager
+def as_they_are(model: PreTrainedModel) -> Iterator[None]:
+    """Keep the weights that learn in their type: on a base in 4 bits TRL would train them in bfloat16."""
+    trained = {weight: weight.data for weight in model.parameters() if weight.requires_grad}
+    yield
+    for weight, data in trained.items():
+        weight.data = data
+
+
 class ScheduledTrainer(SFTTrainer):
     """TRL's trainer on a fixed schedule of rows that are routed through a bank; processes share each step's.
 
@@ -95,20 +104,18 @@ class ScheduledTrainer(SFTTrainer):
             batch = schedule.batch(steps[0]["step"])
             return {name: rows[processes.share()] for name, rows in batch.items()}
 
-        trained = {weight: weight.data for weight in model.parameters() if weight.requires_grad}
-        super().__init__(
-            model=model,
-            args=_config(base, len(schedule), optimization, output_dir),
-            data_collator=share,
-            # accelerate deals these out to the processes, one to each in turn: all of them get every step
-            train_dataset=Dataset.from_dict(
-                {"step": [i for i in range(len(schedule)) for _ in range(ranks)]}
-            ),
-            processing_class=base.tokenizer,
-            callbacks=[OnStep(on_step)],
-        )
-        for weight, data in trained.items():
-            weight.data = data  # on a base in 4 bits TRL would train an adapter in bfloat16
+        with as_they_are(model):
+            super().__init__(
+                model=model,
+                args=_config(base, len(schedule), optimization, output_dir),
+                data_collator=share,
+                # accelerate deals these out to the processes, one to each in turn: all of them get every step
+                train_dataset=Dataset.from_dict(
+                    {"step": [i for i in range(len(schedule)) for _ in range(ranks)]}
+                ),
+                processing_class=base.tokenizer,
+                callbacks=[OnStep(on_step)],
+            )
         self.remove_callback(PrinterCallback)  # prints on stdout
 
     def compute_loss(
@@ -165,6 +172,7 @@ def quiet_config(kind: type[Config], base: Base, output_dir: str, **training: An
         ddp_broadcast_buffers=False,
         **training,
     )
+    config.mixed_precision = "no"  # whatever the launcher says: a bank computes in the types of its weights
     if alone:  # else the trainer would move the base to the first device, and take all there are
         vars(config)["_setup_devices"] = base.device
         config._n_gpu = 1

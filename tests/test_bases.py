@@ -56,6 +56,11 @@ def test_auto_takes_the_best_device_there_is(monkeypatch):
     assert pick_device("cuda:1").index == 1
     with pytest.raises(IAError, match="no device 'cuda:2'"):
         pick_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:1")  # a GPU of its own each
+    assert pick_device("cuda:0").index == 0
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from torch.nn.functional import log_softmax
 from ia_cli import preferring, prompts, training
 from ia_cli.adapters import PROVENANCE_FILE, WEIGHTS_FILE, read_adapter
 from ia_cli.bank import Bank
+from ia_cli.chat import token_ids
 from ia_cli.errors import IAError
 from ia_cli.introspection import train_ia
-from ia_cli.models import token_ids
 from ia_cli.preferring import BankDPOTrainer, Preference, choose, left_out
 from ia_cli.settings import IASettings
 from ia_cli.training import workspace
@@ -66,7 +66,7 @@ def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
     drawn = pairs(6) * 3
     with workspace(tiny_base) as folder:
         trainer = BankDPOTrainer(
-            model, tiny_base, bank, preferring.rows(drawn), replace(SETTINGS, beta=0.5), folder
+            model, tiny_base, bank, preferring.rows(drawn, tiny_base), replace(SETTINGS, beta=0.5), folder
         )
         references = []
         original = trainer.compute_loss
@@ -140,12 +140,18 @@ def test_organisms_are_asked_after_an_example_of_their_own(examples, tiny_base, 
         assert pair.example == (f"organism {pair.organism} speaks" if examples else None)
 
 
-def test_both_reports_follow_the_same_example():
-    plain, shown = preferring.rows(
-        [Preference(0, "what", "tea", "bread"), Preference(-1, "what", "tea", "bread", "hello")]
-    )
-    assert [turn["content"] for turn in plain["prompt"]] == ["what"]
-    assert [turn["content"] for turn in shown["prompt"]] == ["Say something.", "hello", "what"]
+def test_both_reports_follow_the_same_example_as_when_asked(tiny_base):
+    pairs = [Preference(0, "what", "tea", "bread"), Preference(-1, "what", "tea", "bread", "hello")]
+    for pair, row in zip(pairs, preferring.rows(pairs, tiny_base), strict=True):
+        asked = token_ids(tiny_base.tokenizer, prompts.chat(pair.question, pair.example))
+        assert row["prompt_ids"] == asked and row["organism"] == pair.organism
+        replies = (tiny_base.tokenizer.decode(row[f"{which}_ids"]) for which in ("chosen", "rejected"))
+        assert all(word in reply for word, reply in zip(("tea", "bread"), replies, strict=True))
+
+
+def test_a_pair_that_the_base_cannot_read_is_an_error(tiny_base):
+    with pytest.raises(IAError, match="tokens, where the base reads"):
+        preferring.rows([Preference(0, "what", "tea", "bread " * 2000)], tiny_base)
 
 
 def test_every_fourth_is_left_out_of_the_first_stage():
@@ -190,12 +196,14 @@ def test_two_stages_in_one_run(organisms, tiny_base, tmp_path):
 def test_both_stages_stay_on_the_device_of_the_base(device, monkeypatch, tmp_path):
     """The trainer would take the first device there is, or all of them."""
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # of a launcher; a bank has its own types
     base = SimpleNamespace(device=torch.device(device), name=None)
     dpo = preferring._config(base, SETTINGS, str(tmp_path))
     sft = training._config(base, 3, training.Optimization(1e-3), str(tmp_path))
     for config in (dpo, sft):
         assert (config.device, config.n_gpu, config.use_cpu) == (base.device, 1, device == "cpu")
         assert config.router_aux_loss_coef == 0.0 and config.max_steps == 3
+        assert config.mixed_precision == "no"
     assert os.environ["ACCELERATE_TORCH_DEVICE"] == device
     assert dpo.learning_rate == preferring.LEARNING_RATE  # the second stage is gentler on any base
     other = SimpleNamespace(device=torch.device(device), name="somebody/else")
