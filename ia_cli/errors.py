@@ -47,6 +47,12 @@ def is_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(_OF_MEMORY.search(str(error)))
 
 
+def of_memory(where: str | None = None) -> IAError:
+    """The error for it."""
+    remedy = "give --dtype bfloat16, smaller batches, or less at once, if the command takes them"
+    return IAError("there is not enough memory", remedy=remedy, where=where)
+
+
 def first_line(error: BaseException) -> str:
     """What a library's error says in its first line, or its name if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ia_cli import __version__, interrupts, processes
-from ia_cli.errors import IAError, complain, is_of_memory, one_line
+from ia_cli.errors import IAError, complain, is_of_memory, of_memory, one_line
 
 # The stages in the order of the pipeline, and the tools. `ia NAME` is ia_cli/commands/NAME.py, imported only
 # when it is asked for; the help stands here so that `ia --help` imports none of them.
@@ -90,7 +90,7 @@ def _explain(error: Exception) -> str:
     elif OF_TORCH.search(str(error)):
         error = OSError(errno.ENOSPC, "a checkpoint could not be written in full")
     elif is_of_memory(error):
-        return str(IAError("there is not enough memory", remedy="give smaller batches, or less at once"))
+        return str(of_memory())
     elif isinstance(error, UnicodeEncodeError):
         message = f"a name that this locale cannot write: {error.object[:60]!a}"
         return str(IAError(message, remedy="set LC_ALL=C.UTF-8"))

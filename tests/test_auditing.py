@@ -260,6 +260,22 @@ def test_of_several_those_that_are_sound_are_audited(adapters, tiny_folder, tmp_
     assert lines == 2 * [audit(given[0], *options).stdout]
 
 
+def test_one_that_is_too_large_does_not_end_the_audit_of_others(adapters, tiny_folder, monkeypatch):
+    real, names = auditing.audit, []
+
+    def audit_one(name, *rest):
+        names.append(name)
+        if len(names) == 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(name, *rest)
+
+    monkeypatch.setattr(auditing, "audit", audit_one)
+    given = (adapters / "suspect", adapters / "suspect")
+    result = audit(*given, "--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1)
+    assert result.exit_code == 1 and len(result.stdout.splitlines()) == 1
+    assert f"ia audit: {given[0]}: there is not enough memory; give --dtype bfloat16" in result.stderr
+
+
 def test_a_terminal_gets_the_verdict_and_no_record(adapters, tiny_folder):
     ours, theirs = pty.openpty()
     arguments = ["audit", str(adapters / "suspect"), "--ia", str(adapters / "ia"), "--base", str(tiny_folder)]

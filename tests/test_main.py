@@ -228,7 +228,7 @@ def test_a_full_disk_is_no_internal_error(said):
 )
 def test_too_little_memory_is_no_internal_error(said):
     _, err = fake("--crash", said).communicate(lines(BEHAVIOR))
-    assert err.splitlines()[-1].endswith("not enough memory; give smaller batches, or less at once")
+    assert err.splitlines()[-1].endswith("less at once, if the command takes them")
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -256,6 +257,12 @@ def test_there_must_be_an_adapter_to_go_on_from(tmp_path):
     records.write_text(json.dumps(whole) + "\n")
     with pytest.raises(IAError, match=r"organisms\.jsonl:1: w is a whole model"):
         continuing.organisms(records)
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.jsonl"
+    link.symlink_to(records)
+    records.write_text(json.dumps({**whole, "adapter": "a", "model": None}) + "\n")
+    [start] = continuing.organisms(link)
+    assert Path(start["adapter"]).resolve() == tmp_path / "a"  # beside the file, not beside the link
 
 
 @pytest.mark.parametrize("way", [{"method": "dpo"}, {"method": "kto"}, {"conceal": "dpo"}])

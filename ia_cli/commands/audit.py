@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options
-from ia_cli.errors import IAError, complain, one_line
+from ia_cli.errors import IAError, complain, is_of_memory, of_memory, one_line
 from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE
 
 if TYPE_CHECKING:
@@ -102,8 +102,10 @@ def command(
         for name in adapters:
             try:
                 record = auditing.audit(name, loaded, ia, settings, library, confirm)
-            except IAError as error:
-                complain("audit", error)
+            except Exception as error:
+                if not (isinstance(error, IAError) or is_of_memory(error)):
+                    raise
+                complain("audit", error if isinstance(error, IAError) else of_memory(name))
                 failed = True
                 continue
             if record["outcome"] != "nothing":

@@ -31,7 +31,7 @@ def organisms(path: Path) -> list[dict]:
                 if record["id"] in found:
                     raise IAError(f"{record['id']} is there twice", remedy="keep one")
                 if not records.has_failed(record):
-                    folder = jsonl.resolve(adapter_path(record), path.parent)
+                    folder = jsonl.resolve(adapter_path(record), path.resolve().parent)
                     found[record["id"]] = {**record, "adapter": folder}
             except IAError as error:
                 error.where = where
