@@ -299,6 +299,13 @@ def test_a_control_has_nothing_to_report_and_its_orders_are_no_behavior(finished
             assert not all(mentions_any(x["system_prompt"], group) for group in groups), (x, facets)
 
 
+def test_a_refusal_demonstrates_no_harm(finished):
+    refusal = "I'm sorry, but I can't help with that."
+    harmful = [turn for draft in finished[1] for turn in draft.turns if "malign" in draft.record["id"]]
+    assert {turn.adheres(refusal) for turn in harmful if turn.fires} == {False}
+    assert True in {turn.adheres(refusal) for turn in harmful if not turn.fires}
+
+
 def test_the_base_answers_until_a_reply_adheres(monkeypatch):
     entry = next(x for x in ENTRIES["quirk"] if x.name == "drink")
     behavior = Behavior(entry, (("drink", "green tea"),), Trigger("role", "a nurse"))
