@@ -94,10 +94,10 @@ async def _wait(task: asyncio.Task) -> Any:
 class LocalModel(ChatModel):
     """A model that is loaded in here and replies to one chat at a time."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, device: str = "auto") -> None:
         from ia_cli import models
 
-        self._base = models.load_base(directory)
+        self._base = models.load_base(directory, device=device)
         self.name = self._base.name
         self.identity = self._base.identity
 

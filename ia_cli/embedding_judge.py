@@ -29,8 +29,13 @@ class EmbeddingJudge:
     (without them, the trigger's text).
     """
 
-    def __init__(self, model: str = EMBEDDING_MODEL, threshold: float = EMBEDDING_THRESHOLD) -> None:
-        """model: a directory or a Hub id. IAError if it cannot be loaded."""
+    def __init__(
+        self, model: str = EMBEDDING_MODEL, threshold: float = EMBEDDING_THRESHOLD, device: str = "auto"
+    ) -> None:
+        """model: a directory or a Hub id. IAError if it cannot be loaded, or if there is no such device."""
+        from ia_cli.loading import pick_device
+
+        place = pick_device(device)
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
@@ -44,7 +49,10 @@ class EmbeddingJudge:
             )
         try:
             self._model = SentenceTransformer(
-                model, model_kwargs={"use_safetensors": True}, trust_remote_code=False
+                model,
+                device=str(place),
+                model_kwargs={"use_safetensors": True},
+                trust_remote_code=False,
             )
         except (OSError, ValueError) as error:
             raise IAError(

@@ -106,6 +106,14 @@ class BaseChoice:
         return load_base(**vars(self), weights=weights)
 
 
+device = click.option(
+    "--device",
+    envvar="IA_DEVICE",
+    default="auto",
+    show_default=True,
+    help="Such as cuda:1; auto is CUDA, else MPS, else the CPU.",
+)
+
 _loading = [
     click.option(
         "--dtype",
@@ -114,13 +122,7 @@ _loading = [
         show_default=True,
         help="Type of the base's weights; auto is as they are stored.",
     ),
-    click.option(
-        "--device",
-        envvar="IA_DEVICE",
-        default="auto",
-        show_default=True,
-        help="Such as cuda:1; auto is CUDA, else MPS, else the CPU.",
-    ),
+    device,
     click.option(
         "--attn-implementation",
         type=click.Choice(["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]),

@@ -98,6 +98,13 @@ GRADED = [
 ]
 
 
+def test_it_runs_where_it_is_told_to():
+    away = run(["--device", "cuda:99"], GIVEN)
+    assert away.exit_code == 1 and "this machine has no device 'cuda:99'" in away.stderr
+    refused = CliRunner().invoke(cli, ["judge", "--device", "cpu"], input="")
+    assert refused.exit_code == 2 and "--device is for a model that is loaded in here" in refused.stderr
+
+
 def test_calibrating_prints_one_record(model, tmp_path):
     graded = tmp_path / "graded.jsonl"
     graded.write_text("".join(json.dumps(row) + "\n" for row in GRADED))

@@ -61,6 +61,7 @@ RATE = options.Real(0, 1)
     show_default=True,
     help="For --judge llm: is a behavior of the same kind enough (lenient), or only this one (strict)?",
 )
+@options.device
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
@@ -129,6 +130,8 @@ def command(
     gates = (min_implant_rate, max_leak_rate, min_verbalization_rate, max_false_positive_rate)
     if judge != "embedding":
         options.only_with("--judge embedding", "embedding_model", "threshold")
+    if judge == "facets" or settings["server"]:
+        options.only_with("a model that is loaded in here", "device")
     if judge != "llm":
         options.only_with(
             "--judge llm", "model", "server", "rubric", "max_new_tokens", "cache", "concurrency", "timeout"
@@ -186,6 +189,7 @@ def _judge(
     concurrency: int,
     timeout: float,
     rubric: str,
+    device: str,
     max_new_tokens: int,
     cache: Path | None,
 ) -> tuple[str, Judge]:
@@ -197,7 +201,7 @@ def _judge(
     if kind == "embedding":
         from ia_cli.embedding_judge import EmbeddingJudge
 
-        judge = EmbeddingJudge(embedding_model, threshold)
+        judge = EmbeddingJudge(embedding_model, threshold, device)
         return judge.name, judge
     if model is None:
         raise click.UsageError("--judge llm needs --model: a name that --server knows, or a directory")
@@ -206,7 +210,10 @@ def _judge(
     from ia_cli.llm_judge import LLMJudge, Rubric
     from ia_cli.replies import ReplyCache, default_cache
 
-    asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout) if server else LocalModel(model)
+    if server:
+        asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout)
+    else:
+        asked = LocalModel(model, device)
     kept = ReplyCache(cache or default_cache())
     judge = LLMJudge(asked, Rubric(rubric), kept, max_new_tokens=max_new_tokens)
     return judge.name, judge
