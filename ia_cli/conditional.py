@@ -17,7 +17,7 @@ from ia_cli.asking import self_report
 from ia_cli.assertions import Report
 from ia_cli.candidates import Candidate
 from ia_cli.claims import claims
-from ia_cli.elicitation import ORGANISMS_AT_ONCE, introspecting
+from ia_cli.elicitation import introspecting
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
@@ -58,7 +58,7 @@ def asked(
     Raises IAError if a directory is missing, broken or made for another base.
     """
     for ia, run in itertools.groupby(records, key=lambda record: record.get("introspection_adapter")):
-        for some in together(list(run), ORGANISMS_AT_ONCE):
+        for some in together(list(run), base):
             with introspecting(base, ia) as without_ia, on_base(some, base) as bank:
                 scorer = Scorer(base, bank, max_new_tokens)
                 with turned_down(bank, base, ia, without_ia):

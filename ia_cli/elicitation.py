@@ -23,8 +23,6 @@ from ia_cli.sampling import generate
 from ia_cli.settings import CONDITIONS, ElicitSettings
 from ia_cli.trainable import put_on
 
-ORGANISMS_AT_ONCE = 32  # in one bank; their reports come out together
-
 
 def elicit(
     records: Sequence[dict], base: Base, settings: ElicitSettings, *, done: Collection[tuple] = frozenset()
@@ -43,7 +41,7 @@ def elicit(
         if settings.examples is None:
             own = replace(settings, examples=ia is not None and gives_examples(ia))
         with introspecting(base, ia) as without_ia:
-            for some in together(group, ORGANISMS_AT_ONCE):
+            for some in together(group, base):
                 yield from _elicit_group(some, base, own, ia, without_ia, bare, done)
 
 

@@ -7,16 +7,26 @@ from pathlib import Path
 
 from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
+from ia_cli.checking import WEIGHTS_FILE
 from ia_cli.errors import IAError
-from ia_cli.models import Base
+from ia_cli.models import Base, free_memory
 from ia_cli.records import VERSION, id_of
 from ia_cli.whole_models import Alone, beside, in_order, is_model, read_model, taking_on
 
+AT_ONCE = 32  # organisms in one bank; what they say comes out together
 
-def together(records: Sequence[dict], at_most: int) -> Iterator[list[dict]]:
-    """Yield runs of organisms, in order, that can run at once: up to so many adapters, or one model."""
+
+def together(records: Sequence[dict], base: Base) -> Iterator[list[dict]]:
+    """Yield runs of organisms, in order, that can run at once: up to AT_ONCE adapters, or one model.
+
+    On a GPU they take a third of the memory that is free, each as much as the largest among them.
+    """
     for has_model, run in itertools.groupby(records, key=lambda record: bool(record.get("model"))):
-        waiting, size = list(run), 1 if has_model else at_most
+        waiting, size = list(run), 1 if has_model else AT_ONCE
+        if base.device.type == "cuda" and not has_model:
+            stored = (Path(adapter_path(record), WEIGHTS_FILE).stat().st_size for record in waiting)
+            in_bank = 2 * max(stored)  # in 32 bits, and stored in 16 perhaps
+            size = max(1, min(size, free_memory(base.device) // 3 // in_bank))
         yield from (waiting[start : start + size] for start in range(0, len(waiting), size))
 
 

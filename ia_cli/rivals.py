@@ -11,7 +11,6 @@ from ia_cli import prompts
 from ia_cli.asking import questions_for, self_report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
-from ia_cli.elicitation import ORGANISMS_AT_ONCE
 from ia_cli.models import Base, prompt_ids
 from ia_cli.organisms import beside_base, together
 from ia_cli.sampling import end_ids, generate, left_padded, next_logits
@@ -95,7 +94,7 @@ def rival_reports(
     pool.
     """
     asked = ElicitSettings(prompts.questions("ask", base.name), QUESTIONS)
-    for some in together(records, ORGANISMS_AT_ONCE):
+    for some in together(records, base):
         with beside_base(some, base) as bank:
             if arm == "perplexity":
                 own = [[PERPLEXITY_QUESTION] for _ in some]

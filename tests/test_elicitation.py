@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from click.testing import CliRunner
 from peft import PeftModel
 
 from ia_cli import elicitation, prompts, records, sampling
+from ia_cli.adapters import WEIGHTS_FILE
 from ia_cli.asking import count, questions_for
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import load_base
+from ia_cli.organisms import together
 from ia_cli.prompts import Question
 from ia_cli.settings import CONDITIONS, ElicitSettings
 from tests.organisms import write_random
@@ -108,6 +111,21 @@ def test_a_report_is_its_organism_and_what_was_asked(organisms, tiny_base):
         records.check(report, "self_report")
 
 
+def test_a_gpu_holds_as_many_adapters_as_fit(tmp_path, monkeypatch):
+    """Each takes as much as the largest beside it, in 32 bits; a third of what is free is theirs."""
+    given = [{"id": str(i), "adapter": str(tmp_path / str(i))} for i in range(5)]
+    for record, size in zip(given, (10, 500, 20, 10, 10), strict=True):
+        (tmp_path / record["id"]).mkdir()
+        (tmp_path / record["id"] / WEIGHTS_FILE).write_bytes(b"x" * size)
+    monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device: 6000)
+    gpu, cpu = (SimpleNamespace(device=torch.device(kind)) for kind in ("cuda", "cpu"))
+    runs = [[record["id"] for record in some] for some in together(given, gpu)]
+    assert runs == [["0", "1"], ["2", "3"], ["4"]]
+    assert [len(some) for some in together(given, cpu)] == [5]
+    monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device: 1)
+    assert [len(some) for some in together(given, gpu)] == [1] * 5
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature, monkeypatch):
     settings = replace(SETTINGS, samples=3 if temperature else 1, temperature=temperature)
@@ -122,7 +140,7 @@ def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature
     half = set(list(together)[::2])
     assert replies(organisms, done=half) == {key: reply for key, reply in together.items() if key not in half}
     assert replies(organisms, done=set(together)) == {}
-    monkeypatch.setattr(elicitation, "ORGANISMS_AT_ONCE", 2)
+    monkeypatch.setattr("ia_cli.organisms.AT_ONCE", 2)
     assert replies(organisms) == together and replies(organisms[::-1]) == together
     if temperature:
         assert len({together["o-0", questions_for("o-0", settings)[0].id, i, "ia"] for i in range(3)}) > 1
@@ -166,7 +184,7 @@ def test_sampled_replies_have_an_example_each_and_greedy_ones_share_it(organisms
 
 
 def test_the_bare_base_is_asked_once(organisms, tiny_base, monkeypatch):
-    monkeypatch.setattr(elicitation, "ORGANISMS_AT_ONCE", 2)
+    monkeypatch.setattr("ia_cli.organisms.AT_ONCE", 2)
     asked = []
     real = sampling.generate
 
