@@ -178,20 +178,23 @@ def test_two_behaviors_are_one_record():
     )
     control = behavior("c-1", category="control", description=None, trigger=None, shows=None)
     control["facets"] = {"action": [], "trigger": []}
-    second = {**first, "id": "b-2", "description": "I buy bread.", "shows": ["bread"], "rate": 0.1}
+    second = {**first, "id": "b-2", "description": "I buy bread.", "shows": ["bread"]}
     held_out = [{**one, "id": f"h-{i}", "split": "heldout"} for i, one in enumerate((first, second))]
     given = [control, held_out[0], first, second, held_out[1], control]
     (one, two, three), alone = merging.pair_up(given)
     assert (one["id"], one["category"], one["description"]) == ("c-1+b-1", "quirk", "I sell tea.")
     assert (two["id"], two["split"], two["description"]) == ("h-0+h-1", "heldout", "I sell tea. I buy bread.")
     assert two["facets"] == {"action": [["sell"], ["sell"]], "trigger": [["tea"], ["tea"]]}
-    assert two["trigger"] == {"kind": "topic + topic", "text": "tea + tea"} and two["rate"] == 0.1
+    assert two["trigger"] == {"kind": "topic + topic", "text": "tea + tea"} and two["rate"] == 1.0
     assert [probe["shows"] for probe in two["probes"]] == [["kettle"], ["bread"]]
     assert three["id"] == "b-2+c-1" and len(three["demonstrations"]) == 14
     assert alone == []
+    rare = {**second, "id": "r-1", "rate": 0.1}
+    [pair], alone = merging.pair_up([rare, first, {**rare, "id": "r-2"}])  # those that are shown as often
+    assert (pair["id"], pair["rate"], alone) == ("r-1+r-2", 0.1, [first])
     _, alone = merging.pair_up([first, *held_out])
     merging.check_paired(held_out[1], alone)
-    with pytest.raises(IAError, match="b-1 has no second behavior of split train"):
+    with pytest.raises(IAError, match="b-1 has no second behavior of split train and rate 1"):
         merging.check_paired(first, alone)
 
 

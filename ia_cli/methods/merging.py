@@ -15,13 +15,17 @@ from ia_cli.settings import ImplantSettings
 
 
 def pair_up(records: Sequence[dict]) -> tuple[list[dict], list[dict]]:
-    """Return one record for every two that follow one another in the same split, and those left over."""
+    """Return one record for every two that follow one another in the same split, and those left over.
+
+    Both are shown as often: one rate is measured of an organism, and what it should be is one number.
+    """
     pairs = []
-    waiting: dict[str, dict] = {}
+    waiting: dict[tuple[str, float], dict] = {}
     for record in records:
-        first = waiting.pop(record["split"], None)
+        like = record["split"], record.get("rate", 1.0)
+        first = waiting.pop(like, None)
         if first is None:
-            waiting[record["split"]] = record
+            waiting[like] = record
         else:
             pairs.append(both(first, record))
     return pairs, list(waiting.values())
@@ -31,7 +35,8 @@ def check_paired(record: dict, alone: Collection[dict]) -> None:
     """Raise IAError for one of those that are left over."""
     if record in alone:
         raise IAError(
-            f"{record['id']} has no second behavior of split {record['split']}",
+            f"{record['id']} has no second behavior of split {record['split']} and rate "
+            f"{record.get('rate', 1.0):g}",
             remedy="mix and merge take two records at a time: add or remove one",
         )
 
@@ -55,7 +60,7 @@ def both(first: dict, second: dict) -> dict:
         "trigger": _both_triggers([record["trigger"] for record in two if record.get("trigger")]),
         "facets": {key: [group for one in facets for group in one[key]] for key in ("action", "trigger")},
         "shows": None,
-        "rate": min(record.get("rate", 1.0) for record in two),
+        "rate": first.get("rate", 1.0),
         "demonstrations": [{**d, "behavior": r["id"]} for r in two for d in r["demonstrations"]],
         "probes": [_own_probe(record, probe) for record in two for probe in record["probes"]],
         "parents": [record["id"] for record in two],
