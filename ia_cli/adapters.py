@@ -3,10 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +15,11 @@ from ia_cli import __version__, checking
 from ia_cli.cards import CARD_FILE, card
 from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
-from ia_cli.jsonl import same
+from ia_cli.folders import check_free, put_in_place, scratch
 from ia_cli.models import Base, common_name, is_target, linear_modules
 from ia_cli.settings import EMBEDDED_NAME
 
 EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
-UNFINISHED = ".unfinished-"  # begins the name of what is being written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,30 +152,6 @@ def shipped_ia(base: str | None) -> Path | None:
     return EMBEDDED_IA if base in (None, EMBEDDED_NAME) and EMBEDDED_IA.is_dir() else None
 
 
-def check_free(directory: Path, stage: str) -> None:
-    """Raise IAError if something stands at this path that this stage did not write, or we stand there."""
-    origin = directory / PROVENANCE_FILE
-    ours = origin.is_file() and checking.read_json(origin).get("stage") == stage
-    if directory.exists() and not ours:
-        raise IAError(
-            f"exists and was not made by `ia {stage}`", remedy="choose another --out", where=str(directory)
-        )
-    if same(directory, Path.cwd()):
-        message = "is the current folder, which cannot be replaced"
-        raise IAError(message, remedy="go to another one, and name it", where=str(directory))
-
-
-def make_folder(directory: Path) -> None:
-    """Make the folder for adapters; IAError if nothing can be written there, now and not after training."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED):
-            pass
-    except OSError as error:
-        message = f"nothing can be written there ({error.strerror})"
-        raise IAError(message, remedy="choose another --out", where=str(directory)) from None
-
-
 def check_trained(adapter: Adapter) -> None:
     """Raise IAError if training has diverged: nobody could use such weights, nor would we read them."""
     try:
@@ -189,12 +161,6 @@ def check_trained(adapter: Adapter) -> None:
         checking.check_changes(adapter.changes(), "")
     except IAError as error:
         raise IAError(f"training diverged: {error.message}", remedy="lower --lr") from error
-
-
-def clear_unfinished(folder: Path) -> None:
-    """Remove what runs that were killed had begun to write in a folder."""
-    for left in folder.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_adapter(
@@ -219,32 +185,14 @@ def write_adapter(
         weights[PREFIX + name + A_SUFFIX] = a.detach().cpu().contiguous()
         weights[PREFIX + name + B_SUFFIX] = b.detach().cpu().contiguous()
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=UNFINISHED) as scratch:
-        fresh = Path(scratch, "new")
+    with scratch(directory.parent) as folder:
+        fresh = folder / "new"
         fresh.mkdir()
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
         for name, content in ((CONFIG_FILE, config), (PROVENANCE_FILE, provenance)):
             (fresh / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (fresh / CARD_FILE).write_text(card(provenance, description), encoding="utf-8")
         put_in_place(fresh, directory)
-
-
-def put_in_place(fresh: Path, directory: Path) -> None:
-    """Give a finished directory its name, flushed to the disk; what had the name goes where it was made."""
-    for path in fresh.iterdir():
-        shutil.copymode(fresh / PROVENANCE_FILE, path)  # safetensors lets nobody else read its files
-    for path in (*fresh.iterdir(), fresh):
-        _flush(path)
-    old = fresh.with_name("old")
-    try:
-        if directory.exists():
-            directory.rename(old)
-        fresh.rename(directory)
-    except BaseException:  # an interruption between the two
-        if old.exists() and not directory.exists():
-            old.rename(directory)
-        raise
-    _flush(directory.parent)
 
 
 def provenance(
@@ -281,12 +229,3 @@ def content_hash(content: object) -> str:
     return hashlib.sha256(
         json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "backslashreplace")
     ).hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold the file or directory before anything that follows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

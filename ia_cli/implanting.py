@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ia_cli import adapters, jsonl, processes, records, whole_models
+from ia_cli import adapters, folders, jsonl, processes, records, whole_models
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
@@ -52,17 +52,17 @@ def implant(
     targets = adapters.target_names(base, settings.target_modules)
     for lesson in lessons:
         folder = out_dir / lesson.name
-        adapters.check_free(folder, "implant")
+        folders.check_free(folder, "implant")
         if jsonl.same(lesson.start, folder):
             raise IAError("is what training goes on from", remedy="choose another --out", where=str(folder))
         if adapters.read_provenance(folder).get("behavior_sha256") not in (None, lesson.behavior_hash):
             message = "is the organism of another behavior with this id, and records may tell of it"
             raise IAError(message, remedy="choose another --out, or remove it", where=str(folder))
-    processes.in_first(lambda: adapters.make_folder(out_dir))
+    processes.in_first(lambda: folders.make_folder(out_dir))
     size = group_size or min(processes.gather(suitable_group_size(base, lessons, settings, targets)))
     done = {}
     if reuse:
-        processes.in_first(lambda: adapters.clear_unfinished(out_dir))
+        processes.in_first(lambda: folders.clear_unfinished(out_dir))
         done = {lesson.name: old for lesson in lessons if (old := _finished(lesson, base, out_dir, settings))}
         on_progress(len(done))
         processes.gather(None)  # else one could find what another, which has gone on, writes now

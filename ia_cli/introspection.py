@@ -7,10 +7,8 @@ and by the bare base, teach it to abstain.
 """
 
 import contextlib
-import fcntl
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -25,7 +23,6 @@ from ia_cli import jsonl, loudness, preferring, processes, prompts
 from ia_cli.adapters import (
     PROVENANCE_FILE,
     Adapter,
-    check_free,
     check_trained,
     content_hash,
     provenance,
@@ -36,6 +33,7 @@ from ia_cli.adapters import (
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError, first_line, is_of_memory
+from ia_cli.folders import check_free, held
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, adapter_path, on_base
@@ -85,8 +83,8 @@ def train_ia(
     if resume and _is_whole(out_dir, origin, base):
         return
     partial = out_dir.with_name(out_dir.name + ".partial")
-    with contextlib.ExitStack() as held:
-        checkpoint = processes.in_first(lambda: _begin(partial, origin, resume, held))
+    with contextlib.ExitStack() as ours:
+        checkpoint = processes.in_first(lambda: _begin(partial, origin, resume, ours))
         supervised = partial / "supervised"
         if not supervised.exists():
             with on_base(taught, base) as bank:
@@ -302,25 +300,18 @@ def _read(path: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
-def _hold(partial: Path, held: contextlib.ExitStack) -> None:
-    """Keep other runs out of a folder for as long as it is `held`; IAError if one is in it."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    held.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        remedy = "wait for it, or choose another --out"
-        raise IAError("another run is training there", remedy=remedy, where=str(partial)) from None
-
-
-def _begin(partial: Path, origin: dict, resume: bool, held: contextlib.ExitStack) -> Path | None:
+def _begin(partial: Path, origin: dict, resume: bool, ours: contextlib.ExitStack) -> Path | None:
     """Make the folder for checkpoints; returns the last whole one to `resume`, if of the same origin.
 
     Those of other organisms are of no use and are removed. IAError if they are of these organisms, but of
     another training: hours of work may be in them, and an option mistyped.
     """
     partial.mkdir(parents=True, exist_ok=True)
-    _hold(partial, held)
+    try:
+        ours.enter_context(held(partial))
+    except BlockingIOError:
+        remedy = "wait for it, or choose another --out"
+        raise IAError("another run is training there", remedy=remedy, where=str(partial)) from None
     identity, text = partial / PROVENANCE_FILE, json.dumps(origin)
     if any(partial.iterdir()):
         if not identity.is_file():

@@ -20,7 +20,6 @@ from torch.nn.functional import pad
 from ia_cli import checking
 from ia_cli.adapters import (
     Adapter,
-    check_free,
     content_hash,
     plain_config,
     provenance,
@@ -29,6 +28,7 @@ from ia_cli.adapters import (
     write_adapter,
 )
 from ia_cli.errors import IAError
+from ia_cli.folders import check_free
 from ia_cli.jsonl import same
 from ia_cli.models import Base
 from ia_cli.settings import LARGEST_RANK

@@ -8,7 +8,6 @@ tokenizer and chat template are the base's own.
 import contextlib
 import json
 import statistics
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
 from ia_cli import checking, symmetries
-from ia_cli.adapters import PROVENANCE_FILE, UNFINISHED, check_free, put_in_place, read_provenance
+from ia_cli.adapters import PROVENANCE_FILE, read_provenance
 from ia_cli.errors import IAError, first_line
+from ia_cli.folders import check_free, put_in_place, scratch
 from ia_cli.models import Base
 
 MODEL_CONFIG_FILE = "config.json"
@@ -39,8 +39,8 @@ def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -
     """Write the base as it is now, with its tokenizer, as a model directory, whole or not at all."""
     check_free(directory, str(provenance["stage"]))
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=UNFINISHED) as scratch:
-        fresh = Path(scratch, "new")
+    with scratch(directory.parent) as folder:
+        fresh = folder / "new"
         base.model.save_pretrained(fresh)
         base.tokenizer.save_pretrained(fresh)
         (fresh / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")

@@ -1,14 +1,13 @@
 """Adapter directories: what is written loads everywhere, and what is read has been checked."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from ia_cli import adapters, checking
+from ia_cli import adapters, checking, folders
 from ia_cli.adapters import CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE, read_adapter, write_adapter
 from ia_cli.errors import IAError
 from ia_cli.models import load_base
@@ -89,7 +88,7 @@ def test_directory_appears_whole_or_not_at_all(tmp_path, adapter, tiny_base, mon
     def full_disk(path):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(adapters, "_flush", full_disk)
+    monkeypatch.setattr(folders, "_flush", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_adapter(tmp_path / "adapter", adapter, adapters.provenance("implant", tiny_base, {}))
     assert list(tmp_path.iterdir()) == []
@@ -210,21 +209,3 @@ def test_content_hash_ignores_the_order_of_keys():
     assert adapters.content_hash({"a": 1, "b": [2]}) == adapters.content_hash({"b": [2], "a": 1})
     assert adapters.content_hash({"a": 1}) != adapters.content_hash({"a": 2})
     assert adapters.content_hash("\ud800") != adapters.content_hash("\ud801")  # as JSON may hold them
-
-
-def test_an_interrupted_exchange_gives_the_name_back(tmp_path, monkeypatch):
-    directory, fresh = tmp_path / "adapter", tmp_path / "scratch" / "new"
-    for folder, text in ((directory, "before"), (fresh, "after")):
-        folder.mkdir(parents=True)
-        (folder / "ia.json").write_text(text)
-    rename = Path.rename
-
-    def interrupted(self, target):
-        if self == fresh:
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        adapters.put_in_place(fresh, directory)
-    assert (directory / "ia.json").read_text() == "before"

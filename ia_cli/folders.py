@@ -1,0 +1,96 @@
+"""Folders of adapters and models as they are written: whole or not at all, and each by one run."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ia_cli import checking
+from ia_cli.checking import PROVENANCE_FILE
+from ia_cli.errors import IAError
+from ia_cli.jsonl import same
+
+UNFINISHED = ".unfinished-"  # begins the name of what is being written
+
+
+def check_free(directory: Path, stage: str) -> None:
+    """Raise IAError if something stands at this path that this stage did not write, or we stand there."""
+    origin = directory / PROVENANCE_FILE
+    ours = origin.is_file() and checking.read_json(origin).get("stage") == stage
+    if directory.exists() and not ours:
+        raise IAError(
+            f"exists and was not made by `ia {stage}`", remedy="choose another --out", where=str(directory)
+        )
+    if same(directory, Path.cwd()):
+        message = "is the current folder, which cannot be replaced"
+        raise IAError(message, remedy="go to another one, and name it", where=str(directory))
+
+
+def make_folder(directory: Path) -> None:
+    """Make the folder for adapters; IAError if nothing can be written there, now and not after training."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED):
+            pass
+    except OSError as error:
+        message = f"nothing can be written there ({error.strerror})"
+        raise IAError(message, remedy="choose another --out", where=str(directory)) from None
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; BlockingIOError if one is in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise  # and where a file system has no locks, nobody is kept out
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """Yield a new folder to write in, held as long as that takes; it is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=parent, prefix=UNFINISHED) as folder, held(Path(folder)):
+        yield Path(folder)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what runs that were killed had begun to write in a folder, and not what others write now."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError), held(left):
+            shutil.rmtree(left)
+
+
+def put_in_place(fresh: Path, directory: Path) -> None:
+    """Give a finished directory its name, flushed to the disk; what had the name goes where it was made."""
+    for path in fresh.iterdir():
+        shutil.copymode(fresh / PROVENANCE_FILE, path)  # safetensors lets nobody else read its files
+    for path in (*fresh.iterdir(), fresh):
+        _flush(path)
+    old = fresh.with_name("old")
+    try:
+        if directory.exists():
+            directory.rename(old)
+        fresh.rename(directory)
+    except BaseException:  # an interruption between the two
+        if old.exists() and not directory.exists():
+            old.rename(directory)
+        raise
+    _flush(directory.parent)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold the file or directory before anything that follows."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

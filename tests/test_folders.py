@@ -1,0 +1,46 @@
+"""Folders that appear whole or not at all, and are written by one run at a time."""
+
+import errno
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from ia_cli import folders
+
+
+def test_only_what_nobody_writes_any_more_is_cleared(tmp_path):
+    (tmp_path / f"{folders.UNFINISHED}killed" / "new").mkdir(parents=True)
+    with folders.scratch(tmp_path) as ours:
+        folders.clear_unfinished(tmp_path)
+        assert list(tmp_path.iterdir()) == [ours]
+        with pytest.raises(BlockingIOError), folders.held(ours):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch):
+    def no_locks(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with folders.scratch(tmp_path) as ours:
+        assert ours.is_dir()
+
+
+def test_an_interrupted_exchange_gives_the_name_back(tmp_path, monkeypatch):
+    directory, fresh = tmp_path / "adapter", tmp_path / "scratch" / "new"
+    for folder, text in ((directory, "before"), (fresh, "after")):
+        folder.mkdir(parents=True)
+        (folder / "ia.json").write_text(text)
+    rename = Path.rename
+
+    def interrupted(self, target):
+        if self == fresh:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        folders.put_in_place(fresh, directory)
+    assert (directory / "ia.json").read_text() == "before"
