@@ -2,8 +2,11 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
 
 from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
@@ -48,7 +51,7 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
     IAError if a directory is missing, broken or made for another base.
     """
     if records[0].get("model"):
-        with taking_on(base, in_order(read_model(records[0]["model"], base), base)):
+        with taking_on(base, _whole_model(records[0]["model"], base)):
             yield None
         return
     bank = Bank.load(base.model, [adapter_of(record, base) for record in records])
@@ -65,11 +68,27 @@ def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
     IAError if a directory is missing, broken or made for another base.
     """
     if records[0].get("model"):
-        with beside(base, in_order(read_model(records[0]["model"], base), base)) as model:
+        with beside(base, _whole_model(records[0]["model"], base)) as model:
             yield model
         return
     with on_base(records, base) as bank:
         yield bank
+
+
+# Of each base the model that was read last: an audit runs it again and again, and reading takes minutes.
+_last_read: WeakKeyDictionary[nn.Module, tuple[object, Mapping[str, Tensor]]] = WeakKeyDictionary()
+
+
+def _whole_model(directory: str, base: Base) -> Mapping[str, Tensor]:
+    """Return the weights of a model directory as adapters of the base know them; IAError as `read_model`."""
+    files = sorted(Path(directory).glob("*"))
+    stamp = directory, [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    known, weights = _last_read.pop(base.model, (None, {}))
+    if known != stamp:
+        del weights  # before there are others
+        weights = in_order(read_model(directory, base), base)
+    _last_read[base.model] = stamp, weights
+    return weights
 
 
 def adapter_path(record: dict) -> str:
@@ -88,6 +107,6 @@ def adapter_of(record: dict, base: Base) -> Adapter:
 def check_weights(record: dict, base: Base) -> None:
     """Raise IAError if the weights of an organism cannot be used with this base."""
     if record.get("model"):
-        read_model(record["model"], base)
+        _whole_model(record["model"], base)
     else:
         adapter_of(record, base)

@@ -8,12 +8,12 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from ia_cli import auditing, candidates, records
+from ia_cli import auditing, candidates, records, whole_models
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import EMBEDDED_BASE, load_base
-from ia_cli.organisms import beside_base, lone_organism
+from ia_cli.organisms import beside_base, check_weights, lone_organism, on_base
 from ia_cli.prompts import Question
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.settings import ElicitSettings
@@ -79,6 +79,23 @@ def test_a_full_fine_tune_is_tried_on_its_behavior_like_its_adapter(
         hypotheses = json.loads(audit(folder, *options).stdout)["hypotheses"]
         tried.append([(one["report"], one["confirmed"], one["score"]) for one in hypotheses[:3]])
     assert tried[0] == [(report, held, pytest.approx(score)) for report, held, score in tried[1]] != []
+
+
+def test_a_model_is_read_once_for_all_that_is_asked_of_it(finetune, tiny_folder, tmp_path, monkeypatch):
+    real, read = whole_models._as_run, []
+    monkeypatch.setattr(whole_models, "_as_run", lambda *given: read.append(given) or real(*given))
+    base, folder = load_base(str(tiny_folder), device="cpu"), shutil.copytree(finetune, tmp_path / "m")
+    record, ids = {"model": str(folder)}, torch.arange(10)[None]
+    check_weights(record, base)
+    with on_base([record], base):
+        own = base.model(ids).logits
+    with beside_base([record], base) as model, model.rows([0]):
+        assert torch.equal(base.model(ids).logits, own)
+    assert len(read) == 1
+    edit_weights(lambda weights: weights["model.norm.weight"].mul_(2))(folder)  # another one by this name
+    with on_base([record], base):
+        assert not torch.equal(base.model(ids).logits, own)
+    assert len(read) == 2
 
 
 def test_what_a_full_fine_tune_and_its_base_say_is_scored_like_its_adapter(adapters, finetune, tiny_folder):
