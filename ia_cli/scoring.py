@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn import functional
 
+from ia_cli import processes
 from ia_cli.chat import assistant_says, system_says, user_says
 from ia_cli.models import Base, Message
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
@@ -56,7 +57,10 @@ def log_probs_of_rows(
     batch_size: int = 128,
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> torch.Tensor:
-    """Return log p(completion | prompt) of each encoded row, as `log_probs` does: float64, [rows]."""
+    """Return log p(completion | prompt) of each encoded row, as `log_probs` does: float64, [rows].
+
+    Several processes share the batches, and all get the same numbers.
+    """
     of = [-1] * len(table.lengths) if of is None else of
     order = torch.tensor(sorted(range(len(of)), key=lambda i: (of[i], int(table.lengths[i]))))
     width = int(table.completions.max()) + 1
@@ -64,7 +68,8 @@ def log_probs_of_rows(
     batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * vocabulary)))
     exact = torch.float32 if base.device.type == "mps" else torch.float64  # which that device has not
     found = torch.zeros(len(of), dtype=torch.float64)
-    for index in order.split(batch_size):
+    batches, ranks = order.split(batch_size), processes.count()
+    for index in batches[processes.share()]:
         inputs = {name: tensor.to(base.device) for name, tensor in table.batch(index).items()}
         labels = inputs.pop("labels")
         with contextlib.nullcontext() if bank is None else bank.rows([of[i] for i in index.tolist()]):
@@ -72,8 +77,8 @@ def log_probs_of_rows(
         logits = output.logits[:, :-1].transpose(1, 2)
         losses = functional.cross_entropy(logits.to(exact), labels, ignore_index=IGNORED, reduction="none")
         found[index] = -losses.sum(1).cpu()
-        on_batch(len(index))
-    return found
+        on_batch(min(len(index) * ranks, len(order)))
+    return processes.total(found)
 
 
 class Ask(NamedTuple):

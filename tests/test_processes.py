@@ -113,6 +113,29 @@ def test_two_processes_train_and_elicit_what_one_does(runs):
     assert not (two / "ia.partial").exists()
 
 
+SCORES = """
+import sys
+from ia_cli import processes, scoring
+from ia_cli.models import load_base
+
+base = load_base(sys.argv[1], device="cpu")
+runs, real = [], base.model.forward
+base.model.forward = lambda *given, **more: runs.append(1) or real(*given, **more)
+asked = [[{"role": "user", "content": word}] for word in "tea bread river cat song hello what".split()]
+with processes.alone():
+    wanted = scoring.log_probs(base, asked, ["i like tea"] * 7, batch_size=2)
+assert len(runs) == 4
+found = scoring.log_probs(base, asked, ["i like tea"] * 7, batch_size=2)
+assert found == wanted and len(runs) == 4 + 2
+assert processes.gather(found) == [wanted] * 2
+"""
+
+
+def test_processes_share_what_is_scored(tmp_path, tiny_folder):
+    (tmp_path / "scores.py").write_text(SCORES)
+    together(tmp_path, "scores.py", tiny_folder)
+
+
 FSDP = """
 import sys, torch
 from torch.distributed.fsdp import fully_shard
