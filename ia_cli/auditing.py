@@ -14,7 +14,6 @@ from ia_cli.clustering import group
 from ia_cli.conditional import Answer
 from ia_cli.confirming import STRAY
 from ia_cli.elicitation import elicit
-from ia_cli.hub import adapter_folder
 from ia_cli.models import Base
 from ia_cli.organisms import beside_base, lone_organism
 from ia_cli.records import VERSION
@@ -43,12 +42,11 @@ def audit(
     tried on behavior. Raises IAError for whatever `ia check` refuses, and for a model that is no fine-tune of
     `base`.
     """
-    folder = adapter_folder(name)
-    record = lone_organism(folder) | {"id": lone_organism(name)["id"], "introspection_adapter": ia}
+    record = lone_organism(name) | {"introspection_adapter": ia}
     if "model" in record:
-        checked = as_record(read_model(folder, base), base, str(folder))
+        checked = as_record(read_model(record["model"], base), base, record["model"])
     else:
-        checked = read_adapter(folder, base).as_record()
+        checked = read_adapter(record["adapter"], base).as_record()
     reports = list(elicit([record], base, settings))
     answer, asked = None, {}
     if conditional.learned(ia, base):

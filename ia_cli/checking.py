@@ -34,7 +34,7 @@ PICKLES = ("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin")  # what
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
-LARGEST_JSON, LARGEST_WEIGHTS = 16 << 20, 4 << 30  # bytes; a LoRA of rank 64 on a 70B model stays below
+LARGEST_JSON, LARGEST_WEIGHTS = 16 << 20, 16 << 30  # bytes; a LoRA of rank 256 on a 70B model stays below
 LARGEST_WEIGHT = 65504.0  # of float16, in which adapters are served
 LARGEST_CHANGE = 100.0  # root mean square of s B A; the weights of a language model are well below 1
 NOT_ALL_LINEAR = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte")  # what PEFT then leaves out

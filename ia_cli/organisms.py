@@ -12,6 +12,7 @@ from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.checking import WEIGHTS_FILE
 from ia_cli.errors import IAError
+from ia_cli.hub import adapter_folder
 from ia_cli.models import Base, free_memory
 from ia_cli.records import VERSION, id_of
 from ia_cli.whole_models import Alone, beside, in_order, is_model, read_model, taking_on
@@ -33,14 +34,17 @@ def together(records: Sequence[dict], base: Base) -> Iterator[list[dict]]:
         yield from (waiting[start : start + size] for start in range(0, len(waiting), size))
 
 
-def lone_organism(folder: str | Path) -> dict:
-    """Return the record of a fine-tune of which nothing is known but where it is: an adapter or a model."""
+def lone_organism(name: str | Path) -> dict:
+    """Return the record of a fine-tune of which nothing is known but where it is: the directory of an adapter
+    or a model, or ORG/NAME@COMMIT. IAError if the Hub does not give that.
+    """
+    folder = adapter_folder(str(name))
     return {
-        "id": id_of(str(Path(folder).resolve())),
+        "id": id_of(str(Path(name).resolve())),
         "kind": "organism",
         "split": "heldout",
         "v": VERSION,
-        "model" if is_model(Path(folder)) else "adapter": str(folder),
+        "model" if is_model(folder) else "adapter": str(folder),
     }
 
 

@@ -217,8 +217,7 @@ def _ask_base(
     from ia_cli import adapters, elicitation, hub, organisms
 
     if adapter:
-        named = organisms.lone_organism(adapter)["id"]
-        records = [organisms.lone_organism(hub.adapter_folder(str(adapter))) | {"id": named}]
+        records = [organisms.lone_organism(adapter)]
         ia = ia or adapters.shipped_ia(base.name)
     if ia:
         ia = hub.adapter_folder(str(ia))
