@@ -13,6 +13,7 @@ from ia_cli import jsonl, options
 from ia_cli.settings import CONDITIONS, ElicitSettings
 
 if TYPE_CHECKING:
+    from ia_cli.prompts import Question
     from ia_cli.stage import Stage
 
 OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-ia"}
@@ -129,27 +130,9 @@ def command(
         raise click.UsageError("--question is blank")
     records = [record for record in stage.read() if split in (None, record["split"])] if not alone else []
 
-    from ia_cli import prompts
-    from ia_cli.console import note
-    from ia_cli.text import encodable
-
     served = next((record.get("base_model") for record in records), None) if server else None
-    pool = [
-        prompts.own_question(text) for text in dict.fromkeys(map(encodable, question))
-    ] or prompts.questions("ask", base.name or served)
-    if questions > len(pool) and not question:
-        note(f"ia elicit: there are no more than {len(pool)} questions (others with --question)")
-    settings = ElicitSettings(
-        pool,
-        len(pool) if question else questions,
-        samples,
-        temperature,
-        conditions,
-        max_new_tokens,
-        seed,
-        examples,
-    )
-
+    asked = _asked(question, questions, base.name or served)
+    settings = ElicitSettings(*asked, samples, temperature, conditions, max_new_tokens, seed, examples)
     stage.check_finished(lambda report: _otherwise_asked(report, settings, names), "give that one")
     if server:
         from ia_cli import serving
@@ -158,6 +141,21 @@ def command(
         _ask_server(stage, records, names, settings, server, concurrency, timeout)
     else:
         _ask_base(stage, records, base, settings, adapter, ia)
+
+
+def _asked(own: tuple[str, ...], n: int, base: str | None) -> tuple[list[Question], int]:
+    """The questions, and how many each organism gets: all of one's own, or `n` of those for a base."""
+    from ia_cli import prompts
+    from ia_cli.console import note
+    from ia_cli.text import encodable
+
+    if own:
+        pool = [prompts.own_question(text) for text in dict.fromkeys(map(encodable, own))]
+        return pool, len(pool)
+    pool = prompts.questions("ask", base)
+    if n > len(pool):
+        note(f"ia elicit: there are no more than {len(pool)} questions (others with --question)")
+    return pool, n
 
 
 def _served(names: dict[str, str | None], conditions: tuple[str, ...], loaded: Path | None) -> dict[str, str]:
