@@ -107,7 +107,8 @@ def test_an_error_that_is_sent_as_if_all_were_well_is_one_of_this_request():
         "d": (200, {}, completion(None, "content_filter")),
     }
     with serving(lambda body: replies.get(said(body), said(body))) as stub:
-        found = ask(Endpoint(stub.url, "m"), ["a", "b", "c", "d", "e"])
+        endpoint = Endpoint(stub.url, "m", concurrency=1)  # if "c" came first, it would be no such server
+        found = ask(endpoint, ["a", "b", "c", "d", "e"])
     assert [result for _, result in found if isinstance(result, str)] == ["a", "e"]
     problems = [str(result) for _, result in found if isinstance(result, IAError)]
     for problem, text in zip(problems, ["overloaded, ***", "no completion", "filtered"], strict=True):
