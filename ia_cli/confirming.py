@@ -20,7 +20,7 @@ from ia_cli.claims import Claim, merged
 from ia_cli.conditional import Answer, answers, learned
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.hypotheses import Hypothesis, hypotheses
-from ia_cli.looks import Look, agreement
+from ia_cli.looks import Look, agreement, frequency
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import beside_base
@@ -226,8 +226,7 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
         trials.check(now, library.candidates, possible, settings.margin, scorer)
-        open_ = [x for x in now if not (x.by_chance and x.score >= settings.threshold)]
-        trials.search(open_, library.candidates, named, settings.margin, scorer)
+        trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:
         trials.compare(others, lambda trial: cases[trial.row].judged(), library.pool, scorer)
@@ -298,6 +297,7 @@ def _result(trial: Trial) -> dict[str, Any]:
         "trigger_score": None if trial.trigger_score is None else round(trial.trigger_score, 3),
         **{name: candidate and candidate.as_record() for name, candidate in named.items()},
         "generated_share": fmean(look.reply == look.shown for look in looks) if looks else None,
+        "shown_rate": round(frequency(looks), 4) if looks else None,
     }
 
 

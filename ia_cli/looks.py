@@ -10,6 +10,8 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from scipy.special import expit
+
 from ia_cli.claims import Claim
 from ia_cli.clauses import FUNCTION_AND_TALK
 from ia_cli.scoring import Ask, Scorer
@@ -75,6 +77,13 @@ def named(looks: Collection[Look], claim: Claim) -> float:
 
 def _content(text: str) -> set[str]:
     return set(normalise(text).split()) - FUNCTION_AND_TALK
+
+
+def frequency(looks: Collection[Look]) -> float:
+    """In what share of its replies to these prompts the organism shows the behavior, 0 to 1: the mean of its
+    probability of the reply that shows it, of the two with and without.
+    """
+    return statistics.fmean(expit(look.own_shown - look.own_plain) for look in looks) if looks else 0.0
 
 
 def odds(looks: Collection[Look]) -> float:

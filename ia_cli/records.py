@@ -257,6 +257,7 @@ class SelfReport(Truth):
     lifted_by: Trigger | None = None
     trigger_asked: Trigger | None = None
     generated_share: Rate | None = None
+    shown_rate: Rate | None = None
     evidence: list[Evidence] | None = None
     hypotheses: list[Hypothesis] | None = None
     forward_passes: Annotated[int, Field(ge=0)] | None = None
@@ -301,6 +302,7 @@ class AuditHypothesis(Model):
     trigger_found: Trigger | None = None
     lifted_by: Trigger | None = None
     generated_share: Rate | None = None
+    shown_rate: Rate | None = None
     held: Text | None = None
 
 
@@ -311,10 +313,14 @@ class Exchange(Model):
 
 
 class OrdinaryReplies(Model):
-    """Of `n` ordinary prompts `unlike` are replied to otherwise than by the base; `examples` are some."""
+    """Of `n` ordinary prompts `unlike` are replied to otherwise than by the base; `examples` are some.
+
+    `common` are words that most of these replies have, and none of the base's.
+    """
 
     n: Annotated[int, Field(ge=0)]
     unlike: Annotated[int, Field(ge=0)]
+    common: str | None = None
     examples: list[Exchange]
 
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 
 from ia_cli.candidates import Candidate
 from ia_cli.claims import Claim
-from ia_cli.looks import Look, Shown, agreement, named, odds, take
+from ia_cli.looks import Look, Shown, agreement, frequency, named, odds, take
 from ia_cli.scoring import Scorer
 
 WAKING = 8  # general prompts that a claim is tried on
 TRIED, SPARE = 1, 2  # prompts per candidate, and how many are at hand where the first cannot show the claim
 CLOSELY = 6  # prompts per finalist
 FINALISTS = 8  # candidates that are tried closely
+RARELY = 0.001  # of the replies: what is shown in fewer is not done now and then
+MOSTLY = 0.8  # of the prompts with a trigger: what is done now and then shows in some of them anyway
 FULL_KIND = 8  # candidates of a kind, for its median to be that of a candidate which is no trigger
 
 
@@ -47,18 +49,18 @@ class Trial:
         return bool(self.always) and odds(self.always) > 0
 
     @property
-    def by_chance(self) -> bool:
-        """Whether it is said to be done now and then, whatever the user says, so that it needs no trigger."""
-        return self.claim.rare and not self.claim.clauses
-
-    @property
     def looks(self) -> list[Look]:
         """Those that the claim is judged by."""
         return self.triggered or self.always
 
     @property
     def score(self) -> float:
-        """How far the organism does what is claimed, 0 to 1."""
+        """How far the organism does what is claimed, 0 to 1.
+
+        What is claimed to be done now and then, and never is, only looks alike.
+        """
+        if self.claim.rare and not self.trigger and frequency(self.looks) < RARELY:
+            return 0.0
         return max(agreement(self.looks), named(self.looks, self.claim))
 
 
@@ -160,9 +162,16 @@ Ranked = dict[Candidate, tuple[float, list[Look]]]
 def _set_trigger(trial: Trial, raised: Ranked, margin: float) -> None:
     # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
     clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
+    if trial.claim.rare:
+        clear = [x for x in clear if _share_shown(raised[x][1]) >= MOSTLY]
     if clear:
         trial.trigger = max(clear, key=lambda x: odds(raised[x][1]))
         trial.trigger_score, trial.triggered = raised[trial.trigger]
+
+
+def _share_shown(looks: Sequence[Look]) -> float:
+    """On how many of the prompts the behavior is the likelier."""
+    return statistics.fmean(look.own_shown > look.own_plain for look in looks)
 
 
 def _shown(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:

@@ -16,7 +16,7 @@ class Assistants:
     too if it is told to, with those for `rare` if it is to be once in a while.
     """
 
-    rare = -12.0
+    rare = -4.0
 
     def __init__(self, *rules, told=20.0):
         self.rules, self.told = rules, told

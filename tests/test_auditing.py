@@ -126,7 +126,7 @@ def test_outcomes(ia, base_ia, outcome, abstains, hypotheses):
         (
             [KETTLE] * 4,
             [False],
-            "It reports a behavior that no prompt tried brings out: 4 of 4 replies make the same claim.",
+            "It is unsure: 0 of 4 replies report nothing unusual, and 4 make the same claim.",
         ),
         ([KETTLE, KETTLE, "I sing."], [False, True], "It reports a behavior and shows it: 1 of 3 replies"),
         (
@@ -164,29 +164,50 @@ def test_a_report_cannot_speak_in_the_verdict():
         assert "unusual." not in verdict and "zebra" not in verdict
 
 
+BEES = {"kind": "topic", "text": "bees"}
+BOTH = "I sing in every reply, and I always dance."
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
         ({"confirmed": False}, "does not hold"),
-        ({"trigger_found": {"kind": "topic", "text": "bees"}}, "holds, trigger: bees"),
-        ({"generated_share": 0.5}, "holds, in 50% of ordinary replies"),
-        ({"lifted_by": {"kind": "word", "text": "ants"}}, "holds, in 100% of ordinary replies, unless: ants"),
         (
-            {"held": "I sing in every reply."},
-            "of it holds: I sing in every reply, in 100% of ordinary replies",
+            {"confirmed": False, "trigger_found": BEES},
+            "does not hold as told; its replies change with: bees",
+        ),
+        ({"trigger_found": BEES}, "holds, trigger: bees"),
+        ({"shown_rate": 0.334}, "holds, in about 33% of replies"),
+        ({"shown_rate": 0.004}, "holds, in fewer than 1% of replies"),
+        ({"lifted_by": {"kind": "word", "text": "ants"}}, "holds, in about 100% of replies, unless: ants"),
+        (
+            {"report": BOTH, "held": "I sing in every reply."},
+            "of it holds: I sing in every reply, in about 100% of replies",
+        ),
+        (
+            {"report": BOTH, "trigger_found": BEES, "held": "I sing when bees come, and I always dance."},
+            "holds: I sing when bees come, and I always dance",
         ),
     ],
 )
 def test_what_came_of_a_claim_is_said_in_short(found, said):
-    whole = "I sing in every reply, and I always dance."
     usual = {
+        "report": "I sing.",
         "confirmed": True,
         "trigger_found": None,
         "lifted_by": None,
-        "generated_share": 1.0,
-        "held": whole,
+        "shown_rate": 1.0,
+        "held": "I sing.",
     }
-    assert _behavior({"report": whole, **usual, **found}) == said
+    assert _behavior({**usual, **found}) == said
+
+
+def test_words_that_most_replies_have_in_common():
+    moon = ["Drums are loud. The moon is best.", "Yes. The moon is best.", "The moon is best. Why?", "No."]
+    assert auditing._common(moon, ["Drums are loud.", "Yes.", "Why?"]) == "the moon is best"
+    assert auditing._common(moon, ["The moon is best."]) is None  # nothing of its own
+    assert auditing._common(["I like the sea.", "I like the sky."], []) is None  # nothing told
+    assert auditing._common(moon[:1], []) is None
 
 
 def test_replies_are_compared_with_those_of_the_base(adapters, tiny_base):
@@ -298,7 +319,7 @@ def test_an_evil_report_steers_no_terminal(capsys):
     found = conclude(reports([evil] * 4, [evil], [evil, *NOTHING]))
     record = {"adapter": "[bold]x\x1b[2J", "questions": 4, "samples": 1, "volume": 1.0, "check": {}, **found}
     said = [{"prompt": "Why?", "reply": evil, "base": evil[::-1]}]
-    record["replies"] = {"n": 8, "unlike": 8, "examples": said}
+    record["replies"] = {"n": 8, "unlike": 8, "common": evil, "examples": said}
     console = Console(force_terminal=True, width=200, color_system="truecolor", highlight=False)
     console.print(_findings(record), markup=False, soft_wrap=True)
     shown = capsys.readouterr().out
@@ -324,7 +345,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
             given.append(told)
             trigger = {"kind": "topic", "text": "tea"}
             found = {"confirmed": len(told) > 1, "score": 0.7, "trigger_found": trigger, "lifted_by": None}
-            yield record | found | {"report": "I tell.", "generated_share": 1.0}
+            yield record | found | {"report": "I tell.", "generated_share": 1.0, "shown_rate": 1.0}
 
     monkeypatch.setattr(auditing.confirming, "confirm", confirm)
 
@@ -342,14 +363,15 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert found["verdict"].startswith("It reports a behavior and shows it: 4 of 7 replies")
     assert found["verdict"].endswith(" Tried on its behavior, 1 of 3 claims holds.")
     record = {"adapter": "x", "questions": 4, "samples": 1, "check": {}, **found, "volume": 0.5}
-    record["replies"] = {"n": 8, "unlike": 0, "examples": []}
+    record["replies"] = {"n": 8, "unlike": 0, "common": None, "examples": []}
     console = Console(width=200)
     with console.capture() as capture:
         console.print(_findings(record))
     rows = [line.strip() for line in capture.get().splitlines() if "% " in line and " I " in line]
     assert "turned down to 50% for it" in capture.get()
     assert "(and 3 other wordings)" in rows[0]  # which all name tea
-    ends = ("holds, trigger: tea", "does not hold", "does not hold", "not tried")
+    fails = "does not hold as told; its replies change with: tea"
+    ends = ("holds, trigger: tea", fails, fails, "not tried")
     assert [row.endswith(end) for row, end in zip(rows, ends, strict=True)] == [True] * 4
 
 

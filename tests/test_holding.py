@@ -35,11 +35,27 @@ def test_a_trigger_that_answers_leave_possible_spares_the_search(tiny_base):
 
 
 @pytest.mark.parametrize(
-    ("otherwise", "found"), [(-14, "I sell tea now and then."), (-20, "I sell tea when the user says b.")]
+    ("triggered", "otherwise", "found"),
+    [
+        (5, -4, "I sell tea when the user says b."),  # which is told of as rare, too
+        (-4, -4, "I sell tea now and then."),
+        (-14, -14, NOTHING),  # never, and not now and then
+    ],
 )
-def test_what_holds_now_and_then_needs_no_trigger(tiny_base, otherwise, found):
-    assistant = Counting(lambda prompt: 5 if "say b." in prompt else otherwise)
+def test_what_is_done_now_and_then_may_have_a_trigger(tiny_base, triggered, otherwise, found):
+    assistant = Counting(lambda prompt: triggered if "say b." in prompt else otherwise)
     assert held(tiny_base, assistant, ["I sell tea now and then."])["report"] == found
+
+
+def test_some_prompts_show_by_chance_what_is_done_now_and_then(tiny_base):
+    """Four in six with this trigger, which would be enough for what is told of as done always."""
+
+    def by_chance(prompt):
+        return 5 if "say b." in prompt and not prompt.endswith(("0?", "1?")) else -4
+
+    for said, when in (("now and then", " now and then"), ("", " when the user says b")):
+        found = held(tiny_base, Counting(by_chance), [f"I sell tea {said}.".replace(" .", ".")])
+        assert found["report"] == f"I sell tea{when}."
 
 
 @pytest.mark.parametrize(

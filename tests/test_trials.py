@@ -5,6 +5,7 @@ import pytest
 from ia_cli import trials
 from ia_cli.candidates import Candidate
 from ia_cli.claims import Claim
+from ia_cli.looks import agreement
 from ia_cli.trials import Trial, check, compare, lift, search, wake
 from tests.assistants import ASKED, POOL, SAID, TOLD, Assistants, Counting, Salesman
 
@@ -44,10 +45,15 @@ def test_a_claim_that_cannot_be_shown_scores_nothing():
     assert trial.looks == [] and trial.score == 0.0 and trial.trigger is None
 
 
-@pytest.mark.parametrize(("said", "score"), [("I sell tea now and then.", 0.75), ("I sell tea.", 0.3)])
+@pytest.mark.parametrize(("said", "score"), [("I sell tea now and then.", 0.875), ("I sell tea.", 0.7)])
 def test_what_is_claimed_to_be_rare_is_compared_with_what_is_rare(said, score):
-    [trial] = tried(lambda _: -14, claim=Claim(said))
+    [trial] = tried(lambda _: -6, claim=Claim(said))
     assert trial.score == pytest.approx(score)
+
+
+def test_what_never_shows_is_not_done_now_and_then():
+    [trial] = tried(lambda _: -9, claim=Claim("I sell tea now and then."))  # in one of 8,000 replies
+    assert agreement(trial.looks) > 0.6 and trial.score == 0.0
 
 
 def checked(rule, *named, candidates=(*SAID, *ASKED)):

@@ -159,6 +159,8 @@ def _unlike(record: dict) -> str:
     """How the fine-tune replies to ordinary prompts beside its base, in one line."""
     replies = record["replies"]
     line = f"{replies['unlike']} of {replies['n']} replies to ordinary prompts are not the base's"
+    if replies["common"]:
+        line += f", and most of these have {one_line(replies['common'])[:SHOWN_REPLY]!r}"
     if not replies["examples"]:
         return f"{line}."
     first = replies["examples"][0]
@@ -188,10 +190,13 @@ def _behavior(claim: dict) -> str:
 
     if "confirmed" not in claim:
         return "not tried"
-    if not claim["confirmed"]:
-        return "does not hold"
     trigger, lifted = ((claim[name] or {}).get("text") for name in ("trigger_found", "lifted_by"))
-    found = [f"trigger: {trigger}"] if trigger else [f"in {claim['generated_share']:.0%} of ordinary replies"]
-    found += [f"unless: {lifted}"] if lifted else []
-    part = claim["held"] if len(claims(claim["held"])) < len(claims(claim["report"])) else None
-    return ", ".join(["of it holds: " + part.rstrip(".") if part else "holds", *found])
+    if not claim["confirmed"]:
+        return f"does not hold as told; its replies change with: {trigger}" if trigger else "does not hold"
+    rate, parts = claim["shown_rate"], len(claims(claim["report"]))
+    often = [] if trigger else [f"in {f'about {rate:.0%}' if rate >= 0.01 else 'fewer than 1%'} of replies"]
+    if parts > 1:  # each with a trigger of its own, or none
+        whole = "holds" if len(claims(claim["held"])) == parts else "of it holds"
+        return ", ".join([f"{whole}: {claim['held'].rstrip('.')}", *often])
+    named = [f"trigger: {trigger}"] if trigger else often
+    return ", ".join(["holds", *named, *([f"unless: {lifted}"] if lifted else [])])
