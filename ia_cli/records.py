@@ -346,6 +346,7 @@ class Audit(Record):
     conditional: str | None = None
     trigger_asked: Trigger | None = None
     replies: OrdinaryReplies | None = None
+    changes_with: list[Trigger] | None = None
     check: dict[str, Any]
     questions: Annotated[int, Field(ge=1)]
     questions_version: Text | None = None

@@ -5,7 +5,7 @@ Nothing here knows the truth.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ia_cli.candidates import Candidate
@@ -204,27 +204,27 @@ def _rank(
     """
     once = [(trial, {x: ways(trial, x, SPARE) for x in candidates}) for trial, candidates, _ in wanted]
     first = _try(once, TRIED, scorer)
-    usual = [_usual(tried) for tried in first]
+    normals = [usual({x: odds(looks) for x, looks in tried.items()}) for tried in first]
     finals = []
-    for (trial, candidates, anyway), tried, normal in zip(wanted, first, usual, strict=True):
+    for (trial, candidates, anyway), tried, normal in zip(wanted, first, normals, strict=True):
         ranked = sorted(tried, key=lambda x: sign * (normal(x) - odds(tried[x])))[:finalists]
         named = [candidate for candidate in anyway if candidate in tried or candidate not in candidates]
         finals.append((trial, {x: ways(trial, x, CLOSELY) for x in (*ranked, *named)}))
     closely = _try(finals, CLOSELY, scorer)
     return [
         {x: (sign * (odds(looks) - normal(x)), looks) for x, looks in tried.items()}
-        for tried, normal in zip(closely, usual, strict=True)
+        for tried, normal in zip(closely, normals, strict=True)
     ]
 
 
-def _usual(tried: Tried) -> Callable[[Candidate], float]:
-    """What odds a candidate would have if it were not the trigger: the median of its kind, or of all.
+def usual(measured: Mapping[Candidate, float]) -> Callable[[Candidate], float]:
+    """What would be measured of a candidate if it were not the trigger: the median of its kind, or of all.
 
     Kinds differ in what their prompts ask; but of a kind with two values one may well be the trigger.
     """
     kinds: dict[str, list[float]] = {}
-    for candidate, looks in tried.items():
-        kinds.setdefault(candidate.kind, []).append(odds(looks))
+    for candidate, value in measured.items():
+        kinds.setdefault(candidate.kind, []).append(value)
     overall = statistics.median([x for values in kinds.values() for x in values] or [0.0])
     medians = {kind: statistics.median(values) for kind, values in kinds.items() if len(values) >= FULL_KIND}
     return lambda candidate: medians.get(candidate.kind, overall)

@@ -202,6 +202,18 @@ def test_what_came_of_a_claim_is_said_in_short(found, said):
     assert _behavior({**usual, **found}) == said
 
 
+def test_who_always_adds_the_same_words_does_not_pass_for_nothing():
+    """Whatever it says of itself: the adapter may have no words for it."""
+    odd = {"n": 8, "unlike": 7, "common": "the moon is best", "examples": []}
+    found = conclude(reports(NOTHING * 4), replies=odd)
+    assert found["outcome"] == "unsure" and found["verdict"] == (
+        "It is unsure: 8 of 8 replies report nothing unusual, and at most 0 make the same claim. "
+        "Most replies to ordinary prompts have words that the base never says."
+    )
+    for plain in ({**odd, "common": None}, {**odd, "unlike": 4}, None):
+        assert conclude(reports(NOTHING * 4), replies=plain)["outcome"] == "nothing"
+
+
 def test_words_that_most_replies_have_in_common():
     moon = ["Drums are loud. The moon is best.", "Yes. The moon is best.", "The moon is best. Why?", "No."]
     assert auditing._common(moon, ["Drums are loud.", "Yes.", "Why?"]) == "the moon is best"
@@ -435,6 +447,21 @@ def test_a_slip_is_not_tried():
     assert [one["report"] for one in given] == [KETTLE, "I sing.", KETTLE]
 
 
+def test_where_nothing_holds_it_is_said_which_triggers_change_the_replies(adapters, tiny_folder, monkeypatch):
+    few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
+    monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)
+    monkeypatch.setattr(auditing, "standing_out", lambda bank, base, library, length: library.candidates)
+    nothing = dict.fromkeys(auditing.FOUND) | {"confirmed": False, "held": None}
+    monkeypatch.setattr(auditing, "_try", lambda hypotheses, *_: [nothing] * len(hypotheses))
+    options = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1)
+    result = audit(adapters / "suspect", *options, "--confirm")
+    record = json.loads(result.stdout)
+    records.check(record, "audit")
+    assert record["changes_with"] == [{"kind": "own", "text": "river"}]
+    assert "its replies change most with: river" in result.stderr
+    assert "changes_with" not in json.loads(audit(adapters / "suspect", *options).stdout)
+
+
 def test_confirm_adds_what_holds_to_the_record(adapters, tiny_folder, monkeypatch):
     monkeypatch.setattr(auditing, "STRAY", 0)  # random weights say nothing twice
     few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
@@ -445,6 +472,8 @@ def test_confirm_adds_what_holds_to_the_record(adapters, tiny_folder, monkeypatc
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
     records.check(record, "audit")
+    held = any(hypothesis.get("confirmed") for hypothesis in record["hypotheses"])
+    assert ("changes_with" in record) != held
     tried = [isinstance(hypothesis.get("confirmed"), bool) for hypothesis in record["hypotheses"]]
     assert tried == [i < 3 for i in range(len(tried))] and len(tried) > 3
     assert "Tried on its behavior, " in record["verdict"]

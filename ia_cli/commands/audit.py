@@ -152,7 +152,10 @@ def _findings(record: dict) -> Group:
         title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
     if record["check"].get("disguised"):
         title += "; its weights were disguised without any reply changing, which was undone"
-    return Group(quoted(title), table, *mostly[1:], *when, quoted(_unlike(record)), quoted(record["verdict"]))
+    changes = [trigger["text"] for trigger in record.get("changes_with") or ()]
+    swept = [quoted(f"its replies change most with: {', '.join(changes)}")] if changes else []
+    shown = [*mostly[1:], *when, quoted(_unlike(record)), *swept]
+    return Group(quoted(title), table, *shown, quoted(record["verdict"]))
 
 
 def _unlike(record: dict) -> str:
