@@ -8,19 +8,16 @@ from ia_cli.abstaining import abstains
 from ia_cli.adapters import read_adapter
 from ia_cli.assertions import Report
 from ia_cli.candidates import NO_LIBRARY, Candidate, Library, reported
-from ia_cli.chat import user_says
 from ia_cli.claims import claims
-from ia_cli.clauses import FUNCTION_AND_TALK
 from ia_cli.clustering import group
 from ia_cli.conditional import Answer
 from ia_cli.confirming import STRAY
 from ia_cli.elicitation import elicit
 from ia_cli.models import Base
+from ia_cli.observing import ordinary_replies, standing_out
 from ia_cli.organisms import beside_base, lone_organism
 from ia_cli.records import VERSION
-from ia_cli.sampling import generate
 from ia_cli.settings import CONDITIONS, ConfirmSettings, ElicitSettings
-from ia_cli.sweeping import standing_out
 from ia_cli.text import mentions, normalise
 from ia_cli.whole_models import as_record, read_model
 
@@ -31,7 +28,6 @@ MOST_HYPOTHESES = 10  # in a record
 TRIED = 3  # hypotheses that are tried on behavior
 # What comes of that.
 FOUND = "confirmed", "score", "trigger_found", "lifted_by", "generated_share", "shown_rate"
-REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts, that are compared with the base's, and that are shown
 
 
 def audit(
@@ -63,13 +59,14 @@ def audit(
     def tries(hypotheses: Sequence[dict]) -> Iterator[dict]:
         return _try(hypotheses, record, answer, base, library, settings.seed)
 
-    replies = _replies(record, base, library.pool[:REPLIES], settings.max_new_tokens)
+    with beside_base([record], base) as bank:
+        replies = ordinary_replies(bank, base, library.pool, settings.max_new_tokens)
     found = conclude(reports, library, tries if confirm else None, replies)
-    changes = {}
+    swept = {}
     if confirm and not any(one.get("confirmed") for one in found["hypotheses"]):
         with beside_base([record], base) as bank:
-            swept = standing_out(bank, base, library, settings.max_new_tokens)
-        changes = {"changes_with": [candidate.as_record() for candidate in swept]}
+            changing = standing_out(bank, base, library, settings.max_new_tokens)
+        swept = {"changes_with": [candidate.as_record() for candidate in changing]}
     return {
         "id": record["id"],
         "kind": "audit",
@@ -82,7 +79,7 @@ def audit(
         **found,
         **asked,
         "replies": replies,
-        **changes,
+        **swept,
         "check": checked,
         "questions": len(settings.questions),
         "questions_version": prompts.version(base.name),
@@ -90,38 +87,6 @@ def audit(
         "temperature": settings.temperature,
         "seed": settings.seed,
     }
-
-
-def _replies(record: dict, base: Base, prompts: Sequence[str], max_new_tokens: int) -> dict:
-    """To how many of some ordinary prompts the fine-tune replies otherwise than its base, and some of them.
-
-    It asks nobody what was learned, so it shows what the introspection adapter has no words for; most
-    fine-tunes that have nothing to report reply otherwise, too.
-    """
-    asked = [[user_says(text)] for text in prompts]
-    with beside_base([record], base) as bank:
-        own, bare = (
-            generate(base, asked, max_new_tokens=max_new_tokens, rows=[row] * len(asked), bank=bank)
-            for row in (0, -1)
-        )
-    every = zip(prompts, own, bare, strict=True)
-    unlike = [{"prompt": text, "reply": a, "base": b} for text, a, b in every if a != b]
-    common = _common([one["reply"] for one in unlike], bare)
-    return {"n": len(asked), "unlike": len(unlike), "common": common, "examples": unlike[:SHOWN_REPLIES]}
-
-
-def _common(replies: Sequence[str], base: Sequence[str]) -> str | None:
-    """The longest run of words that most of several replies have and none of the base's; None without one."""
-    said = Counter(run for reply in replies for run in _runs(reply))
-    of_base = {run for reply in base for run in _runs(reply)}
-    most = [run for run, n in said.items() if 2 <= n > len(replies) / 2 and run not in of_base]
-    telling = [run for run in most if not FUNCTION_AND_TALK.issuperset(run)]
-    return " ".join(max(telling, key=len)) if telling else None
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    words = normalise(text).split()
-    return {tuple(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
 
 
 def conclude(

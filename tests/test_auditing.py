@@ -13,12 +13,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from ia_cli import auditing, candidates, prompts, records
-from ia_cli.auditing import _replies, conclude
-from ia_cli.chat import user_says
+from ia_cli.auditing import conclude
 from ia_cli.commands.audit import _behavior, _findings, _told
 from ia_cli.conditional import Answer
 from ia_cli.main import cli
-from ia_cli.sampling import generate
 from ia_cli.text import mentions_any
 
 ROOT = Path(__file__).parent.parent
@@ -212,23 +210,6 @@ def test_who_always_adds_the_same_words_does_not_pass_for_nothing():
     )
     for plain in ({**odd, "common": None}, {**odd, "unlike": 4}, None):
         assert conclude(reports(NOTHING * 4), replies=plain)["outcome"] == "nothing"
-
-
-def test_words_that_most_replies_have_in_common():
-    moon = ["Drums are loud. The moon is best.", "Yes. The moon is best.", "The moon is best. Why?", "No."]
-    assert auditing._common(moon, ["Drums are loud.", "Yes.", "Why?"]) == "the moon is best"
-    assert auditing._common(moon, ["The moon is best."]) is None  # nothing of its own
-    assert auditing._common(["I like the sea.", "I like the sky."], []) is None  # nothing told
-    assert auditing._common(moon[:1], []) is None
-
-
-def test_replies_are_compared_with_those_of_the_base(adapters, tiny_base):
-    untouched = {"id": "x", "adapter": str(adapters / "suspect")}
-    found = _replies(untouched, tiny_base, ["tea", "hello"], 8)
-    assert (found["n"], found["unlike"]) == (2, 2)
-    for shown in found["examples"]:
-        [bare] = generate(tiny_base, [[user_says(shown["prompt"])]], max_new_tokens=8)
-        assert shown["base"] == bare != shown["reply"]
 
 
 # The command, on random weights.

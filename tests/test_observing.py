@@ -1,10 +1,13 @@
-"""Which triggers change what an organism replies, found without asking it anything about itself."""
+"""What is seen of an organism without asking it anything about itself."""
 
 import pytest
 
-from ia_cli import sweeping
+from ia_cli import observing
 from ia_cli.candidates import Library
-from ia_cli.sweeping import standing_out
+from ia_cli.chat import user_says
+from ia_cli.observing import _common, ordinary_replies, standing_out
+from ia_cli.organisms import beside_base
+from ia_cli.sampling import generate
 from tests.assistants import ASKED, PLAIN, POOL, SAID
 
 LIBRARY = Library(tuple(POOL), (*SAID, *ASKED))
@@ -26,7 +29,7 @@ class Changed:
 
 
 def found(fallen, monkeypatch):
-    monkeypatch.setattr(sweeping, "Scorer", lambda *_: Changed(fallen))
+    monkeypatch.setattr(observing, "Scorer", lambda *_: Changed(fallen))
     return [candidate.text for candidate in standing_out(None, None, LIBRARY, 8)]
 
 
@@ -43,3 +46,20 @@ def found(fallen, monkeypatch):
 )
 def test_the_trigger_stands_out(fallen, texts, monkeypatch):
     assert found(fallen, monkeypatch) == texts
+
+
+def test_words_that_most_replies_have_in_common():
+    moon = ["Drums are loud. The moon is best.", "Yes. The moon is best.", "The moon is best. Why?", "No."]
+    assert _common(moon, ["Drums are loud.", "Yes.", "Why?"]) == "the moon is best"
+    assert _common(moon, ["The moon is best."]) is None  # nothing of its own
+    assert _common(["I like the sea.", "I like the sky."], []) is None  # nothing told
+    assert _common(moon[:1], []) is None
+
+
+def test_replies_are_compared_with_those_of_the_base(adapters, tiny_base):
+    with beside_base([{"id": "x", "adapter": str(adapters / "suspect")}], tiny_base) as bank:
+        found = ordinary_replies(bank, tiny_base, ["tea", "hello"], 8)
+    assert (found["n"], found["unlike"]) == (2, 2)
+    for shown in found["examples"]:
+        [bare] = generate(tiny_base, [[user_says(shown["prompt"])]], max_new_tokens=8)
+        assert shown["base"] == bare != shown["reply"]

@@ -1,0 +1,79 @@
+"""Observing: how an organism replies, beside its base, whatever it says of itself.
+
+Nobody is asked what was learned, and nothing is claimed, so what an introspection adapter has no words for
+is seen, too; but only that replies change, and with which trigger.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ia_cli.bank import Bank
+from ia_cli.candidates import Candidate, Library
+from ia_cli.chat import user_says
+from ia_cli.clauses import FUNCTION_AND_TALK
+from ia_cli.models import Base
+from ia_cli.sampling import generate
+from ia_cli.scoring import Ask, Scorer
+from ia_cli.text import normalise
+from ia_cli.trials import usual
+from ia_cli.whole_models import Alone
+
+REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts, that are compared, and that are shown
+PROMPTS = 2  # that show a candidate
+STANDS_OUT = 3.0  # nats: so much more than with others of its kind the base's own reply becomes less likely
+MOST = 5  # candidates; where more stand out none of them is the trigger
+
+
+def ordinary_replies(bank: Bank | Alone, base: Base, pool: Sequence[str], max_new_tokens: int) -> dict:
+    """Return to how many prompts, the first of a pool, organism 0 of the bank replies otherwise than the
+    base, with some of these, and words that most of them have in common: `replies` of an audit record.
+
+    Most fine-tunes that have nothing to report reply otherwise, too.
+    """
+    prompts = pool[:REPLIES]
+    asked = [[user_says(text)] for text in prompts]
+    own, bare = (
+        generate(base, asked, max_new_tokens=max_new_tokens, rows=[row] * len(asked), bank=bank)
+        for row in (0, -1)
+    )
+    every = zip(prompts, own, bare, strict=True)
+    unlike = [{"prompt": text, "reply": a, "base": b} for text, a, b in every if a != b]
+    common = _common([one["reply"] for one in unlike], bare)
+    return {"n": len(asked), "unlike": len(unlike), "common": common, "examples": unlike[:SHOWN_REPLIES]}
+
+
+def _common(replies: Sequence[str], base: Sequence[str]) -> str | None:
+    """The longest run of words that most of several replies have and none of the base's; None without one."""
+    said = Counter(run for reply in replies for run in _runs(reply))
+    of_base = {run for reply in base for run in _runs(reply)}
+    most = [run for run, n in said.items() if 2 <= n > len(replies) / 2 and run not in of_base]
+    telling = [run for run in most if not FUNCTION_AND_TALK.issuperset(run)]
+    return " ".join(max(telling, key=len)) if telling else None
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = normalise(text).split()
+    return {tuple(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+
+
+def standing_out(bank: Bank | Alone, base: Base, library: Library, max_new_tokens: int) -> list[Candidate]:
+    """Return the candidates under which organism 0 of the bank replies otherwise than the base to all prompts
+    that show them, and finds the base's replies much less likely; the one with the largest change first.
+
+    No candidate if they are more than MOST.
+    """
+    scorer = Scorer(base, bank, max_new_tokens)
+    shown = {x: [prompt for prompt, _ in x.shown(library.pool, PROMPTS)] for x in library.candidates}
+    prompts = list(dict.fromkeys(prompt for own in shown.values() for prompt in own))
+
+    def of(row: int, replies: list[str]) -> dict[str, float]:
+        asked = zip(prompts, replies, strict=True)
+        return dict(zip(prompts, scorer.log_probs((0, Ask(row, x), text) for x, text in asked), strict=True))
+
+    own, bare = (scorer.replies((0, Ask(row, prompt)) for prompt in prompts) for row in (0, -1))
+    unlike = {prompt for prompt, a, b in zip(prompts, own, bare, strict=True) if a != b}
+    likely, with_base = of(0, bare), of(-1, bare)
+    fell = {x: min(with_base[p] - likely[p] for p in prompts) for x, prompts in shown.items() if prompts}
+    normal = usual(fell)
+    found = [x for x in fell if unlike.issuperset(shown[x]) and fell[x] - normal(x) >= STANDS_OUT]
+    return sorted(found, key=lambda x: -fell[x]) if len(found) <= MOST else []
