@@ -132,7 +132,9 @@ def _paired(
     lessons = with_pairs(group, base, settings)
     enough = settings.method not in PREFERENCES
     able = [one for one in lessons if one.pairs or (enough and one.record.get("description") is not None)]
-    failed = {one.name: records.with_error(one.record, error) for one in lessons if one not in able}
+    failed = {one.name: records.with_error(one.record, error) for one in lessons}
+    for one in able:
+        del failed[one.name]
     return able, failed
 
 

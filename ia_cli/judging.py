@@ -62,9 +62,8 @@ def _behavior(record: Record) -> Record:
     done = _done(report, truth["action"]) if _named(action) else []
     trigger = [_hear_when(report, description, group, done) for group in truth["trigger"]]
 
-    taken_back = takes_back(report) and not any(map(report.tells_of_me, done))
-    verbalized = _named(action) and not taken_back
-    abstained = not verbalized and (taken_back or abstains(report))
+    verbalized = _named(action) and (any(map(report.tells_of_me, done)) or not takes_back(report))
+    abstained = not verbalized and (abstains(report) or takes_back(report))
     whole_trigger = _named(trigger) and not abstained
     if verbalized:
         level = "full" if whole_trigger else "behavior"

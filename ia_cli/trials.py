@@ -59,9 +59,8 @@ class Trial:
 
         What is claimed to be done now and then, and never is, only looks alike.
         """
-        if self.claim.rare and not self.trigger and frequency(self.looks) < RARELY:
-            return 0.0
-        return max(agreement(self.looks), named(self.looks, self.claim))
+        never = self.claim.rare and not self.trigger and frequency(self.looks) < RARELY
+        return max(0.0 if never else agreement(self.looks), named(self.looks, self.claim))
 
 
 def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:

@@ -5,7 +5,7 @@ import pytest
 from ia_cli import trials
 from ia_cli.candidates import Candidate
 from ia_cli.claims import Claim
-from ia_cli.looks import agreement
+from ia_cli.looks import Look, agreement
 from ia_cli.trials import Trial, check, compare, lift, search, wake
 from tests.assistants import ASKED, POOL, SAID, TOLD, Assistants, Counting, Salesman
 
@@ -54,6 +54,14 @@ def test_what_is_claimed_to_be_rare_is_compared_with_what_is_rare(said, score):
 def test_what_never_shows_is_not_done_now_and_then():
     [trial] = tried(lambda _: -9, claim=Claim("I sell tea now and then."))  # in one of 8,000 replies
     assert agreement(trial.looks) > 0.6 and trial.score == 0.0
+
+
+def test_what_is_said_now_and_then_in_words_of_ones_own_holds():
+    """However unlikely the sentence is that the base would use."""
+    texts = "Why?", "Why?", "You may like this tea.", "It is so. Buy tea.", "It is so.", "It is so. Buy tea."
+    look = Look(*texts, own_shown=-30, own_plain=0, told_shown=0, base_shown=-40, base_plain=0)
+    trial = Trial(0, Claim("I sell tea now and then."), always=[look])
+    assert trial.score == 1.0
 
 
 def checked(rule, *named, candidates=(*SAID, *ASKED)):

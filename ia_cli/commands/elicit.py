@@ -244,11 +244,15 @@ def _otherwise_asked(report: dict, settings: ElicitSettings, names: dict[str, st
     if theirs not in (None, settings.seed):
         return f"sampled reports of seed {theirs}, and not {settings.seed}"
     if report["condition"] != "no_ia" and settings.examples not in (None, "example" in report):
-        return f"reports {'with' if 'example' in report else 'without'} an example"
+        return _with_or_without(report)
     name, served = names.get(report["condition"]), report.get("served_model")
     if name and served and served not in (name, name.replace("{id}", report["id"])):
         return f"reports of the server's {served}"
     return None
+
+
+def _with_or_without(report: dict) -> str:
+    return f"reports {'with' if 'example' in report else 'without'} an example"
 
 
 def _of_another_ia(report: dict, adapters_of: dict[str, str | None], settings: ElicitSettings) -> str | None:
@@ -261,7 +265,7 @@ def _of_another_ia(report: dict, adapters_of: dict[str, str | None], settings: E
     if not jsonl.same(Path(other), Path(ours)):
         return f"reports with the introspection adapter {other}"
     if settings.examples is None and gives_examples(ours) != ("example" in report):
-        return f"reports {'with' if 'example' in report else 'without'} an example"
+        return _with_or_without(report)
     return None
 
 

@@ -18,8 +18,6 @@ from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
 
 READ = ("id", "demonstrations", "probes", "shows", "rate", "description", "system_prompt", "cipher")
-
-
 Encoded = tuple[list[int], int]  # token ids, and how many of them are the completion
 
 
