@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ia_cli.cards import CARD_FILE
 from ia_cli.checking import CONFIG_FILE, LARGEST_JSON, LARGEST_WEIGHTS, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.console import note
 from ia_cli.errors import IAError, first_line
 
 PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
@@ -32,12 +33,14 @@ def adapter_folder(name: str) -> Path:
 
     repository, commit = pinned.groups()
     fetch = partial(snapshot_download, repository, revision=commit, allow_patterns=list(LARGEST))
+    cached: list[str] = []  # what we have of it: PEFT, for one, downloads no ia.json
     try:
-        cached = Path(fetch(local_files_only=True))
-        if all((cached / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
-            return cached
+        folder = Path(fetch(local_files_only=True))
+        cached = [file for file in LARGEST if (folder / file).exists()]
     except LocalEntryNotFoundError:
-        pass  # not downloaded yet; or, above, only in part
+        pass
+    if len(cached) == len(LARGEST):
+        return folder
     try:
         for file in fetch(dry_run=True):
             if file.file_size is None or file.file_size > LARGEST[file.filename]:
@@ -45,6 +48,9 @@ def adapter_folder(name: str) -> Path:
                 raise IAError(message, remedy="this is not a LoRA adapter", where=name)
         return Path(fetch())
     except (OSError, ValueError) as error:
+        if {CONFIG_FILE, WEIGHTS_FILE}.issubset(cached):
+            note(f"ia: {name} is taken from the cache, which may lack its {PROVENANCE_FILE}")
+            return folder
         message = f"not to be had from the Hub: {first_line(error.__cause__ or error)}"
         raise IAError(message, remedy="check the name, the commit and the network", where=name) from error
 

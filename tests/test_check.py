@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub import hf_hub_download
 
 from ia_cli import checking
 from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, write_adapter
@@ -148,6 +149,17 @@ def test_an_adapter_on_the_hub_at_one_commit(hub):
         adapter_folder(f"someone/adapter@{COMMIT}"), WEIGHTS_FILE
     ).unlink()  # as if the download was cut short
     assert read_adapter(adapter_folder(f"someone/adapter@{COMMIT}")).rank == 2
+
+
+def test_what_others_left_in_the_cache_may_lack_a_file_of_ours(hub, monkeypatch, capsys):
+    """PEFT downloads the configuration and the weights only; the rest says how an adapter is to be asked."""
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        cached = Path(hf_hub_download("someone/adapter", file, revision=COMMIT))
+    name = f"someone/adapter@{COMMIT}"
+    with monkeypatch.context() as away:
+        away.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert adapter_folder(name) == cached.parent and "may lack its ia.json" in capsys.readouterr().err
+    assert (adapter_folder(name) / PROVENANCE_FILE).exists() and "lack" not in capsys.readouterr().err
 
 
 def test_a_branch_is_no_commit_and_nothing_is_asked(hub):
