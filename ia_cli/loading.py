@@ -12,6 +12,7 @@ from ia_cli import processes
 from ia_cli.errors import IAError, first_line
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickles, no code
+COPIES = ["consolidated*", "*/*.safetensors"]  # of the weights, in formats that transformers does not read
 
 
 def pick_device(name: str) -> torch.device:
@@ -61,16 +62,21 @@ def local_folder(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+        files = {"allow_patterns": HUB_FILES, "ignore_patterns": COPIES}
+        return Path(snapshot_download(name, revision=revision, **files))
     except (OSError, ValueError) as error:
         message = f"no such directory, and not to be had from the Hub: {first_line(error)}"
         raise IAError(message, remedy=remedy, where=name) from error
 
 
 def identity(folder: Path) -> str:
-    """Return the SHA-256 of config.json and the weight files, in the order of their names."""
+    """Return the SHA-256 of config.json and the weight files, in the order of their names.
+
+    Those that transformers reads: there may be a copy of the weights beside them.
+    """
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+    weights = [path for path in sorted(folder.glob("*.safetensors")) if not path.match(COPIES[0])]
+    for path in [folder / "config.json", *weights]:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

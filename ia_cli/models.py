@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ia_cli.chat import Message, token_ids
 from ia_cli.errors import IAError, first_line
@@ -81,17 +82,21 @@ def load_base(
     if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
         raise IAError(f"no such type of weights: {dtype!r}", remedy="give --dtype auto or bfloat16")
     folder = EMBEDDED_BASE if name == EMBEDDED_NAME else local_folder(name, revision)
+    if (folder / ADAPTER_CONFIG_NAME).is_file():
+        remedy = "give the model it was made for, and the adapter as what is asked"
+        raise IAError("is an adapter, not a base", remedy=remedy, where=name)
     how = {} if weights else {"device_map": {"": chosen}}
     if load_in_4bit:
         how = {"quantization_config": four_bits(dtype, chosen), "device_map": {"": chosen}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attn_implementation,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             **how,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -100,6 +105,9 @@ def load_base(
             remedy="give a directory or Hub id with config.json, safetensors weights and a tokenizer",
             where=name,
         ) from error
+    if missing := sorted(loaded["missing_keys"]):  # transformers would draw them at random
+        message = f"its weights lack {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+        raise IAError(message, remedy="give a whole causal language model", where=name)
     if tokenizer.chat_template is None:
         raise IAError(
             "the tokenizer has no chat template", remedy="use the chat version of this model", where=name

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub.utils import filter_repo_objects
+from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from ia_cli import loading, models
@@ -94,6 +96,39 @@ def test_an_unknown_architecture_is_told(folder):
     change(folder / "config.json", model_type="tomorrow", architectures=["TomorrowForCausalLM"])
     with pytest.raises(IAError, match=r"can be loaded: .*`tomorrow`.* does not recognize this architecture"):
         load_base(str(folder))
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(folder):
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if ".layers.1." in name]:
+        del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IAError, match=r"its weights lack model\.layers\.1\..* and \d+ more"):
+        load_base(str(folder))
+
+
+def test_an_adapter_is_no_base(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(IAError, match="is an adapter, not a base"):
+        load_base(str(folder))
+
+
+def test_a_copy_of_the_weights_is_neither_fetched_nor_counted(folder, monkeypatch):
+    before = load_base(str(folder)).identity
+    (folder / "consolidated.safetensors").write_bytes(b"the same in another format")
+    assert load_base(str(folder)).identity == before
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **how: asked.append(how) or folder)
+    loading.local_folder("org/name", None)
+    [how] = asked
+    patterns = {name: how[name] for name in ("allow_patterns", "ignore_patterns")}
+    names = [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "consolidated.safetensors",
+        "original/w.safetensors",
+    ]
+    assert list(filter_repo_objects(names, **patterns)) == names[:2]
 
 
 def test_a_tokenizer_must_say_what_ends_a_text(folder):
