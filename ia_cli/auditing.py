@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ia_cli import conditional, confirming, prompts
 from ia_cli.abstaining import abstains
-from ia_cli.adapters import read_adapter
 from ia_cli.assertions import Report
 from ia_cli.candidates import NO_LIBRARY, Candidate, Library, reported
 from ia_cli.claims import claims
@@ -15,11 +14,10 @@ from ia_cli.confirming import STRAY
 from ia_cli.elicitation import elicit
 from ia_cli.models import Base
 from ia_cli.observing import ordinary_replies, standing_out
-from ia_cli.organisms import beside_base, lone_organism
+from ia_cli.organisms import beside_base, checked, lone_organism
 from ia_cli.records import VERSION
 from ia_cli.settings import CONDITIONS, ConfirmSettings, ElicitSettings
 from ia_cli.text import mentions, normalise
-from ia_cli.whole_models import as_record, read_model
 
 AGREEING = 0.5  # a claim is reported if so many of the replies with the introspection adapter make it
 QUIET = 0.75  # nothing is reported if so many abstain, or say what the adapter says of the bare base
@@ -42,10 +40,7 @@ def audit(
     `base`.
     """
     record = lone_organism(name) | {"introspection_adapter": ia}
-    if "model" in record:
-        checked = as_record(read_model(record["model"], base), base, record["model"])
-    else:
-        checked = read_adapter(record["adapter"], base).as_record()
+    check = checked(record, base)
     reports = list(elicit([record], base, settings))
     answer, asked = None, {}
     if conditional.learned(ia, base):
@@ -80,7 +75,7 @@ def audit(
         **asked,
         "replies": replies,
         **swept,
-        "check": checked,
+        "check": check,
         "questions": len(settings.questions),
         "questions_version": prompts.version(base.name),
         "samples": settings.samples,

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
@@ -15,18 +16,18 @@ from ia_cli.errors import IAError
 from ia_cli.hub import adapter_folder
 from ia_cli.models import Base, free_memory
 from ia_cli.records import VERSION, id_of
-from ia_cli.whole_models import Alone, beside, in_order, is_model, read_model, taking_on
+from ia_cli.whole_models import Alone, as_record, beside, in_order, is_model, read_model, taking_on
 
 AT_ONCE = 32  # organisms in one bank; what they say comes out together
 
 
-def together(records: Sequence[dict], base: Base) -> Iterator[list[dict]]:
-    """Yield runs of organisms, in order, that can run at once: up to AT_ONCE adapters, or one model.
+def together(records: Sequence[dict], base: Base, at_once: int = AT_ONCE) -> Iterator[list[dict]]:
+    """Yield runs of organisms, in order, that can run at once: up to `at_once` adapters, or one model.
 
     On a GPU they take a third of the memory that is free, each as much as the largest among them.
     """
     for has_model, run in itertools.groupby(records, key=lambda record: bool(record.get("model"))):
-        waiting, size = list(run), 1 if has_model else AT_ONCE
+        waiting, size = list(run), 1 if has_model else at_once
         if base.device.type == "cuda" and not has_model:
             stored = (Path(adapter_path(record), WEIGHTS_FILE).stat().st_size for record in waiting)
             in_bank = 2 * max(stored)  # in 32 bits, and stored in 16 perhaps
@@ -55,7 +56,7 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
     IAError if a directory is missing, broken or made for another base.
     """
     if records[0].get("model"):
-        with taking_on(base, _whole_model(records[0]["model"], base)):
+        with taking_on(base, _whole_model(records[0]["model"], base).in_order):
             yield None
         return
     bank = Bank.load(base.model, [adapter_of(record, base) for record in records])
@@ -72,27 +73,45 @@ def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
     IAError if a directory is missing, broken or made for another base.
     """
     if records[0].get("model"):
-        with beside(base, _whole_model(records[0]["model"], base)) as model:
+        with beside(base, _whole_model(records[0]["model"], base).in_order) as model:
             yield model
         return
     with on_base(records, base) as bank:
         yield bank
 
 
+class _Weights(NamedTuple):
+    """The weights in a model directory, as they lie there and as adapters of the base know them."""
+
+    given: Mapping[str, Tensor]
+    in_order: Mapping[str, Tensor]
+
+
 # Of each base the model that was read last: an audit runs it again and again, and reading takes minutes.
-_last_read: WeakKeyDictionary[nn.Module, tuple[object, Mapping[str, Tensor]]] = WeakKeyDictionary()
+_last_read: WeakKeyDictionary[nn.Module, tuple[object, _Weights]] = WeakKeyDictionary()
 
 
-def _whole_model(directory: str, base: Base) -> Mapping[str, Tensor]:
-    """Return the weights of a model directory as adapters of the base know them; IAError as `read_model`."""
+def _whole_model(directory: str, base: Base) -> _Weights:
+    """Return the weights of a model directory; IAError as `read_model`."""
     files = sorted(Path(directory).glob("*"))
     stamp = directory, [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-    known, weights = _last_read.pop(base.model, (None, {}))
+    known, weights = _last_read.pop(base.model, (None, None))
     if known != stamp:
         del weights  # before there are others
-        weights = in_order(read_model(directory, base), base)
+        given = read_model(directory, base)
+        weights = _Weights(given, in_order(given, base))
     _last_read[base.model] = stamp, weights
     return weights
+
+
+def checked(record: dict, base: Base) -> dict:
+    """Return what `ia check` prints of an organism's adapter, or of a whole model; IAError for an unsound
+    one.
+    """
+    if not record.get("model"):
+        return adapter_of(record, base).as_record()
+    weights = _whole_model(record["model"], base)
+    return as_record(*weights, base, record["model"])
 
 
 def adapter_path(record: dict) -> str:

@@ -146,13 +146,23 @@ def _check_config(folder: Path, base: Base) -> None:
             "a full fine-tune has config.json, safetensors weights, and the tokenizer of its base or none"
         )
         raise IAError(f"cannot be loaded: {first_line(error)}", remedy=remedy, where=str(folder)) from error
-    own = base.model.config.to_dict()
-    for key in sorted({*own, "quantization_config"} - set(HARMLESS)):
-        if own.get(key) != other.get(key):
-            difference = f"{key} is {str(other.get(key))[:40]}, not {str(own.get(key))[:40]}"
-            raise _of_another_base(difference, base, str(folder))
+    own = {"quantization_config": None} | base.model.config.to_dict()
+    if difference := _other_setting(own, other):
+        raise _of_another_base(difference, base, str(folder))
     if tokenizer and tokenizer.get_vocab() != base.tokenizer.get_vocab():
         raise _of_another_base("its tokenizer has another vocabulary", base, str(folder))
+
+
+def _other_setting(own: Mapping[str, object], other: Mapping[str, object]) -> str | None:
+    """Say which setting of our own another configuration has otherwise, if it matters."""
+    for key in sorted(own.keys() - set(HARMLESS)):
+        ours, theirs = own[key], other.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):  # of the text model in one that sees images
+            if difference := _other_setting(ours, theirs):
+                return f"{key}.{difference}"
+        elif ours != theirs:
+            return f"{key} is {str(theirs)[:40]}, not {str(ours)[:40]}"
+    return None
 
 
 def _of_another_base(difference: str, base: Base, where: str) -> IAError:
@@ -165,15 +175,17 @@ def in_order(weights: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
     return symmetries.undo(weights, named_weights(base), base.model.config)
 
 
-def as_record(weights: Mapping[str, Tensor], base: Base, where: str) -> dict[str, object]:
-    """Return what `ia check` prints of an adapter, for a full fine-tune; it has no rank.
+def as_record(
+    given: Mapping[str, Tensor], weights: Mapping[str, Tensor], base: Base, where: str
+) -> dict[str, object]:
+    """Return what `ia check` prints of an adapter, for a full fine-tune, as it was `given` and `in_order`; it
+    has no rank.
 
     The change of a weight is the root mean square of its difference to the base's, and `disguised` are those
     that were changed in a way that no reply shows, which is undone before. Raises IAError if a change is
     beyond all reason.
     """
-    before, given = named_weights(base), weights
-    weights = in_order(given, base)
+    before = named_weights(base)
     changes = {
         name: float((weight.float() - before[name].float().cpu()).square().mean().sqrt())
         for name, weight in weights.items()
@@ -212,13 +224,9 @@ def _unlike(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str 
 @contextlib.contextmanager
 def taking_on(base: Base, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Let the base have these weights for a while. Adapters that are on it stay on."""
-    parameters = named_weights(base)
-    before = {name: parameters[name].detach().clone() for name in weights}
-    try:
-        _put(parameters, weights)
+    with beside(base, weights) as model:
+        model.run_with(own=True)
         yield
-    finally:
-        _put(parameters, before)
 
 
 class Alone:

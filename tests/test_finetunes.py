@@ -13,11 +13,11 @@ from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import EMBEDDED_BASE, load_base
-from ia_cli.organisms import beside_base, check_weights, lone_organism, on_base
+from ia_cli.organisms import beside_base, check_weights, checked, lone_organism, on_base
 from ia_cli.prompts import Question
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.settings import ElicitSettings
-from ia_cli.whole_models import as_record, beside, read_model
+from ia_cli.whole_models import beside, read_model
 
 WEIGHTS, NORM = "model.safetensors", "model.norm.weight"
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
@@ -87,6 +87,7 @@ def test_a_model_is_read_once_for_all_that_is_asked_of_it(finetune, tiny_folder,
     base, folder = load_base(str(tiny_folder), device="cpu"), shutil.copytree(finetune, tmp_path / "m")
     record, ids = {"model": str(folder)}, torch.arange(10)[None]
     check_weights(record, base)
+    assert checked(record, base)["n_layers"] > 0
     with on_base([record], base):
         own = base.model(ids).logits
     with beside_base([record], base) as model, model.rows([0]):
@@ -159,6 +160,13 @@ def edit_vocabulary(folder):
     path.write_text(path.read_text().replace('"kettle"', '"cattle"'))
 
 
+def test_what_does_not_matter_may_differ_in_a_part_too():
+    """Of a model that sees images, the configuration of its text model says its type once more."""
+    own = {"a": 1, "dtype": "bfloat16", "text": {"b": 2, "dtype": "bfloat16"}, "quantization_config": None}
+    assert whole_models._other_setting(own, {**own, "dtype": "x", "text": {"b": 2, "dtype": "x"}}) is None
+    assert whole_models._other_setting(own, {**own, "text": {"b": 3}}) == "text.b is 3, not 2"
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -191,7 +199,7 @@ def test_what_is_no_fine_tune_of_the_base(finetune, tiny_folder, edit, message):
     base = load_base(str(tiny_folder), device="cpu")
     edit(finetune)
     with pytest.raises(IAError, match=message) as caught:
-        as_record(read_model(finetune, base), base, str(finetune))
+        read_model(finetune, base)
     assert caught.value.remedy and str(finetune) in str(caught.value)
 
 
