@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 @click.option(
     "--continue-from",
     type=options.Place(),
-    metavar="PATH",
-    help="Train the organisms of this file, or the adapter in this folder, further on the behaviors read.",
+    metavar="FILE_OR_ADAPTER",
+    help="Train the organisms of this file, or this adapter, further on the behaviors read.",
 )
 @click.option(
     "--group-size",

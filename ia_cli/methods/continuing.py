@@ -1,5 +1,6 @@
 """Further training: organisms that go on learning something else, to see what survives of what they had."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,14 +15,18 @@ from ia_cli.settings import ImplantSettings
 
 
 def organisms(path: Path) -> list[dict]:
-    """Return the organisms of a file of records, or an adapter folder as one of which nothing is known.
+    """Return the organisms of a file of records, or an adapter (its folder, or ORG/NAME@COMMIT) as one of
+    which nothing is known.
 
     Raises IAError for what is no organism with an adapter; records that failed are left out.
     """
-    if path.is_dir():
+    if path.is_dir() or not path.exists():
         lone = lone_organism(path)
+        if not Path(adapter_path(lone)).is_dir():
+            remedy = "give the output of `ia implant`, an adapter's folder, or ORG/NAME@COMMIT"
+            raise IAError("there is nothing", where=str(path), remedy=remedy)
         return [{**lone, "adapter": adapter_path(lone)}]
-    found = {}
+    found, folder = {}, jsonl.place(path, sys.stdin, "").folder
     with path.open("rb") as stream:
         for where, record in jsonl.read(stream, str(path)):
             if isinstance(record, IAError):
@@ -31,8 +36,8 @@ def organisms(path: Path) -> list[dict]:
                 if record["id"] in found:
                     raise IAError(f"{record['id']} is there twice", remedy="keep one")
                 if not records.has_failed(record):
-                    folder = jsonl.resolve(adapter_path(record), path.resolve().parent)
-                    found[record["id"]] = {**record, "adapter": folder}
+                    adapter = jsonl.resolve(adapter_path(record), folder)
+                    found[record["id"]] = {**record, "adapter": adapter}
             except IAError as error:
                 error.where = where
                 raise
