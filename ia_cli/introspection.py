@@ -282,7 +282,7 @@ def _is_whole(out_dir: Path, origin: dict, base: Base) -> bool:
 def _check_same(before: dict, origin: dict, partial: Path) -> None:
     """Raise IAError, with the names of what differs, unless both are of one training."""
     then, now = ({**one, **(one.get("arguments") or {}), "arguments": None} for one in (before, origin))
-    differ = [name for name in now | then if then.get(name) != now.get(name)]
+    differ = [name for name in now | then if then.get(name) != now.get(name) and name not in BESIDES]
     if differ:
         raise IAError(
             f"has checkpoints of a training with another {', '.join(differ)}",

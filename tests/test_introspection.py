@@ -331,6 +331,9 @@ def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monke
         train_ia(organisms, tiny_base, tmp_path / "ia", other, resume=True)
     assert sorted((tmp_path / "ia.partial").rglob("*")) == checkpoints
     steps = []
+    before = json.loads((tmp_path / "ia.partial" / "ia.json").read_text())
+    newer = {**before, "versions": {"torch": "9"}, "held_out": ["one more"]}  # which make no other training
+    introspection._check_same(newer, before, tmp_path)
     (tmp_path / "ia.partial" / "ia.json").write_text('{"v": 1, "arg')  # as if killed while it was written
     changed = [{**organisms[0], "description": "i like tea"}, *organisms[1:]]
     train_ia(changed, tiny_base, tmp_path / "ia", other, resume=True, on_step=lambda *s: steps.append(s))
