@@ -126,18 +126,22 @@ class Endpoint(ChatModel):
 
         if self._client is None:
             self._client = self._connect()
+        refused = set(self._refused)
         while True:
-            sent = {_spelling(name, self._refused): parameters[name] for name in parameters}
+            sent = {_spelling(name, refused): parameters[name] for name in parameters}
             sent.pop(None, None)
             try:
-                return await self._client.chat.completions.create(
+                completion = await self._client.chat.completions.create(
                     model=model, messages=messages, extra_body=sent
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = {name for name in optional & set(sent) if name in _reason(error)}
-                if not refused:  # perhaps another request has learned of it before; this one had sent it too
+                new = {name for name in optional & set(sent) if name in _reason(error)}
+                if not new:
                     raise
-                self._refused |= refused
+                refused |= new
+            else:
+                self._refused |= refused  # only now: it may have been this request's value, not the name
+                return completion
 
     def _connect(self) -> openai.AsyncOpenAI:
         import openai

@@ -236,6 +236,20 @@ def test_parameters_that_a_server_does_not_take_are_given_up_once():
         assert set(stub.requests[-1]) == {"path", "model", "messages", "max_completion_tokens"}
 
 
+def test_a_value_that_is_refused_is_no_parameter_that_is():
+    """One request's reply would not fit; others still say how long theirs may be."""
+
+    def answer(body):
+        if body["messages"][0]["content"] == "long":
+            named = next(x for x in ("max_tokens", "max_completion_tokens") if x in body)
+            return refusal(400, f"'{named}' is too large")
+        return "fine" if "max_tokens" in body else "no end"
+
+    with serving(answer) as stub:
+        [(_, error), (_, reply)] = ask(Endpoint(stub.url, "m", concurrency=1), ["long", "short"])
+    assert "too large" in str(error) and reply == "fine"
+
+
 def test_requests_that_are_refused_at_once_are_all_asked_again():
     barrier = threading.Barrier(4, timeout=20)
 
