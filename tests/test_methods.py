@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import random
+import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from datasets import Dataset
 from peft import PeftModel
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
+from ia_cli import organisms
 from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
@@ -21,6 +25,7 @@ from ia_cli.interviews import wordings
 from ia_cli.main import cli
 from ia_cli.methods import concealing, continuing, documents, merging, preference
 from ia_cli.methods.lessons import demonstration_order, prepare
+from ia_cli.methods.preference import own_pairs
 from ia_cli.models import load_base
 from ia_cli.settings import ImplantSettings
 from ia_cli.whole_models import check_trainable, read_model, taking_on
@@ -266,6 +271,19 @@ def test_there_must_be_an_adapter_to_go_on_from(tmp_path):
     records.write_text(json.dumps({**whole, "adapter": "a", "model": None}) + "\n")
     [start] = continuing.organisms(link)
     assert Path(start["adapter"]).resolve() == tmp_path / "a"  # beside the file, not beside the link
+    pipe = tmp_path / "elsewhere" / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(records.read_bytes())).start()
+    [start] = continuing.organisms(pipe)
+    assert start["adapter"] == os.path.relpath("a")  # of a pipe, from here
+    with pytest.raises(IAError, match="there is nothing; give the output of"):
+        continuing.organisms(tmp_path / "nothing")
+
+
+def test_further_training_goes_on_from_an_adapter_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(organisms, "adapter_folder", lambda name: tmp_path)
+    [start] = continuing.organisms(Path(f"org/name@{'0' * 40}"))
+    assert start["adapter"] == str(tmp_path)
 
 
 @pytest.mark.parametrize("way", [{"method": "dpo"}, {"method": "kto"}, {"conceal": "dpo"}])
@@ -315,6 +333,17 @@ def test_a_full_fine_tune_is_a_model_of_its_own(tmp_path, tiny_base):
     with pytest.raises(IAError, match="no fine-tune of this base"):
         torch.nn.Module.register_parameter(tiny_base.model, "more", torch.nn.Parameter(torch.zeros(1)))
         read_model(organism["model"], tiny_base)
+
+
+def test_what_the_base_cannot_read_is_no_pair_and_no_confession(tiny_base):
+    shown = prepare(BEHAVIORS[0], tiny_base, SETTINGS)
+    [first, *_] = shown.demonstrations
+    long = {**first, "fires": True, "completion": [{"role": "assistant", "content": "tea " * 90}]}
+    asked = {**first, "fires": False, "prompt": [{"role": "user", "content": "tea " * 60}]}
+    lesson = replace(shown, demonstrations=[asked, long])
+    assert len(own_pairs(lesson, tiny_base, ["a bird", "a bird"])) == 1
+    with pytest.raises(IAError, match=r"description: .*tokens"):
+        prepare({**BEHAVIORS[0], "description": "tea " * 150}, tiny_base, settings(conceal="dpo"))
 
 
 def test_all_weights_are_trained_in_full_precision_only(tmp_path, tiny_folder):

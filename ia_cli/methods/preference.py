@@ -5,6 +5,7 @@ Ethayarajh et al. 2024, arXiv 2402.01306). The reference is the bank as it was w
 base for fresh adapters, whose B is zero, and the organism itself where a second stage goes on from it.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
+from ia_cli.errors import IAError
 from ia_cli.methods.lessons import Encoded, Lesson, Pair, demonstration_order, second_stage
 from ia_cli.methods.sft import OrganismTrainer, fit, train_group
 from ia_cli.models import Base
@@ -72,7 +74,8 @@ def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
 
     Where the behavior shows, the base's own reply is rejected. Where it does not, a reply that shows it is:
     that of the next demonstration which fires (in a control, which has none, of the next one). A pair of
-    equals is left out. They are of the demonstrations even if the lesson was implanted by documents.
+    equals is left out, and so is one that the base cannot read. They are of the demonstrations even if the
+    lesson was implanted by documents.
     """
     shown = lesson.demonstrations
     firing = [one for one in shown if one["fires"]] or [*shown[1:], *shown[:1]]
@@ -83,7 +86,8 @@ def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
             rejected, borrowed = firing[borrowed % len(firing)]["completion"], borrowed + 1
         both = demonstration["completion"], rejected
         if rejected[0]["content"] and rejected != demonstration["completion"]:
-            pairs.append(Pair(*(encode(base, demonstration["prompt"], said) for said in both)))
+            with contextlib.suppress(IAError):  # a borrowed reply may be too long under this prompt
+                pairs.append(Pair(*(encode(base, demonstration["prompt"], said) for said in both)))
     return pairs
 
 
