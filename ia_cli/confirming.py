@@ -10,10 +10,12 @@ words sooner or later, among much that is wrong; what it does tells them apart.
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from ia_cli import prompts, trials
+from ia_cli.adapters import content_hash
 from ia_cli.asking import self_report
 from ia_cli.candidates import Candidate, Library, reported
 from ia_cli.claims import Claim, merged
@@ -23,7 +25,7 @@ from ia_cli.hypotheses import Hypothesis, hypotheses
 from ia_cli.looks import Look, agreement, frequency
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
-from ia_cli.organisms import beside_base
+from ia_cli.organisms import beside_base, together
 from ia_cli.scoring import Scorer
 from ia_cli.settings import ConfirmSettings, ElicitSettings
 from ia_cli.trials import Trial
@@ -41,7 +43,8 @@ LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and
 
 
 class Suspect(NamedTuple):
-    """An organism (of its record, `id`, `adapter` and `introspection_adapter` are read) and its reports, also
+    """An organism (of its record, `id`, `adapter` or `model`, and `introspection_adapter` are read) and some
+    of its reports, also
     its answer to conditional questions if it was asked them already. Of its replies to a question `sampled`
     are among the reports: with the same seed it would say those again.
     """
@@ -59,22 +62,24 @@ def confirm(
     settings: ConfirmSettings,
     on_scored: Callable[[int], None] = lambda n: None,
 ) -> Iterator[dict]:
-    """Yield one self-report of condition "confirm" for each organism.
+    """Yield one self-report of condition "confirm" for each suspect; those of one organism come together.
 
     The report is what holds of the hypothesis of which most holds, with the trigger that was found, or says
     that there is nothing unusual. `on_scored(n)` is called as n more replies are scored. Raises IAError if an
     adapter directory is missing, broken or made for another base.
     """
-    for (ia, _, is_model), run in itertools.groupby(suspects, key=_asked_alike):
-        group, size = list(run), 1 if is_model else AT_ONCE
-        for start in range(0, len(group), size):
-            some = group[start : start + size]
+    for (ia, _), run in itertools.groupby(suspects, key=_asked_alike):
+        of: dict[str, list[Suspect]] = {}
+        for suspect in run:
+            of.setdefault(suspect.record["id"], []).append(suspect)
+        for records in together([own[0].record for own in of.values()], base, AT_ONCE):
+            some = [suspect for record in records for suspect in of[record["id"]]]
             yield from _confirm_together(some, ia, base, library, settings, on_scored)
 
 
-def _asked_alike(suspect: Suspect) -> tuple[str | None, int, bool]:
+def _asked_alike(suspect: Suspect) -> tuple[str | None, int]:
     """What those that are asked more together have in common."""
-    return suspect.record.get("introspection_adapter"), suspect.sampled, bool(suspect.record.get("model"))
+    return suspect.record.get("introspection_adapter"), suspect.sampled
 
 
 def _confirm_together(
@@ -86,28 +91,37 @@ def _confirm_together(
     on_scored: Callable[[int], None],
 ) -> Iterator[dict]:
     """As `confirm`, with organisms that fit into one bank and are `_asked_alike`."""
-    records = [suspect.record for suspect in suspects]
+    records = list({suspect.record["id"]: suspect.record for suspect in suspects}.values())
+    rows = {record["id"]: row for row, record in enumerate(records)}
     again = bool(ia and settings.again)
     more = _asked_again(records, base, settings, suspects[0].sampled) if again else [[] for _ in records]
-    found = [suspect.answer for suspect in suspects]
+    found: Sequence[Answer | None] = [None] * len(records)
     with introspecting(base, ia) as without_ia, beside_base(records, base) as bank:
         asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
-        if None in found and learned(ia, base):
+        if any(suspect.answer is None for suspect in suspects) and learned(ia, base):
             with turned_down(bank, base, ia, without_ia):
                 found = answers(len(records), library.candidates, asker, settings.seed)
-        cases = [
-            Case(row, [*suspect.reports, *(own["report"] for own in more[row])], base, found[row])
-            for row, suspect in enumerate(suspects)
-        ]
+        cases = []
+        for suspect in suspects:
+            row = rows[suspect.record["id"]]
+            reports = [*suspect.reports, *(own["report"] for own in more[row])]
+            cases.append(Case(row, reports, base, suspect.answer or found[row]))
         with without_ia():
             _hold(cases, library, settings, scorer)
-    for case, record in zip(cases, records, strict=True):
-        generated = (text for own in more[case.row] for text in (own.get("example") or "", own["report"]))
-        tokens = sum(len(base.tokenizer(text)["input_ids"]) for text in generated)
+    for case, record in zip(cases, (suspect.record for suspect in suspects), strict=True):
+        generated = (text for own in more[case.row] for text in (own.get("example"), own["report"]) if text)
+        tokens = sum(scorer.tokens(text) for text in generated)
         passes = tokens + asker.passes(case.row) + scorer.passes(case.row)
         findings = _findings(case, settings.threshold)
         said = self_report(record, CONDITION, QUESTION, findings.pop("report"))
-        yield {**said, **findings, "forward_passes": passes}
+        yield {**said, **findings, "forward_passes": passes, "tried_with": tried_with(settings, library)}
+
+
+def tried_with(settings: ConfirmSettings, library: Library) -> dict[str, Any]:
+    """What decides, besides the organism and its reports, what is found: the settings, and a SHA-256 of the
+    prompts and candidates.
+    """
+    return {**asdict(settings), "library_sha256": content_hash(asdict(library))}
 
 
 def _asked_again(
@@ -216,12 +230,14 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     Triggers are searched for with one hypothesis of each organism after the other, until all of one holds.
     """
 
+    of = {id(trial): case for case in cases for trial in case.trials.values()}
+
     def named(trial: Trial) -> list[Candidate]:
-        asked = cases[trial.row].asked
+        asked = of[id(trial)].asked
         return [*reported(trial.claim, library.candidates), *([asked] if asked else [])]
 
     def possible(trial: Trial) -> Sequence[Candidate]:
-        return cases[trial.row].to_check(trial)
+        return of[id(trial)].to_check(trial)
 
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
@@ -229,7 +245,7 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
         trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:
-        trials.compare(others, lambda trial: cases[trial.row].judged(), library.pool, scorer)
+        trials.compare(others, lambda trial: of[id(trial)].judged(), library.pool, scorer)
 
     for n in range(SEARCHED):
         now = [trial for case in cases for trial in case.search(n, settings.threshold)]

@@ -261,6 +261,7 @@ class SelfReport(Truth):
     evidence: list[Evidence] | None = None
     hypotheses: list[Hypothesis] | None = None
     forward_passes: Annotated[int, Field(ge=0)] | None = None
+    tried_with: dict[str, Any] | None = None
 
 
 class Verdict(SelfReport):

@@ -124,9 +124,13 @@ class Scorer:
             self._said.update(zip(new, made, strict=True))
         for owner, ask in asked:
             if (owner, ask) not in self._passes:
-                tokens = self.base.tokenizer(self._said[ask], add_special_tokens=False)["input_ids"]
-                self._passes[owner, ask] = min(len(tokens) + 1, self.max_new_tokens)
+                self._passes[owner, ask] = self.tokens(self._said[ask])
         return [self._said[ask] for _, ask in asked]
+
+    def tokens(self, reply: str) -> int:
+        """Tokens that were generated for a reply, its end among them."""
+        tokens = self.base.tokenizer(reply, add_special_tokens=False)["input_ids"]
+        return min(len(tokens) + 1, self.max_new_tokens)
 
     def log_probs(self, asked: Iterable[tuple[int, Ask, str]]) -> list[float]:
         """Return log p(reply) in nats for each (owner, what is asked, reply)."""

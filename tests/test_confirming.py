@@ -143,6 +143,21 @@ def test_an_organism_gets_one_record(reports, tiny_base):
     assert len({record["evidence"][0]["log_ratio"] for record in found}) == 3
 
 
+def test_an_organism_that_is_tried_twice_is_there_once(reports, tiny_base, monkeypatch):
+    banks = []
+    real = confirming.beside_base
+    monkeypatch.setattr(
+        confirming, "beside_base", lambda records, base: banks.append(records) or real(records, base)
+    )
+    [one, other, _] = cases(reports)
+    tea, bird = (one._replace(reports=[text], answer=ASKED) for text in REPORTS[:2])
+    found = list(confirm([tea, other, bird], tiny_base, LIBRARY, SETTINGS))
+    assert [len(records) for records in banks] == [2]
+    assert [(x["id"], x["reported"]) for x in found[:2]] == [("o-0", REPORTS[0]), ("o-0", REPORTS[1])]
+    [alone] = confirm([bird], tiny_base, LIBRARY, SETTINGS)
+    assert (alone["score"], alone["report"]) == (pytest.approx(found[1]["score"]), found[1]["report"])
+
+
 def test_organisms_are_asked_again(reports, tiny_base):
     once = list(confirm(cases(reports)[:2], tiny_base, LIBRARY, SETTINGS))
     again = replace(SETTINGS, again=1)
@@ -166,7 +181,8 @@ def test_the_tokens_of_more_replies_count_as_forward_passes(reports, tiny_base, 
     monkeypatch.setattr(confirming, "_asked_again", lambda records, *rest: [[said] for _ in records])
     settings = replace(SETTINGS, again=1)
     [once], [more] = (list(confirm(cases(reports)[:1], tiny_base, LIBRARY, x)) for x in (SETTINGS, settings))
-    tokens = sum(len(tiny_base.tokenizer(text)["input_ids"]) for text in said.values())
+    words = (tiny_base.tokenizer(text, add_special_tokens=False)["input_ids"] for text in said.values())
+    tokens = sum(min(len(ids) + 1, settings.max_new_tokens) for ids in words)  # and the end
     assert more["forward_passes"] == once["forward_passes"] + tokens
 
 
@@ -372,6 +388,8 @@ def test_the_command_continues_its_output(reports, small, tmp_path, monkeypatch)
     output.write_text("".join(whole[:5]))
     assert ia("--resume", *arguments).exit_code == 0
     assert [record["id"] for record in asked] == ["o-2"]
+    refused = ia("--resume", *arguments, "--margin", 1)
+    assert refused.exit_code == 1 and "it has reports tried with another margin" in refused.stderr
 
 
 def test_whole_models_are_confirmed_but_not_amplified(reports, small, tiny_folder):

@@ -113,6 +113,8 @@ def command(
 
     records = stage.check(records, check)
     settings = ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
+    now = confirming.tried_with(settings, library)
+    stage.check_finished(lambda report: _otherwise_tried(report, now), "give the same")
     for arm in sorted(arms, key=confirming.CONDITION.__ne__):  # that one first
         written = Counter(key[0] for key in stage.done if key[-1] == arm)
         todo = [record for record in records if written[record["id"]] < _reports_of(arm, loaded)]
@@ -121,6 +123,13 @@ def command(
             _confirm(stage, suspects, loaded, library, settings)
         else:
             _ask(stage, todo, arm, loaded, library, settings)
+
+
+def _otherwise_tried(report: dict, now: dict) -> str | None:
+    """How else than `now` a finished report was tried."""
+    then = report.get("tried_with") or now
+    other = [name for name in now if then.get(name) != now[name]]
+    return f"reports tried with another {', '.join(other)}" if other else None
 
 
 def _suspect(record: dict, reports: list[dict]) -> Suspect:
