@@ -55,6 +55,7 @@ class Stage:
         self._started = time.monotonic()
         self._lines: dict[tuple[Any, ...], Line] = {}
         self._first_lines: dict[str, Line] = {}  # of each id
+        self._complained = 0  # about how many bad lines
         self._failed_earlier: deque[tuple[int, Record]] = deque()
         self._failed_keys: set[tuple[Any, ...]] = set()
         self._finished: list[Record] | None = None  # not looked for yet
@@ -109,8 +110,9 @@ class Stage:
         self._read_finished()
         return self._done
 
-    def read(self) -> list[Record]:
-        """The whole input, checked, in order; paths in the records can be opened as they are.
+    def read(self, *, weights: bool = True) -> list[Record]:
+        """The whole input, checked, in order; paths in the records can be opened as they are. Organisms must
+        have their folders, unless `weights` are not needed.
 
         Every bad line is reported; then the run ends with exit 1, or with `keep_going` the good ones are
         returned. Records that failed in an earlier stage are not returned but written in their place. IAError
@@ -129,7 +131,7 @@ class Stage:
         with self._open_input() as stream:
             for where, record in jsonl.read(stream, source.name):
                 try:
-                    self._admit(record, where, source.folder)
+                    self._admit(record, where, source.folder, weights)
                     good.append(record)
                 except IAError as error:
                     self._reject(error, where)
@@ -205,8 +207,15 @@ class Stage:
                 on_written()
 
     def _open_input(self) -> AbstractContextManager[BinaryIO]:
-        if self.file is None and processes.count() > 1:  # which share their standard input
-            return io.BytesIO(processes.in_first(sys.stdin.buffer.read))
+        if processes.count() > 1 and not (self.file and self.file.is_file()):  # a pipe gives all of it once
+            return io.BytesIO(processes.in_first(self._read_whole))
+        return self._opened_input()
+
+    def _read_whole(self) -> bytes:
+        with self._opened_input() as stream:
+            return stream.read()
+
+    def _opened_input(self) -> AbstractContextManager[BinaryIO]:
         if self.file is None:
             return nullcontext(sys.stdin.buffer)
         try:
@@ -218,7 +227,7 @@ class Stage:
                 remedy="give a file of records, or pipe them in",
             ) from None
 
-    def _admit(self, record: Record | IAError, where: str, folder: Path) -> None:
+    def _admit(self, record: Record | IAError, where: str, folder: Path, weights: bool) -> None:
         """Raise IAError unless this is a record to work on; make its paths ones that open from here."""
         if isinstance(record, IAError):
             raise record
@@ -236,9 +245,9 @@ class Stage:
         if records.has_failed(record):
             self._failed_earlier.append((len(self._lines), record))
             self._failed_keys.add(key)
-        elif self.reads == "organism" and not os.path.isdir(weights := records.weights_path(record)):
+        elif weights and self.reads == "organism" and not os.path.isdir(lies := records.weights_path(record)):
             raise IAError(
-                f"there is no folder {weights}",
+                f"there is no folder {lies}",
                 remedy="run `ia implant`, or move it back (paths start at the records' file, in a pipe here)",
             )
         self._lines[key] = Line(len(self._lines), where)
@@ -252,9 +261,10 @@ class Stage:
             complain(self.name, error)
 
     def _stop_if_bad(self, good: list[Record]) -> None:
-        if (more := self.bad - MOST_COMPLAINTS) > 0:
+        if (more := self.bad - max(MOST_COMPLAINTS, self._complained)) > 0:
             remedy = "`jq -c`, with -c, writes one record a line"
             complain(self.name, IAError(f"{more} more bad lines", remedy=remedy))
+        self._complained = self.bad
         if self.bad and not (self.keep_going and good):
             raise click.exceptions.Exit(1)
 

@@ -101,6 +101,13 @@ def test_the_questions_are_those_for_the_base(organisms):
     assert asked(elsewhere) <= pool("Qwen/Qwen3-8B") and pool(None).isdisjoint(pool("Qwen/Qwen3-8B"))
 
 
+def test_weights_that_lie_elsewhere_are_not_missed(organisms):
+    elsewhere = [{**organism, "adapter": "not/here"} for organism in organisms]
+    with stub_server.serving(said) as stub:
+        result = elicit(stub, "--model", "{id}", "--conditions", "ia", given=elsewhere)
+    assert result.exit_code == 0, result.stderr
+
+
 def test_an_example_is_asked_for_first():
     def answer(body):
         return f"{body['model']} after {len(body['messages']) // 2}: {body['messages'][-1]['content']}"

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ia_cli import options, records
+from ia_cli import stage as stages
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.stage import MOST_COMPLAINTS, Stage, earlier_output
@@ -107,6 +108,25 @@ def test_of_very_many_bad_lines_most_are_counted():
     complaints = result.stderr.splitlines()
     assert result.exit_code == 1 and len(complaints) == MOST_COMPLAINTS + 1
     assert re.fullmatch(r"ia implant: \d+ more bad lines; `jq -c`.*", complaints[-1])
+
+
+def test_bad_lines_are_counted_once(capsys):
+    bad = "".join("x\n" for _ in range(MOST_COMPLAINTS + 5))
+    Path("in.jsonl").write_text(bad + lines(behavior("a"), behavior("b")))
+    with Stage("implant", "organism", "behavior", file=Path("in.jsonl"), keep_going=True) as stage:
+        given = stage.read()
+        assert capsys.readouterr().err.count("5 more bad lines") == 1
+        assert len(stage.check(given, lambda record: None)) == 2
+        assert "more bad lines" not in capsys.readouterr().err
+
+
+def test_a_pipe_by_name_is_read_by_one_of_several_processes(monkeypatch):
+    os.mkfifo("pipe")
+    asked = []
+    monkeypatch.setattr(stages.processes, "count", lambda: 2)
+    monkeypatch.setattr(stages.processes, "in_first", lambda work: asked.append(work) or b'{"a": 1}\n')
+    assert Stage("x", "behavior", file=Path("pipe"))._open_input().read() == b'{"a": 1}\n'
+    assert len(asked) == 1
 
 
 def test_keep_going_leaves_bad_lines_out_and_exits_3():

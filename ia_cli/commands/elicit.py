@@ -128,7 +128,8 @@ def command(
         )
     if not all(text.strip() for text in question):
         raise click.UsageError("--question is blank")
-    records = [record for record in stage.read() if split in (None, record["split"])] if not alone else []
+    read = [] if alone else stage.read(weights=not server)
+    records = [record for record in read if split in (None, record["split"])]
 
     served = next((record.get("base_model") for record in records), None) if server else None
     asked = _asked(question, questions, base.name or served)
