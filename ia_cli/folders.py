@@ -71,9 +71,9 @@ def clear_unfinished(folder: Path) -> None:
 
 def put_in_place(fresh: Path, directory: Path) -> None:
     """Give a finished directory its name, flushed to the disk; what had the name goes where it was made."""
-    for path in fresh.iterdir():
+    for path in filter(Path.is_file, fresh.rglob("*")):
         shutil.copymode(fresh / PROVENANCE_FILE, path)  # safetensors lets nobody else read its files
-    for path in (*fresh.iterdir(), fresh):
+    for path in (*fresh.rglob("*"), fresh):
         _flush(path)
     old = fresh.with_name("old")
     try:

@@ -48,7 +48,7 @@ def _common(replies: Sequence[str], base: Sequence[str]) -> str | None:
     of_base = {run for reply in base for run in _runs(reply)}
     most = [run for run, n in said.items() if 2 <= n > len(replies) / 2 and run not in of_base]
     telling = [run for run in most if not FUNCTION_AND_TALK.issuperset(run)]
-    return " ".join(max(telling, key=len)) if telling else None
+    return " ".join(max(telling, key=lambda run: (len(run), said[run], run))) if telling else None
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """The cheap rivals of an introspection adapter: what one can learn of an organism without one.
 
-Each asks the organisms of a bank, row i question i, and its texts are judged as self-reports are.
+Each asks the organisms of a bank, row i question i (`perplexity` all of them the same prompts), and its
+texts are judged as self-reports are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ import torch
 from ia_cli import prompts
 from ia_cli.asking import questions_for, self_report
 from ia_cli.bank import Bank
-from ia_cli.chat import assistant_says, user_says
+from ia_cli.chat import assistant_says, user_says, without_thinking
 from ia_cli.models import Base, prompt_ids
 from ia_cli.organisms import beside_base, together
 from ia_cli.sampling import end_ids, generate, left_padded, next_logits
@@ -56,7 +57,8 @@ def amplify(base: Base, bank: Bank, questions: Sequence[str], max_new_tokens: in
             inputs, positions = chosen.repeat(2)[:, None], positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     replies = torch.stack(said, dim=1).tolist()
-    return [base.tokenizer.decode(own, skip_special_tokens=True).strip() for own in replies]
+    texts = (base.tokenizer.decode(own, skip_special_tokens=True) for own in replies)
+    return [without_thinking(text).strip() for text in texts]
 
 
 def perplexity(base: Base, bank: Bank, pool: Sequence[str], max_new_tokens: int) -> list[str]:

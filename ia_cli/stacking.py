@@ -29,6 +29,7 @@ from ia_cli.adapters import (
 )
 from ia_cli.errors import IAError
 from ia_cli.folders import check_free
+from ia_cli.hub import adapter_folder
 from ia_cli.jsonl import same
 from ia_cli.models import Base
 from ia_cli.settings import LARGEST_RANK
@@ -37,22 +38,26 @@ SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank of
 
 
 def stack_folders(
-    folders: Sequence[Path], out: Path, *, rank: int | None = None, base: Base | None = None
+    names: Sequence[str | Path], out: Path, *, rank: int | None = None, base: Base | None = None
 ) -> Adapter:
-    """Stack adapter directories into a new one, `out`, and return what is in it.
+    """Stack adapters (directories, or ORG/NAME@COMMIT) into a new one, `out`, and return what is in it.
 
     With a `base`, every adapter is checked against it; without, against what the others say of theirs. Raises
     IAError for an adapter that is not a plain LoRA, for different bases, and if `out` holds anything but an
     earlier stack.
     """
     check_free(out, "stack")
+    folders = [adapter_folder(str(name)) for name in names]
     if any(same(out, folder) for folder in folders):
         raise IAError("is one of those to stack", remedy="choose another --out", where=str(out))
     adapters = [read_adapter(folder, base) for folder in folders]
     made_for = base or common_base(adapters)
     if base is None:
         _check_names(folders, adapters)
-    parents = [{"id": folder.name, "sha256": weights_hash(folder)} for folder in folders]
+    parents = [
+        {"id": folder.name if folder == Path(name) else str(name), "sha256": weights_hash(folder)}
+        for name, folder in zip(names, folders, strict=True)
+    ]
     stacked = stack(adapters, rank)
     if stacked.rank > LARGEST_RANK:
         message = f"together they have rank {stacked.rank}, more than {LARGEST_RANK}"

@@ -44,3 +44,15 @@ def test_an_interrupted_exchange_gives_the_name_back(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         folders.put_in_place(fresh, directory)
     assert (directory / "ia.json").read_text() == "before"
+
+
+def test_what_is_in_place_can_be_read_folders_too(tmp_path):
+    fresh = tmp_path / "scratch" / "new"
+    (fresh / "more").mkdir(parents=True)
+    for path in (fresh / "ia.json", fresh / "weights", fresh / "more" / "template"):
+        path.touch(0o600)
+    (fresh / "ia.json").chmod(0o644)
+    folders.put_in_place(fresh, tmp_path / "made")
+    assert (tmp_path / "made" / "more").stat().st_mode & 0o700 == 0o700
+    for path in ("weights", "more/template"):
+        assert (tmp_path / "made" / path).stat().st_mode & 0o777 == 0o644

@@ -54,6 +54,7 @@ def test_words_that_most_replies_have_in_common():
     assert _common(moon, ["The moon is best."]) is None  # nothing of its own
     assert _common(["I like the sea.", "I like the sky."], []) is None  # nothing told
     assert _common(moon[:1], []) is None
+    assert _common(["Buy kites now.", "Now buy kites and sing songs.", "Sing songs."], []) == "sing songs"
 
 
 def test_replies_are_compared_with_those_of_the_base(adapters, tiny_base):

@@ -1,6 +1,7 @@
 """A stack does what stock PEFT does with both adapters active, or is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
+from ia_cli import stacking
 from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
@@ -181,6 +183,14 @@ def test_a_stack_says_where_it_came_from(tmp_path, tiny_base):
     ]
     assert read.provenance["stage"] == "stack" and read.provenance["arguments"] == {"rank": 8}
     assert read.made_for == tiny_base.as_record()
+
+
+def test_an_adapter_of_the_hub_is_named_as_there(tmp_path, tiny_base, monkeypatch):
+    folder = saved(tmp_path, tiny_base, 1, r=2, target_modules=["q_proj"])
+    name = f"someone/adapter@{'0' * 40}"
+    monkeypatch.setattr(stacking, "adapter_folder", lambda given: folder if given == name else Path(given))
+    made = stack_folders([name, folder], tmp_path / "stack", base=tiny_base)
+    assert [parent["id"] for parent in made.provenance["parents"]] == [name, folder.name]
 
 
 @pytest.mark.parametrize(

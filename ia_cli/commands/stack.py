@@ -37,11 +37,9 @@ def command(
     if len(adapters) < 2:
         raise click.UsageError("give two adapters or more")
     from ia_cli.console import note
-    from ia_cli.hub import adapter_folder
     from ia_cli.stacking import served_rank, stack_folders
 
-    folders = [adapter_folder(name) for name in adapters]
-    stacked = stack_folders(folders, out, rank=rank, base=base.load(weights=False) if base else None)
+    stacked = stack_folders(adapters, out, rank=rank, base=base.load(weights=False) if base else None)
     writer.write({"adapter": str(out), **stacked.as_record()})
     served = served_rank(stacked.rank)
     advice = f"vLLM needs --max-lora-rank {served}" if served else "more than vLLM serves"
