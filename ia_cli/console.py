@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from rich import progress as bars
 from rich.console import Console, RenderableType
@@ -35,13 +36,21 @@ def setup(*, quiet: bool = False, verbose: bool = False) -> None:
     global _quiet, _moving
     _quiet = quiet
     _moving = console.is_terminal and not sys.stdout.isatty()
+    logging.setLogRecordFactory(_on_one_line)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not verbose:
         warnings.simplefilter("ignore")
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "critical")
         for library in ("HF_HUB", "HF_DATASETS"):
             os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
+
+
+def _on_one_line(*args: Any, **fields: Any) -> logging.LogRecord:
+    """A record of a log: libraries quote what is in files, which must steer no terminal."""
+    record = logging.LogRecord(*args, **fields)
+    record.msg, record.args = one_line(record.getMessage()), ()
+    return record
 
 
 def note(text: RenderableType) -> None:

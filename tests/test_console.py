@@ -52,6 +52,18 @@ def test_quiet_says_nothing(clock, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "") and bar.count == 3
 
 
+def test_what_a_library_quotes_steers_no_terminal(monkeypatch):
+    """transformers quotes what is in a configuration as an error of its own."""
+    code = """
+import logging
+from ia_cli import console
+console.setup(verbose=True)
+logging.getLogger("transformers").error("Can't set %s\\nia check: all good", "\\x1b[2J")
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert shown == "transformers: Can't set \\x1b[2J ia check: all good\n"
+
+
 def shown_on_terminal(**environment: str) -> str:
     """What a bar writes to a terminal on standard error, while records go to a pipe."""
     code = """
