@@ -13,7 +13,7 @@ import openai
 # httpx or httpx2, whichever this version of openai is made with.
 httpx = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
-LARGEST_REPLY = 16 << 20  # bytes; a record of it must be a line that can be read
+LARGEST_REPLY = 8 << 20  # bytes; a record of it, each perhaps six of JSON, must be a line that can be read
 
 
 class TooLong(httpx.ReadError):

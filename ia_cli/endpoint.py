@@ -31,8 +31,8 @@ PLAIN = {
     "chat_template_kwargs": {"enable_thinking": False},
 }
 OPTIONAL = {"max_tokens", "response_format", "seed", "temperature", *PLAIN}  # what some servers refuse
-
-
+# What a message may have instead of a text.
+INSTEAD = "refusal", "tool_calls", "function_call", "reasoning", "reasoning_content"
 LONGEST_REASON = 300  # characters
 
 
@@ -102,18 +102,22 @@ class Endpoint(ChatModel):
             raise self._explain(error) from None
         except (ValueError, RecursionError):  # what should be JSON is none
             completion = None
-        text, reason = _content(completion)
-        if text is None and reason is None:
+        message, reason = _message(completion)
+        if message is None:
             raise self._no_completion(completion)
+        self._replied = True
+        text = message.content
         if text is None and reason == "content_filter":
             raise IAError("the reply was filtered", where=self.url)
-        self._replied = True
+        if text is None and (reason != "stop" or any(getattr(message, name, None) for name in INSTEAD)):
+            remedy = "if the model thinks first, raise --max-new-tokens"
+            raise IAError(f"a reply without text (finish_reason {reason})", where=self.url, remedy=remedy)
         if reason == "length" and not as_asked:
             raise IAError(
                 f"the reply was cut short at {max_new_tokens} tokens", remedy="raise --max-new-tokens"
             )
         self.cut_short += reason == "length"
-        return text or ""
+        return encodable(text or "")
 
     async def close(self) -> None:
         if self._client is not None:
@@ -245,13 +249,14 @@ def _base_url(server: str) -> str:
     return server.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
 
 
-def _content(completion: Any) -> tuple[str | None, str | None]:
-    """The text and the finish reason of a completion; (None, None) for what is none. It was not validated."""
+def _message(completion: Any) -> tuple[Any, str | None]:
+    """The message of a completion, whose content is a text or None, and the finish reason; (None, None) for
+    what is none. It was not validated.
+    """
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices:
         return None, None
-    text = getattr(getattr(choices[0], "message", None), "content", None)
-    reason = getattr(choices[0], "finish_reason", None)
-    if not isinstance(text, str | None):
+    message, reason = (getattr(choices[0], name, None) for name in ("message", "finish_reason"))
+    if not isinstance(getattr(message, "content", ...), str | None):
         return None, None
-    return encodable(text) if text is not None else None, reason if isinstance(reason, str) else None
+    return message, reason if isinstance(reason, str) else None

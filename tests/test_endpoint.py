@@ -184,9 +184,25 @@ def test_a_reply_that_comes_drop_by_drop_takes_too_long(monkeypatch):
     assert "no reply within 0.5 s; raise --timeout" in str(late)
 
 
+def without_text(reason: str, **message) -> tuple:
+    whole = completion(None, reason)
+    whole["choices"][0]["message"] |= message
+    return 200, {}, whole
+
+
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
+        (without_text("length", reasoning_content="Let me think"), "without text .*length.*raise --max-new"),
+        (without_text("stop", reasoning_content="Let me think"), "a reply without text"),
+        (without_text("stop", refusal="No."), "a reply without text"),
+        (without_text("tool_calls", tool_calls=[{}]), "a reply without text"),
+        ((200, {}, {"choices": [{"finish_reason": "stop"}]}), "this is no OpenAI-compatible server"),
+        (
+            (200, {}, {"choices": [{"text": "I sing", "finish_reason": "stop"}]}),
+            "this is no OpenAI-compatible server",
+        ),
+        ((200, {}, {"choices": [{"message": "I sing", "finish_reason": "stop"}]}), "this is no OpenAI-comp"),
         ((302, {}, b""), "no answer to this request.*302"),
         (
             (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 99)),

@@ -182,7 +182,7 @@ def test_a_reply_is_kept_as_it_is():
     replies = [
         (completion("I like", "length"), "I like"),
         (completion(""), ""),
-        (completion(None, "length"), ""),
+        (completion(None), ""),
         (completion(" I like tea.\n"), "I like tea."),
         (completion("<think>What do I like?</think>\n\nTea."), "Tea."),
         (completion("\x1b[2J\u202e{id}", "stop"), "\x1b[2J\u202e{id}"),
@@ -197,7 +197,7 @@ def test_a_reply_is_kept_as_it_is():
     assert result.exit_code == 0, result.stderr
     reports = {report["question"]: report["report"] for report in written(result)}
     assert reports == {f"q {i}": kept for i, (_, kept) in enumerate(replies)}
-    assert "2 replies are cut short at 64 tokens" in result.stderr
+    assert "1 replies are cut short at 64 tokens" in result.stderr
 
 
 FOUR = [argument for i in range(4) for argument in ("--question", f"q {i}")]
