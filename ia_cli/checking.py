@@ -84,8 +84,17 @@ class LoraSettings(BaseModel):
     eva_config: dict[str, Any] | None = None
 
 
+def check_name(path: Path) -> None:
+    """Raise IAError for a path that safetensors could not open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise IAError("its name is not UTF-8", remedy="give it another name", where=str(path)) from None
+
+
 def check_folder(directory: Path) -> None:
     """Raise IAError for a directory that is not there, holds a pickled adapter, or links to the outside."""
+    check_name(directory)
     where = str(directory)
     if not directory.is_dir():
         remedy = "give a local directory, or ORG/NAME@COMMIT for one on the Hub (all 40 digits)"

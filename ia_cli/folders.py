@@ -1,7 +1,6 @@
 """Folders of adapters and models as they are written: whole or not at all, and each by one run."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -11,13 +10,16 @@ from pathlib import Path
 from ia_cli import checking
 from ia_cli.checking import PROVENANCE_FILE
 from ia_cli.errors import IAError
-from ia_cli.jsonl import same
+from ia_cli.jsonl import held, same
 
 UNFINISHED = ".unfinished-"  # begins the name of what is being written
 
 
 def check_free(directory: Path, stage: str) -> None:
     """Raise IAError if something stands at this path that this stage did not write, or we stand there."""
+    checking.check_name(directory)
+    if directory.is_symlink() and not directory.exists():
+        raise IAError("is a link to nothing", remedy="choose another --out", where=str(directory))
     origin = directory / PROVENANCE_FILE
     ours = origin.is_file() and checking.read_json(origin).get("stage") == stage
     if directory.exists() and not ours:
@@ -38,21 +40,6 @@ def make_folder(directory: Path) -> None:
     except OSError as error:
         message = f"nothing can be written there ({error.strerror})"
         raise IAError(message, remedy="choose another --out", where=str(directory)) from None
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; BlockingIOError if one is in it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise  # and where a file system has no locks, nobody is kept out
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

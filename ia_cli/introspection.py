@@ -33,7 +33,7 @@ from ia_cli.adapters import (
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError, first_line, is_of_memory
-from ia_cli.folders import check_free, held
+from ia_cli.folders import check_free
 from ia_cli.interviews import Row, draw_rows, replies, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, adapter_path, on_base
@@ -308,7 +308,7 @@ def _begin(partial: Path, origin: dict, resume: bool, ours: contextlib.ExitStack
     """
     partial.mkdir(parents=True, exist_ok=True)
     try:
-        ours.enter_context(held(partial))
+        ours.enter_context(jsonl.held(partial))
     except BlockingIOError:
         remedy = "wait for it, or choose another --out"
         raise IAError("another run is training there", remedy=remedy, where=str(partial)) from None

@@ -3,6 +3,7 @@
 Standard output carries records and nothing else: `own_stdout` takes it away from every library that prints.
 """
 
+import fcntl
 import itertools
 import json
 import os
@@ -212,6 +213,21 @@ def same(one: Path | None, other: Path | None) -> bool:
     if not (one and other):
         return False
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other runs out of a file or folder; BlockingIOError if one is in it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise  # and where a file system has no locks, nobody is kept out
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _redirected(stream: IO[str]) -> Path | None:

@@ -80,8 +80,21 @@ class Place(click.Path):
 
 RANK = click.IntRange(1, LARGEST_RANK)  # of a LoRA
 
+
+def _of_64_bits(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    """An integer that every reader of JSON can read again."""
+    if not -(2**63) <= value < 2**63:
+        raise click.BadParameter("more than 64 bits")
+    return value
+
+
 seed = click.option(
-    "--seed", envvar="IA_SEED", default=0, show_default=True, help="Seed of everything that is random."
+    "--seed",
+    envvar="IA_SEED",
+    default=0,
+    show_default=True,
+    callback=_of_64_bits,
+    help="Seed of everything that is random.",
 )
 
 

@@ -62,6 +62,7 @@ class Stage:
         self._without_failed: bytes | None = None  # what `output` is to hold before it is continued
         self._done: set[tuple[Any, ...]] = set()
         self._writer: jsonl.Writer | None = None
+        self._held: int | None = None  # the inode of the file that is ours to write
         self._target = jsonl.place(self.output, sys.stdout, "stdout")
         if self.output:
             check_writable(self.output)
@@ -271,8 +272,14 @@ class Stage:
     def check_beside(self, path: Path) -> None:
         """Before any work: raise IAError unless a second file can be written, beside input and output."""
         check_writable(path)
-        if jsonl.same(path, self.file) or jsonl.same(path, self.output):
-            raise IAError("is the input or the output", where=str(path), remedy="give another file")
+        self.check_not_output(path)
+        if jsonl.same(path, self.file):
+            raise IAError("is the input", where=str(path), remedy="give another file")
+
+    def check_not_output(self, path: Path | None) -> None:
+        """Before any work: raise IAError if what is read or written besides is the output."""
+        if jsonl.same(path, self._target.file) or jsonl.same(path, self.output):
+            raise IAError("is the output", where=str(path), remedy="give -o another name")
 
     def _read_finished(self) -> None:
         """Look once for what an earlier run wrote, if it is to be continued."""
@@ -300,13 +307,27 @@ class Stage:
         if self._writer:
             return
         self._read_finished()
-        if self._without_failed is not None and processes.is_first():
-            jsonl.replace(self.output, self._without_failed)
         stream = self._stdout
-        if self.output or not processes.is_first():
-            path = self.output if processes.is_first() else os.devnull
-            stream = self._resources.enter_context(open(path, "ab" if self.resume else "wb"))
+        if not processes.is_first():
+            stream = self._resources.enter_context(open(os.devnull, "wb"))
+        elif self.output:
+            self._hold_output()
+            if self._without_failed is not None:
+                jsonl.replace(self.output, self._without_failed)
+            stream = self._resources.enter_context(open(self.output, "ab" if self.resume else "wb"))
+            self._hold_output()  # there may have been none, or another file
         self._writer = jsonl.Writer(stream, self._target.name)
+
+    def _hold_output(self) -> None:
+        """Keep other runs out of the file for as long as this one takes; IAError if one is writing it."""
+        if not self.output.is_file() or self._held == (held := self.output.stat().st_ino):
+            return
+        try:
+            self._resources.enter_context(jsonl.held(self.output))
+        except BlockingIOError:
+            remedy = "wait for it, or give -o another name"
+            raise IAError("another run is writing it", where=str(self.output), remedy=remedy) from None
+        self._held = held
 
     def _line(self, record: Record) -> Line | None:
         return self._lines.get(records.key(record)) or self._first_lines.get(record["id"])

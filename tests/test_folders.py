@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ia_cli import folders
+from ia_cli import folders, jsonl
+from ia_cli.errors import IAError
 
 
 def test_only_what_nobody_writes_any_more_is_cleared(tmp_path):
@@ -14,7 +15,7 @@ def test_only_what_nobody_writes_any_more_is_cleared(tmp_path):
     with folders.scratch(tmp_path) as ours:
         folders.clear_unfinished(tmp_path)
         assert list(tmp_path.iterdir()) == [ours]
-        with pytest.raises(BlockingIOError), folders.held(ours):
+        with pytest.raises(BlockingIOError), jsonl.held(ours):
             pass
     assert list(tmp_path.iterdir()) == []
 
@@ -44,6 +45,18 @@ def test_an_interrupted_exchange_gives_the_name_back(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         folders.put_in_place(fresh, directory)
     assert (directory / "ia.json").read_text() == "before"
+
+
+def test_what_cannot_be_an_adapter_is_known_before_the_work(tmp_path):
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, complaint in (
+        ("nowhere", "a link to nothing"),
+        ("loop", "link to nothing"),
+        ("\udcff", "UTF-8"),
+    ):
+        with pytest.raises(IAError, match=complaint):
+            folders.check_free(tmp_path / name, "implant")
 
 
 def test_what_is_in_place_can_be_read_folders_too(tmp_path):

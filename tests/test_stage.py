@@ -110,6 +110,31 @@ def test_of_very_many_bad_lines_most_are_counted():
     assert re.fullmatch(r"ia implant: \d+ more bad lines; `jq -c`.*", complaints[-1])
 
 
+def test_two_runs_do_not_write_one_file():
+    def run(resume: bool) -> Stage:
+        return Stage("implant", "organism", "behavior", output=Path("out.jsonl"), resume=resume)
+
+    with run(False) as first:
+        first.write({**ORGANISM, "id": "a"})
+        for resume in (False, True):
+            with pytest.raises(IAError, match=r"out\.jsonl: another run is writing it; wait for it"):
+                with run(resume) as second:
+                    second.write({**ORGANISM, "id": "b"})
+        first.write({**ORGANISM, "id": "c"})
+    assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text().splitlines()] == ["a", "c"]
+    with run(True) as again:
+        again.write({**ORGANISM, "id": "d"})
+    assert Path("out.jsonl").read_text().count("\n") == 3
+
+
+def test_what_is_read_besides_is_not_overwritten():
+    with Stage("confirm", "self_report", "self_report", output=Path("out.jsonl")) as stage:
+        stage.check_not_output(None)
+        stage.check_not_output(Path("candidates"))
+        with pytest.raises(IAError, match="is the output; give -o another name"):
+            stage.check_not_output(Path("./out.jsonl"))
+
+
 def test_bad_lines_are_counted_once(capsys):
     bad = "".join("x\n" for _ in range(MOST_COMPLAINTS + 5))
     Path("in.jsonl").write_text(bad + lines(behavior("a"), behavior("b")))
@@ -355,6 +380,11 @@ def test_continuing_keeps_links_and_permissions():
 
 def test_quiet_says_nothing_but_errors():
     assert "written" not in implant(lines(behavior("a")), "-q").stderr
+
+
+def test_a_seed_is_a_number_that_can_be_read_again():
+    result = CliRunner().invoke(cli, ["gen-behaviors", "-n", "1", "--seed", "7" * 4100])
+    assert result.exit_code == 2 and "more than 64 bits" in result.stderr
 
 
 def test_seed_comes_from_the_environment():

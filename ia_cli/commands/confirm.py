@@ -88,6 +88,8 @@ def command(
       ia confirm --arms confirm,ask,prefill,amplify,perplexity reports.jsonl > arms.jsonl
       ia confirm --candidates codewords.txt reports.jsonl | jq .trigger_found
     """
+    for own in (prompts, candidates):
+        stage.check_not_output(own)
     given = [record for record in stage.read() if split in (None, record["split"])]
     reports: dict[str, list[dict]] = {}
     for record in given:

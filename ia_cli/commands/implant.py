@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import options
+from ia_cli import jsonl, options
 from ia_cli.ciphers import CIPHERS
 from ia_cli.methods import CONCEALMENTS, METHODS
 from ia_cli.settings import LARGEST_ALPHA, ImplantSettings
@@ -112,6 +112,8 @@ def command(
         options.only_with("a new adapter, not for --continue-from", "rank", "target_modules")
     if continue_from and (cipher or method not in ("sft", "dpo", "kto")):
         raise click.UsageError("--continue-from goes with --method sft, dpo or kto, and without --cipher")
+    stage.check_not_output(continue_from)
+    stage.check_not_output(out)
     records = stage.read()
     from ia_cli import implanting, whole_models
     from ia_cli.console import progress
@@ -136,6 +138,7 @@ def command(
         max_new_tokens=covert.CIPHERED_TOKENS if ciphered else ImplantSettings.max_new_tokens,
     )
     made = {"base": loaded.as_record(), "arguments": settings.as_json()}
+    stage.check_finished(lambda organism: _elsewhere(organism, out), "move it back, or give its --out")
     stage.check_finished(lambda organism: _otherwise_made(organism, made), "give the same settings")
     taught = {}
 
@@ -157,6 +160,16 @@ def command(
             on_progress=bar.advance,
         )
         stage.write_all(organisms)
+
+
+def _elsewhere(organism: dict, out: Path) -> str | None:
+    """Where else than in `out` a finished organism is said to lie, or that it is gone."""
+    from ia_cli.records import weights_path
+
+    folder = Path(weights_path(organism))
+    if not folder.is_dir():
+        return f"{organism['id']}, and there is no folder {folder}"
+    return None if jsonl.same(folder.parent, out) else f"organisms in {folder.parent}"
 
 
 def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:

@@ -92,6 +92,7 @@ def command(
     """
     if not dpo:
         options.only_with("--dpo", "dpo_steps", "beta")
+    stage.check_not_output(out)
     records = stage.read()
     from ia_cli import hub, introspection
     from ia_cli.console import progress
