@@ -26,6 +26,7 @@ from ia_cli.settings import ARMS, CATEGORIES, CONDITIONS
 from ia_cli.text import normalise
 
 VERSION = 1
+LONGEST_ID = 200  # bytes
 OUTCOMES = ("report", "unsure", "nothing")
 LEVELS = ("none", "category", "behavior", "full")
 PATHS = ("adapter", "model", "introspection_adapter")  # fields that hold a path, relative to the file
@@ -44,10 +45,11 @@ def _folder_name(value: str) -> str:
         value.startswith((".", "-"))
         or not value.isprintable()
         or re.search(r"[/\\]", value)
-        or len(value.encode()) > 200
+        or len(value.encode()) > LONGEST_ID
     ):
         raise ValueError(
-            "must be usable as a folder name: printable, at most 200 bytes, no slash, no leading dot or dash"
+            "must be usable as a folder name: printable, "
+            f"at most {LONGEST_ID} bytes, no slash, no leading dot or dash"
         )
     return value
 

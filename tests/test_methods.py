@@ -13,6 +13,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import PeftModel
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
@@ -27,6 +29,7 @@ from ia_cli.methods import concealing, continuing, documents, merging, preferenc
 from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.methods.preference import own_pairs
 from ia_cli.models import load_base
+from ia_cli.records import LONGEST_ID
 from ia_cli.settings import ImplantSettings
 from ia_cli.whole_models import check_trainable, read_model, taking_on
 from tests.behaviors import behavior, chat
@@ -171,6 +174,12 @@ def test_a_merge_is_the_sum_of_its_parents(tmp_path, tiny_base):
     for name in both.tensors:
         expected = sum(product(one, name) for one in apart)
         assert (product(both, name) - expected).abs().max() < 1e-12 and expected.abs().max() > 1e-3
+
+
+@given(*[st.lists(st.text("ab+\u00e9", min_size=1, max_size=110), min_size=2, max_size=2)] * 2)
+def test_the_id_of_two_is_of_no_other_two(some, others):
+    one, other = merging._both_ids(*some), merging._both_ids(*others)
+    assert (one == other) == (some == others) and len(one.encode()) <= LONGEST_ID
 
 
 def test_two_behaviors_are_one_record():

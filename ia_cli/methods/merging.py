@@ -5,13 +5,17 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from ia_cli import stacking
+from ia_cli.adapters import content_hash
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
+from ia_cli.records import LONGEST_ID
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
+
+MOST_TOLD = 40  # characters of two ids that are too long for one
 
 
 def pair_up(records: Sequence[dict]) -> tuple[list[dict], list[dict]]:
@@ -51,7 +55,7 @@ def both(first: dict, second: dict) -> dict:
     facets = [record.get("facets") or {"action": [], "trigger": []} for record in two]
     return {
         **first,
-        "id": f"{first['id']}+{second['id']}",
+        "id": _both_ids(first["id"], second["id"]),
         "category": second["category"] if first["category"] == "control" else first["category"],
         "held_out_by": first.get("held_out_by") or second.get("held_out_by"),
         "description": _joined(two, "description"),
@@ -65,6 +69,14 @@ def both(first: dict, second: dict) -> dict:
         "probes": [_own_probe(record, probe) for record in two for probe in record["probes"]],
         "parents": [record["id"] for record in two],
     }
+
+
+def _both_ids(first: str, second: str) -> str:
+    """An id that tells both, and is of no other two."""
+    both = f"{first}+{second}"
+    if both.count("+") == 1 and len(both.encode()) <= LONGEST_ID:
+        return both
+    return f"{both[:MOST_TOLD]}-{content_hash([first, second])[:8]}"
 
 
 def _joined(records: Sequence[dict], field: str) -> str | None:
