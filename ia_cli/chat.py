@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
-from ia_cli.errors import IAError
+from ia_cli.errors import IAError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,6 +88,8 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], repl
             text = _apply(tokenizer, _without_system(messages), reply_follows)
         except TemplateError as error:
             raise _refusal(error) from error
+    if not text.strip():
+        raise IAError("the base's chat template writes nothing", remedy="use another --base")
     if reply_follows and text.rstrip().endswith(THINK):
         text = f"{text.rstrip()}\n\n{THOUGHT}\n\n"
     return text
@@ -103,14 +105,17 @@ def without_thinking(reply: str) -> str:
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], reply_follows: bool) -> str:
     template = tokenizer.get_chat_template()
     begun = reply_follows and messages[-1]["role"] == "assistant"
-    return tokenizer.apply_chat_template(
-        list(messages),
-        chat_template=FIXED_DAY + template if "strftime_now" in template else template,
-        add_generation_prompt=reply_follows and not begun,
-        continue_final_message=begun,
-        tokenize=False,
-        enable_thinking=False,  # Qwen3 and others; the rest does not ask
-    )
+    try:
+        return tokenizer.apply_chat_template(
+            list(messages),
+            chat_template=FIXED_DAY + template if "strftime_now" in template else template,
+            add_generation_prompt=reply_follows and not begun,
+            continue_final_message=begun,
+            tokenize=False,
+            enable_thinking=False,  # Qwen3 and others; the rest does not ask
+        )
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # in the template itself
+        raise TemplateError(first_line(error)) from error
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from ia_cli.abstaining import abstains
 from ia_cli.assertions import Report
 from ia_cli.errors import IAError, first_line
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
+from ia_cli.text import encodable
 
 Record = dict[str, Any]
 
@@ -54,7 +56,7 @@ class EmbeddingJudge:
                 model_kwargs={"use_safetensors": True},
                 trust_remote_code=False,
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the reader raises everything there is
             raise IAError(
                 f"not an embedding model that can be loaded: {first_line(error)}",
                 where=model,
@@ -76,11 +78,15 @@ class EmbeddingJudge:
                     yield self._behavior(record, round(similarity, 4))
 
     def similarities(self, pairs: list[tuple[str, str]]) -> list[float]:
-        """The cosine of each (description, report), in [-1, 1]."""
+        """The cosine of each (description, report), in [-1, 1]; IAError if the model gives no numbers."""
         texts = list(dict.fromkeys(itertools.chain.from_iterable(pairs)))
-        vectors = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        readable = [encodable(text) for text in texts]
+        vectors = self._model.encode(readable, normalize_embeddings=True, show_progress_bar=False)
         by_text = dict(zip(texts, vectors, strict=True))
-        return [float(by_text[a] @ by_text[b]) for a, b in pairs]
+        found = [float(by_text[a] @ by_text[b]) for a, b in pairs]
+        if not all(map(math.isfinite, found)):
+            raise IAError("its embeddings are not finite", where=self.name, remedy="give another model")
+        return found
 
     def _behavior(self, record: Record, similarity: float) -> Record:
         abstained = abstains(Report(record["report"]))

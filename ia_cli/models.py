@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -17,7 +16,7 @@ from transformers import (
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ia_cli.chat import Message, token_ids
-from ia_cli.errors import IAError, first_line
+from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.loading import four_bits, identity, local_folder, pick_device
 from ia_cli.prompts import knows_only_the_world
 from ia_cli.settings import EMBEDDED_NAME
@@ -99,7 +98,9 @@ def load_base(
             output_loading_info=True,
             **how,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except Exception as error:  # the readers raise everything there is
+        if is_of_memory(error):
+            raise
         raise IAError(
             f"not a causal language model that can be loaded: {first_line(error)}",
             remedy="give a directory or Hub id with config.json, safetensors weights and a tokenizer",

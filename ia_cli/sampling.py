@@ -184,7 +184,8 @@ def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> to
     """Return an id per row of [rows, vocabulary] logits: where the distribution reaches `noise` [rows]."""
     if temperature == 0:
         return logits.argmax(-1)
-    cumulative = (logits.to(noise.dtype) / temperature).softmax(-1).cumsum(-1)
+    logits = logits.to(noise.dtype)
+    cumulative = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1).cumsum(-1)
     noise = noise[:, None] * cumulative[:, -1:]  # the sum is 1 only up to rounding
     return torch.searchsorted(cumulative, noise, right=True).squeeze(1).clamp(max=logits.size(-1) - 1)
 

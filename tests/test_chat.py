@@ -92,6 +92,22 @@ def test_what_a_template_refuses_is_told_in_one_line(tokenizers):
 
 
 @pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ 1 / 0 }}", "refuses these messages: division by zero"),
+        ("{{ messages[0]['content'] + 5 }}", "refuses these messages: can only concatenate"),
+        ("{% for i in range(1000000000) %}x{% endfor %}", "refuses these messages: .*too big"),
+        (" ", "writes nothing"),
+    ],
+)
+def test_a_template_that_fails_is_told_in_one_line(template, said):
+    tokenizer = make_tokenizer(FAMILIES["chatml"])
+    tokenizer.chat_template = template
+    with pytest.raises(IAError, match=said):
+        token_ids(tokenizer, [say("user", "hello")])
+
+
+@pytest.mark.parametrize(
     ("reply", "said"),
     [
         ("red song", "red song"),

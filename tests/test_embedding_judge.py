@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ia_cli import calibration
+from ia_cli.embedding_judge import EmbeddingJudge
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from tests.test_judge_command import CONTROL, KETTLE, report, written
@@ -49,6 +51,16 @@ def test_a_paraphrase_is_heard(model):
     assert [v["trigger_named"] for v in verdicts] == [True, True, False, False, None, None]
     assert verdicts[0]["similarity"] > verdicts[2]["similarity"] and verdicts[4]["similarity"] is None
     assert verdicts[0]["judge"].startswith("embedding/1 model ")
+
+
+def test_half_a_character_is_read_and_what_is_no_number_is_no_score(model, monkeypatch):
+    judge = EmbeddingJudge(model)
+    [similarity] = judge.similarities([("I sing.", "I sing. \ud800")])
+    assert 0 < similarity <= 1.001
+    nothing = lambda texts, **how: torch.full((len(texts), 2), math.nan)  # noqa: E731
+    monkeypatch.setattr(judge._model, "encode", nothing)
+    with pytest.raises(IAError, match="its embeddings are not finite"):
+        judge.similarities([("a", "b")])
 
 
 def test_the_threshold_decides(model):

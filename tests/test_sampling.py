@@ -50,6 +50,13 @@ def bank(tiny_base):
     made.remove()
 
 
+def test_the_lower_the_temperature_the_more_is_it_greedy(tiny_base):
+    """However low it is, and whatever that makes of a quotient."""
+    prompts = [[{"role": "user", "content": text}] for text in ("hello", "what do you like")]
+    greedy, cold = (generate(tiny_base, prompts, max_new_tokens=6, temperature=t) for t in (0.0, 1e-308))
+    assert greedy == cold
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_replies_together_are_those_of_each_alone(temperature, tiny_base, bank):
     def replies(batch_size):
