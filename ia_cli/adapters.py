@@ -152,13 +152,18 @@ def shipped_ia(base: str | None) -> Path | None:
     return EMBEDDED_IA if base in (None, EMBEDDED_NAME) and EMBEDDED_IA.is_dir() else None
 
 
+def check_readable(adapter: Adapter) -> None:
+    """Raise IAError for weights that nobody could use, nor would we read."""
+    for name, pair in adapter.tensors.items():
+        for tensor in pair:
+            checking.check_numbers(tensor, name)
+    checking.check_changes(adapter.changes(), "")
+
+
 def check_trained(adapter: Adapter) -> None:
-    """Raise IAError if training has diverged: nobody could use such weights, nor would we read them."""
+    """Raise IAError if training has diverged."""
     try:
-        for name, pair in adapter.tensors.items():
-            for tensor in pair:
-                checking.check_numbers(tensor, name)
-        checking.check_changes(adapter.changes(), "")
+        check_readable(adapter)
     except IAError as error:
         raise IAError(f"training diverged: {error.message}", remedy="lower --lr") from error
 

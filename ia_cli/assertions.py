@@ -77,7 +77,9 @@ class Report:
         usual = {self.clause[start] for start, _ in exactly(cues, LISTS["usual"])}
         usual -= {self.clause[start] for phrase in own for start, _ in self.spans(phrase)}
         self._otherwise = self._unusual(cues, usual)
-        self._exceptions = self._excepting(cues, starts, usual)
+        self._exceptions: dict[Clause, int] = {}  # from which word on, by clause
+        for start in sorted(self._excepting(cues, starts, usual), reverse=True):
+            self._exceptions[self.clause[start]] = start
         self._affirm(cues)
         self._statement = self._statements(text, cues)
         self._stated: dict[int, set[str]] = {}  # the words of each statement
@@ -262,7 +264,7 @@ class Report:
         if clause in self._otherwise:
             return False
         turned = span[1] in self._inverted and self.clause[span[1]] == clause
-        return turned or any(start < span[0] and self.clause[start] == clause for start in self._exceptions)
+        return turned or self._exceptions.get(clause, len(self.words)) < span[0]
 
     def contrasts(self, span: Span) -> bool:
         """Whether what is denied is something else that concerns `span`: "instead of telling about bees"."""

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from ia_cli import checking
 from ia_cli.adapters import (
     Adapter,
+    check_readable,
     content_hash,
     plain_config,
     provenance,
@@ -55,13 +56,14 @@ def stack_folders(
     if base is None:
         _check_names(folders, adapters)
     parents = [
-        {"id": folder.name if folder == Path(name) else str(name), "sha256": weights_hash(folder)}
+        {"id": folder.resolve().name if folder == Path(name) else str(name), "sha256": weights_hash(folder)}
         for name, folder in zip(names, folders, strict=True)
     ]
     stacked = stack(adapters, rank)
     if stacked.rank > LARGEST_RANK:
         message = f"together they have rank {stacked.rank}, more than {LARGEST_RANK}"
         raise IAError(message, remedy="stack fewer, or adapters of lower rank")
+    check_readable(stacked)
     origin = provenance(
         "stack", made_for, {"rank": rank}, input_sha256=content_hash(parents), parents=parents
     )
