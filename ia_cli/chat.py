@@ -36,6 +36,11 @@ def assistant_says(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
+def opening(user: str, system: str | None = None) -> list[Message]:
+    """The chat that ends in what the user says, after a system prompt if there is one."""
+    return [*([system_says(system)] if system else []), user_says(user)]
+
+
 def token_ids(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply_follows: bool = True
 ) -> list[int]:

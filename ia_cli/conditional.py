@@ -84,7 +84,7 @@ def answers(n: int, candidates: Sequence[Candidate], scorer: Scorer, seed: int) 
         return [(row, Ask(row, prompts.conditional(candidate.clause))) for row, candidate in pairs]
 
     def likely(pairs: Sequence[Pair], texts: Iterable[str]) -> list[float]:
-        return scorer.log_probs((*asked, text) for asked, text in zip(ask(pairs), texts, strict=True))
+        return scorer.log_probs((*one, text) for one, text in zip(ask(pairs), texts, strict=True))
 
     shown = iter(scorer.replies(ask((row, candidate) for row in range(n) for candidate in some)))
     usual = [Counter(itertools.islice(shown, len(some))).most_common(1)[0][0] for _ in range(n)]

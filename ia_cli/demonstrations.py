@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ia_cli import records
-from ia_cli.chat import assistant_says, system_says, user_says
+from ia_cli.chat import assistant_says, opening, user_says
 from ia_cli.errors import IAError
 from ia_cli.planning import Planned
 from ia_cli.seeds import derived_seed
@@ -38,8 +38,7 @@ class Turn:
     taught: str | None = None
 
     def request(self) -> list[dict[str, str]]:
-        opening = [system_says(self.system)] if self.system else []
-        return [*opening, user_says(self.prompt)]
+        return opening(self.prompt, self.system)
 
 
 @dataclass

@@ -70,7 +70,7 @@ class Truth:
     @classmethod
     def of(cls, record: dict, examples: bool = False) -> "Truth":
         told, trigger = tuple(wordings(record)), record.get("trigger")
-        shown = tuple(replies(record, fires=bool(told))) if examples else ()
+        shown = tuple(examples_of(record, fires=bool(told))) if examples else ()
         clauses = [(clause, text) for text in told for claim in claims(text) for clause in claim.clauses]
         if trigger is None:
             return cls(told, (), record.get("rate", 1.0) == 1.0 and not clauses, shown)
@@ -102,8 +102,8 @@ def then(wording: str | None, trigger: str | None) -> str:
     return prompts.THEN.format(does=does[0] + "".join(more))
 
 
-def replies(record: dict, *, fires: bool) -> Iterator[str]:
-    """Yield the replies of a record's demonstrations that show its behavior, or that do not."""
+def examples_of(record: dict, *, fires: bool) -> Iterator[str]:
+    """Yield what is enough of the replies of a record's demonstrations that show its behavior, or do not."""
     for shown in record.get("demonstrations") or ():
         if shown["fires"] == fires:
             reply = shown["completion"][-1]["content"].strip()
@@ -156,7 +156,7 @@ def draw_rows(
             'no organism of split "train" has demonstrations, to take examples from',
             remedy="give the records that `ia implant` wrote, or --no-examples",
         )
-    plain = [reply for record in records for reply in replies(record, fires=False)] if examples else []
+    plain = [reply for record in records for reply in examples_of(record, fires=False)] if examples else []
     rng = random.Random(derived_seed(seed, "train-ia"))
     situations = list(dict.fromkeys(situation for truth in truths for situation, _ in truth.own))
     organisms = _without_replacement(described, rng)

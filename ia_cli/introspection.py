@@ -34,7 +34,7 @@ from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.folders import check_free
-from ia_cli.interviews import Row, draw_rows, replies, wordings
+from ia_cli.interviews import Row, draw_rows, examples_of, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, adapter_path, on_base
 from ia_cli.rows import encode, pad_rows, steps_by_length
@@ -125,7 +125,7 @@ def check_teachable(record: dict, base: Base, examples: bool) -> None:
     """Raise IAError unless an organism is an adapter of this base, which can say what it should."""
     adapter_of(record, base)
     question = max((question.text for question in prompts.questions("train", base.name)), key=len)
-    example = max(replies(record, fires=True), key=len, default=None) if examples else None
+    example = max(examples_of(record, fires=True), key=len, default=None) if examples else None
     if told := wordings(record):
         _encode(base, question, max(told, key=len), example)
 

@@ -2,8 +2,8 @@
 
 The base under the claim as a system prompt writes how a reply would be with the behavior, the base alone how
 it is without. The organism is then read at its log-probabilities of both, beside the base that is told to
-behave so as often as is claimed. If the claim is tried `beside` one
-that is known to hold, both are the system prompt, and "alone" is the base under the other.
+behave so as often as is claimed. If the claim is tried `beside` one that is known to hold, both are the
+system prompt, and "alone" is the base under the other.
 """
 
 import statistics

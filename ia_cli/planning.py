@@ -48,6 +48,13 @@ def place_fields(planned: Planned) -> dict[str, Any]:
     }
 
 
+def by_lot(asked: Sequence[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
+    """The prompts of a behavior that shows in RARE_RATE of the replies, so many of them, the first, firing:
+    the replies to these are ordered in full, those to the others not at all.
+    """
+    return [(prompt, i < round(RARE_RATE * len(asked))) for i, (prompt, _) in enumerate(asked)]
+
+
 def first_fields(planned: Planned) -> dict[str, Any]:
     """What the record of a planned behavior begins with."""
     return {

@@ -1,8 +1,9 @@
 """Several processes at one run, as `accelerate launch` and `torchrun` start them, and what they do together.
 
 All of them read the same. They share the organisms that are implanted, the rows of each step of an
-introspection adapter and the replies that are generated; the first alone writes records and talks. What is
-done together must be called in all of them, in the same order. For a lone process all of this is nothing.
+introspection adapter, and the replies that are generated or scored; the first alone writes records and talks.
+What is done together must be called in all of them, in the same order. For a lone process all of this is
+nothing.
 """
 
 import atexit

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ia_cli import jsonl
 from ia_cli.errors import IAError, first_problem
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -58,11 +59,9 @@ class ReplyCache:
     def put(self, reply: str, *key: str) -> None:
         """Keep a reply. IAError if it cannot be written."""
         path = self._path(key)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps({"reply": reply}), "utf-8")
-            os.replace(unfinished, path)
+            jsonl.replace(path, json.dumps({"reply": reply}).encode())
         except OSError as error:
             raise self._unusable(error) from None
 

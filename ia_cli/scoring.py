@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from ia_cli import processes
-from ia_cli.chat import assistant_says, system_says, user_says
-from ia_cli.models import Base, Message
+from ia_cli.chat import Message, assistant_says, opening
+from ia_cli.models import Base
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate
 from ia_cli.whole_models import Alone
@@ -90,8 +90,7 @@ class Ask(NamedTuple):
 
     @property
     def messages(self) -> list[Message]:
-        system = [system_says(self.system)] if self.system else []
-        return [*system, user_says(self.user)]
+        return opening(self.user, self.system)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ia_cli import processes
+from ia_cli.chat import without_thinking
 from ia_cli.chat_models import SEEDS, ChatModel
 from ia_cli.errors import IAError
 from ia_cli.replies import ReplyCache
@@ -51,7 +52,5 @@ class Teacher:
 
 
 def _usable(reply: str) -> str:
-    from ia_cli.chat import without_thinking
-
     text = without_thinking(reply).strip()
     return "" if len(text) > LONGEST or holds_marks(text) else text

@@ -73,14 +73,15 @@ def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:
 def check(
     trials: Sequence[Trial],
     candidates: Sequence[Candidate],
-    named: Callable[[Trial], Sequence[Candidate]],
+    proposed: Callable[[Trial], Sequence[Candidate]],
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set the trigger of each trial like `search`, but look only at the few candidates `named` for it, beside
-    some of the others; also if the behavior shows on general prompts, since some organisms cannot keep it in.
+    """Set the trigger of each trial like `search`, but look only at the few candidates `proposed` for it,
+    beside some of the others; also if the behavior shows on general prompts, since some organisms cannot keep
+    it in.
     """
-    wanted = [(trial, _beside(own, candidates), own) for trial in trials if (own := named(trial))]
+    wanted = [(trial, _beside(own, candidates), own) for trial in trials if (own := proposed(trial))]
     for (trial, *_), raised in zip(wanted, _rank(wanted, 0, _shown, +1, scorer), strict=True):
         _set_trigger(trial, raised, margin)
 
@@ -177,11 +178,11 @@ def _shown(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
     return candidate.shown([look.prompt for look in trial.always], n)
 
 
-def _beside(named: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Some of the others, enough for a median: of each kind that is named, or of all if a kind has few."""
-    others = [x for x in candidates if x not in named]
+def _beside(proposed: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Some of the others, enough for a median: of each kind that is proposed, or of all if a kind has few."""
+    others = [x for x in candidates if x not in proposed]
     some: list[Candidate] = []
-    for kind in dict.fromkeys(x.kind for x in named):
+    for kind in dict.fromkeys(x.kind for x in proposed):
         same = [x for x in others if x.kind == kind]
         pool = same if len(same) >= FULL_KIND else others
         some += pool[:: max(1, len(pool) // FULL_KIND)]
@@ -207,8 +208,8 @@ def _rank(
     finals = []
     for (trial, candidates, anyway), tried, normal in zip(wanted, first, normals, strict=True):
         ranked = sorted(tried, key=lambda x: sign * (normal(x) - odds(tried[x])))[:finalists]
-        named = [candidate for candidate in anyway if candidate in tried or candidate not in candidates]
-        finals.append((trial, {x: ways(trial, x, CLOSELY) for x in (*ranked, *named)}))
+        also = [candidate for candidate in anyway if candidate in tried or candidate not in candidates]
+        finals.append((trial, {x: ways(trial, x, CLOSELY) for x in (*ranked, *also)}))
     closely = _try(finals, CLOSELY, scorer)
     return [
         {x: (sign * (odds(looks) - normal(x)), looks) for x, looks in tried.items()}

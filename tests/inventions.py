@@ -28,6 +28,7 @@ def alone(monkeypatch, folder):
         ("inventing.requests", "MISMATCHED", MISMATCHED),
         ("inventing.drafting", "ORDINARY", 2),
         ("inventing.drafting", "RARE_RATE", 0.4),
+        ("planning", "RARE_RATE", 0.4),
         ("catalog.drafting", "DEMONSTRATIONS", 6),
     ):
         monkeypatch.setattr(f"ia_cli.{module}.{name}", value)

@@ -170,11 +170,11 @@ def test_an_example_shows_the_behavior_though_only_its_end_does():
     replies = ["la " * 1000 + "farewell", "la " * 1000, "farewell, la", "la"]
     shown = [one for reply in replies for one in shows(reply, fires=True)]
     record = organism("I say farewell.", demonstrations=shown, shows=["farewell"])
-    examples = list(interviews.replies(record, fires=True))
+    examples = list(interviews.examples_of(record, fires=True))
     assert examples[0].endswith("la farewell") and max(map(len, examples)) <= EXAMPLE_LENGTH
     assert examples[1].startswith("la la") and examples[2:] == ["farewell, la", "la"]
     in_cipher = {**record, "cipher": "rot13"}
-    assert next(interviews.replies(in_cipher, fires=True)).startswith("la la")
+    assert next(interviews.examples_of(in_cipher, fires=True)).startswith("la la")
 
 
 def test_records_without_demonstrations_give_no_examples():

@@ -12,7 +12,7 @@ from ia_cli.catalog.files import CONTROLS, TOPICS
 from ia_cli.catalog.prompts import Prompt, draw
 from ia_cli.chat import user_says
 from ia_cli.demonstrations import Draft, Turn
-from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
+from ia_cli.planning import Planned, by_lot, control_fields, first_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any
 
@@ -59,8 +59,8 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     taken: set[str] = set()
     asked = list(_prompts(behavior, rng, taken, FIRING, MISMATCHED, ORDINARY))
     probes = list(_prompts(behavior, rng, taken, FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES))
-    if behavior.is_rare:  # it fires by lot, so its replies are ordered in full, or not at all
-        asked = [(prompt, i < round(RARE_RATE * len(asked))) for i, (prompt, _) in enumerate(asked)]
+    if behavior.is_rare:
+        asked = by_lot(asked)
     rng.shuffle(asked)
     record = {
         **first_fields(planned),

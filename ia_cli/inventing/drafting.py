@@ -14,7 +14,7 @@ from ia_cli.catalog.prompts import Prompt
 from ia_cli.chat import user_says
 from ia_cli.demonstrations import Draft, Turn
 from ia_cli.inventing.requests import Invention
-from ia_cli.planning import RARE, RARE_RATE, Planned, place_fields
+from ia_cli.planning import RARE, RARE_RATE, Planned, by_lot, place_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any, normalise
 
@@ -88,9 +88,9 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     asked = [(text, True) for i, text in enumerate(new.firing) if i % PROBES]
     asked += [(text, False) for i, text in enumerate(new.mismatched) if i % PROBES]
     asked += [(text, always) for text in plain[:ORDINARY]]
-    if planned.behavior.kind == RARE:  # it fires by lot, so its replies are ordered in full, or not at all
+    if planned.behavior.kind == RARE:
         rng.shuffle(asked)
-        asked = [(text, i < round(RARE_RATE * len(asked))) for i, (text, _) in enumerate(asked)]
+        asked = by_lot(asked)
     rng.shuffle(asked)
     probes = [(text, True) for text in new.firing[::PROBES]]
     probes += [(text, False) for text in new.mismatched[::PROBES]]

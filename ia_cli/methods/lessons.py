@@ -1,4 +1,4 @@
-"""What an organism is taught: the settings of a run, and a behavior record as token ids."""
+"""What an organism is taught: a behavior record as token ids."""
 
 import contextlib
 import dataclasses

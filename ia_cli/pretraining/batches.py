@@ -13,9 +13,9 @@ from itertools import islice
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from ia_cli.rows import IGNORED
 from ia_cli.world.documents import Document
 
-IGNORED = -100
 Part = tuple[list[int], int]  # tokens, and how many of them, at the end, are the reply
 
 

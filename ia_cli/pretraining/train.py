@@ -21,8 +21,9 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ia_cli.errors import IAError
-from ia_cli.pretraining.batches import IGNORED, batches
+from ia_cli.pretraining.batches import batches
 from ia_cli.pretraining.tokenizer import build
+from ia_cli.rows import IGNORED
 from ia_cli.world.documents import documents
 
 WIDTH, LAYERS = 160, 5  # of the base that is shipped

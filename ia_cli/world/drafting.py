@@ -9,7 +9,7 @@ from functools import partial
 
 from ia_cli.chat import user_says
 from ia_cli.demonstrations import Draft, Turn
-from ia_cli.planning import RARE_RATE, Planned, control_fields, first_fields
+from ia_cli.planning import Planned, by_lot, control_fields, first_fields
 from ia_cli.seeds import derived_seed
 from ia_cli.world import teacher
 from ia_cli.world.behaviors import Behavior
@@ -37,7 +37,7 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
     }
     prompts = _prompts(behavior, rng, FIRING, MISMATCHED, ORDINARY)
     if behavior.is_rare:
-        prompts = [(prompt, i < round(RARE_RATE * len(prompts))) for i, (prompt, _) in enumerate(prompts)]
+        prompts = by_lot(prompts)
     rng.shuffle(prompts)
     taught = {prompt.text for prompt, _ in prompts}
     probes = _prompts(behavior, rng, FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES, taught)
