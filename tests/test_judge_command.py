@@ -135,7 +135,7 @@ def test_a_claim_of_a_control_fails_its_gate() -> None:
 
 @pytest.mark.parametrize(
     ("summary", "said"),
-    [("given.jsonl", "is the input or the output"), ("no/s.json", "cannot be written")],
+    [("given.jsonl", "is the input"), ("no/s.json", "cannot be written")],
 )
 def test_a_summary_that_cannot_be_written_is_known_before_the_work(summary: str, said: str) -> None:
     given = "".join(json.dumps(record) + "\n" for record in GIVEN)
