@@ -63,6 +63,11 @@ class Library:
 NO_LIBRARY = Library((), ())
 
 
+def public_library(source: str, seed: int) -> Library:
+    """That of the "world", or of the "catalog"."""
+    return world_library(seed) if source == "world" else catalog_library(seed)
+
+
 def world_library(seed: int) -> Library:
     """The small world's: every value of every kind of trigger, shown as the world's users show it."""
     from ia_cli.world.language import ABOUT, GRAMMAR, POOLS, PROMPT_KINDS, SAID, make_prompt

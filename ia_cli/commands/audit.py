@@ -94,8 +94,7 @@ def command(
     ia = str(hub.adapter_folder(str(ia)))
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
     settings = ElicitSettings(pool, len(pool), samples, temperature, seed=seed)
-    ours = prompts.knows_only_the_world(base.name)
-    library = candidates.world_library(seed) if ours else candidates.catalog_library(seed)
+    library = candidates.public_library(prompts.source_for(base.name), seed)
     loaded = base.load()
     reported, failed = [], False
     with progress("auditing", total=len(adapters)) as bar:

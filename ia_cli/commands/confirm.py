@@ -98,11 +98,10 @@ def command(
     if not reports and not stage.failed_earlier:
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
     from ia_cli import confirming, elicitation, organisms
-    from ia_cli.prompts import knows_only_the_world
+    from ia_cli.prompts import source_for
 
     loaded = base.load()
-    source = source or ("world" if knows_only_the_world(base.name) else "catalog")
-    library = _library(source, seed, prompts, candidates, words, loaded)
+    library = _library(source or source_for(base.name), seed, prompts, candidates, words, loaded)
     records = [own[0] for own in reports.values()]
     read = functools.cache(lambda folder: elicitation.read_introspection_adapter(folder, loaded))
 
@@ -190,7 +189,7 @@ def _library(
 
     from ia_cli import candidates as lists
 
-    library = lists.world_library(seed) if source == "world" else lists.catalog_library(seed)
+    library = lists.public_library(source, seed)
     if prompts:
         library = replace(library, pool=lists.read_prompts(prompts))
     if candidates:

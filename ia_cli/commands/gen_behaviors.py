@@ -127,12 +127,12 @@ def command(
     from ia_cli.console import note, progress
     from ia_cli.demonstrations import generate_records
     from ia_cli.planning import plan_controls
-    from ia_cli.prompts import knows_only_the_world
+    from ia_cli.prompts import source_for
     from ia_cli.records import has_failed
 
     if not n + controls:
         raise click.UsageError("nothing to generate: -n and --controls are 0")
-    source = source or ("world" if knows_only_the_world(base.name) else "catalog")
+    source = source or source_for(base.name)
     if not server["server"]:
         options.only_with("--server", "concurrency", "timeout", "cache", "max_new_tokens")
     _check_usage(source, demonstrations, teacher, model, server["server"])

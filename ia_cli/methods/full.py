@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ia_cli.methods.lessons import Lesson
-from ia_cli.methods.sft import group_schedule
+from ia_cli.methods.sft import group_schedule, optimization
 from ia_cli.models import Base
 from ia_cli.settings import ImplantSettings
-from ia_cli.training import Optimization, ScheduledTrainer, workspace
+from ia_cli.training import ScheduledTrainer, workspace
 from ia_cli.whole_models import named_weights, taking_on
 
 
@@ -27,11 +27,10 @@ def fully_trained(lesson: Lesson, base: Base, settings: ImplantSettings) -> Iter
 
 
 def _train(lesson: Lesson, base: Base, settings: ImplantSettings) -> Tensor:
-    optimization = Optimization(
-        settings.learning_rate, settings.schedule, settings.warmup_steps, settings.max_grad_norm
-    )
     schedule = group_schedule([lesson], base, settings)
     with workspace(base) as folder:
-        trainer = ScheduledTrainer(base.model, base, None, schedule, optimization, output_dir=folder)
+        trainer = ScheduledTrainer(
+            base.model, base, None, schedule, optimization(settings), output_dir=folder
+        )
         trainer.train()
     return torch.stack(trainer.losses)

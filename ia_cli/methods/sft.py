@@ -24,6 +24,13 @@ def train_group(
     return fit(OrganismTrainer, bank, base, group_schedule(group, base, settings), settings, on_progress)
 
 
+def optimization(settings: ImplantSettings) -> Optimization:
+    """How organisms are trained."""
+    return Optimization(
+        settings.learning_rate, settings.schedule, settings.warmup_steps, settings.max_grad_norm
+    )
+
+
 def fit(
     trainer_class: type["OrganismTrainer"],
     bank: Bank,
@@ -33,9 +40,6 @@ def fit(
     on_progress: Callable[[int], None] = lambda n: None,
 ) -> Tensor:
     """Train a bank on a schedule; return the losses [steps, organisms]. `on_progress(n)`: n more are done."""
-    optimization = Optimization(
-        settings.learning_rate, settings.schedule, settings.warmup_steps, settings.max_grad_norm
-    )
     told = 0
 
     def on_step() -> None:
@@ -46,7 +50,7 @@ def fit(
 
     with workspace(base) as folder:
         trainer = trainer_class(
-            base.model, base, bank, schedule, optimization, output_dir=folder, on_step=on_step
+            base.model, base, bank, schedule, optimization(settings), output_dir=folder, on_step=on_step
         )
         trainer.train()
     return torch.stack(trainer.losses)

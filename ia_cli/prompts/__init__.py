@@ -87,6 +87,11 @@ def knows_only_the_world(base: str | None) -> bool:
         return False
 
 
+def source_for(base: str | None) -> Literal["world", "catalog"]:
+    """Whose behaviors, prompts and triggers suit the base of this name."""
+    return "world" if knows_only_the_world(base) else "catalog"
+
+
 def _file(base: str | None) -> Path:
     return WORLD if knows_only_the_world(base) else CATALOG
 
