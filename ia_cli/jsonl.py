@@ -218,7 +218,11 @@ def same(one: Path | None, other: Path | None) -> bool:
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Keep other runs out of a file or folder; BlockingIOError if one is in it."""
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a file that can be written and not read
+        yield
+        return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

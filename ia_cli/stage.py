@@ -69,6 +69,8 @@ class Stage:
         if not self.output:
             jsonl.check_stdout()
         self._resources = ExitStack()
+        if self.output and processes.is_first():
+            self._hold_output()
         self._stdout = self._resources.enter_context(jsonl.own_stdout())
         return self
 
@@ -311,11 +313,13 @@ class Stage:
         if not processes.is_first():
             stream = self._resources.enter_context(open(os.devnull, "wb"))
         elif self.output:
-            self._hold_output()
+            if self.output.is_file() and self._held is None:
+                remedy = "give -o another name, or --resume to continue it"
+                raise IAError("another run has made it meanwhile", where=str(self.output), remedy=remedy)
             if self._without_failed is not None:
                 jsonl.replace(self.output, self._without_failed)
             stream = self._resources.enter_context(open(self.output, "ab" if self.resume else "wb"))
-            self._hold_output()  # there may have been none, or another file
+            self._hold_output()  # there was none, or another file
         self._writer = jsonl.Writer(stream, self._target.name)
 
     def _hold_output(self) -> None:

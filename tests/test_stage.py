@@ -123,8 +123,15 @@ def test_two_runs_do_not_write_one_file():
         first.write({**ORGANISM, "id": "c"})
     assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text().splitlines()] == ["a", "c"]
     with run(True) as again:
+        with pytest.raises(IAError, match="another run is writing it"), run(True):
+            pass  # known before the work
         again.write({**ORGANISM, "id": "d"})
     assert Path("out.jsonl").read_text().count("\n") == 3
+    Path("out.jsonl").unlink()
+    with pytest.raises(IAError, match="another run has made it meanwhile"), run(False) as late:
+        Path("out.jsonl").write_text("whole\n")
+        late.write({**ORGANISM, "id": "e"})
+    assert Path("out.jsonl").read_text() == "whole\n"
 
 
 def test_what_is_read_besides_is_not_overwritten():
