@@ -49,7 +49,13 @@ def setup(*, quiet: bool = False, verbose: bool = False) -> None:
 def _on_one_line(*args: Any, **fields: Any) -> logging.LogRecord:
     """A record of a log: libraries quote what is in files, which must steer no terminal."""
     record = logging.LogRecord(*args, **fields)
-    record.msg, record.args = one_line(record.getMessage()), ()
+    try:
+        said = record.getMessage()
+    except Exception:  # arguments that do not fit, which the handlers would tell of
+        said = str(record.msg)
+    if record.exc_info and record.exc_info[1]:
+        said = f"{said}: {record.exc_info[1]!r}"
+    record.msg, record.args, record.exc_info, record.stack_info = one_line(said), (), None, None
     return record
 
 

@@ -58,10 +58,20 @@ def test_what_a_library_quotes_steers_no_terminal(monkeypatch):
 import logging
 from ia_cli import console
 console.setup(verbose=True)
-logging.getLogger("transformers").error("Can't set %s\\nia check: all good", "\\x1b[2J")
+log = logging.getLogger("transformers")
+log.error("Can't set %s\\nia check: all good", "\\x1b[2J")
+log.error("%d is none", "x")
+try:
+    raise ValueError("\\x1b[2J")
+except ValueError:
+    log.exception("failed")
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
-    assert shown == "transformers: Can't set \\x1b[2J ia check: all good\n"
+    assert shown.splitlines() == [
+        "transformers: Can't set \\x1b[2J ia check: all good",
+        "transformers: %d is none",
+        "transformers: failed: ValueError('\\x1b[2J')",
+    ]
 
 
 def shown_on_terminal(**environment: str) -> str:
