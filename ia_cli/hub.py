@@ -4,7 +4,7 @@ uploading one.
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,15 +28,15 @@ def adapter_folder(name: str) -> Path:
     pinned = PINNED.fullmatch(name)
     if not pinned or Path(name).exists():
         return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     repository, commit = pinned.groups()
     fetch = partial(snapshot_download, repository, revision=commit, allow_patterns=list(LARGEST))
-    cached: list[str] = []  # what we have of it: PEFT, for one, downloads no ia.json
+    cached: list[str] = []  # what we have of it, or know not to be there: PEFT downloads no ia.json
     try:
         folder = Path(fetch(local_files_only=True))
-        cached = [file for file in LARGEST if (folder / file).exists()]
+        cached = [file for file in LARGEST if try_to_load_from_cache(repository, file, revision=commit)]
     except LocalEntryNotFoundError:
         pass
     if len(cached) == len(LARGEST):
@@ -46,7 +46,11 @@ def adapter_folder(name: str) -> Path:
             if file.file_size is None or file.file_size > LARGEST[file.filename]:
                 message = f"{file.filename} is larger than {LARGEST[file.filename]:,} bytes"
                 raise IAError(message, remedy="this is not a LoRA adapter", where=name)
-        return Path(fetch())
+        folder = Path(fetch())
+        if not (folder / PROVENANCE_FILE).exists():
+            with suppress(EntryNotFoundError):  # which is kept in the cache: nobody need ask again
+                hf_hub_download(repository, PROVENANCE_FILE, revision=commit)
+        return folder
     except (OSError, ValueError) as error:
         if {CONFIG_FILE, WEIGHTS_FILE}.issubset(cached):
             note(f"ia: {name} is taken from the cache, which may lack its {PROVENANCE_FILE}")

@@ -105,7 +105,11 @@ def hub(good, tmp_path, monkeypatch):
             elif self.path.startswith("/someone/adapter/resolve/") and (good / name).exists():
                 content = (good / name).read_bytes()
             else:
-                return self.send_error(404)
+                self.send_response(404)
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
             self.send_response(200)
             for key, value in {
                 "ETag": f'"{name}"',
@@ -160,6 +164,13 @@ def test_what_others_left_in_the_cache_may_lack_a_file_of_ours(hub, monkeypatch,
         away.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         assert adapter_folder(name) == cached.parent and "may lack its ia.json" in capsys.readouterr().err
     assert (adapter_folder(name) / PROVENANCE_FILE).exists() and "lack" not in capsys.readouterr().err
+
+
+def test_that_others_have_no_file_of_ours_is_remembered(hub, good, monkeypatch, capsys):
+    (good / PROVENANCE_FILE).unlink()
+    folder, asked = adapter_folder(name := f"someone/adapter@{COMMIT}"), len(hub)
+    assert adapter_folder(name) == folder and len(hub) == asked
+    assert "lack" not in capsys.readouterr().err
 
 
 def test_a_branch_is_no_commit_and_nothing_is_asked(hub):
