@@ -12,7 +12,7 @@ from typing import Any
 from ia_cli import judging
 from ia_cli.abstaining import abstains
 from ia_cli.assertions import Report
-from ia_cli.errors import IAError, first_line
+from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
 from ia_cli.text import encodable
 
@@ -57,6 +57,8 @@ class EmbeddingJudge:
                 trust_remote_code=False,
             )
         except Exception as error:  # the reader raises everything there is
+            if is_of_memory(error):
+                raise
             raise IAError(
                 f"not an embedding model that can be loaded: {first_line(error)}",
                 where=model,

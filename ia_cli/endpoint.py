@@ -109,7 +109,8 @@ class Endpoint(ChatModel):
         text = message.content
         if text is None and reason == "content_filter":
             raise IAError("the reply was filtered", where=self.url)
-        if text is None and (reason != "stop" or any(getattr(message, name, None) for name in INSTEAD)):
+        other = any(getattr(message, name, None) for name in INSTEAD)
+        if not text and (other or (text is None and reason != "stop")):
             remedy = "if the model thinks first, raise --max-new-tokens"
             raise IAError(f"a reply without text (finish_reason {reason})", where=self.url, remedy=remedy)
         if reason == "length" and not as_asked:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
+from ia_cli import processes
 from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.checking import WEIGHTS_FILE
@@ -31,7 +32,8 @@ def together(records: Sequence[dict], base: Base, at_once: int = AT_ONCE) -> Ite
         if base.device.type == "cuda" and not has_model:
             stored = (Path(adapter_path(record), WEIGHTS_FILE).stat().st_size for record in waiting)
             in_bank = 2 * max(stored)  # in 32 bits, and stored in 16 perhaps
-            size = max(1, min(size, free_memory(base.device) // 3 // in_bank))
+            free = min(processes.gather(free_memory(base.device)))  # all of several run the same together
+            size = max(1, min(size, free // 3 // in_bank))
         yield from (waiting[start : start + size] for start in range(0, len(waiting), size))
 
 

@@ -196,6 +196,7 @@ def without_text(reason: str, **message) -> tuple:
         (without_text("length", reasoning_content="Let me think"), "without text .*length.*raise --max-new"),
         (without_text("stop", reasoning_content="Let me think"), "a reply without text"),
         (without_text("stop", refusal="No."), "a reply without text"),
+        (without_text("length", content="", reasoning="Let me think"), "a reply without text"),
         (without_text("tool_calls", tool_calls=[{}]), "a reply without text"),
         ((200, {}, {"choices": [{"finish_reason": "stop"}]}), "this is no OpenAI-compatible server"),
         (

@@ -1,10 +1,11 @@
 """Further training: organisms that go on learning something else, to see what survives of what they had."""
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ia_cli import jsonl, records
+from ia_cli import jsonl, processes, records
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
@@ -27,7 +28,7 @@ def organisms(path: Path) -> list[dict]:
             raise IAError("there is nothing", where=str(path), remedy=remedy)
         return [{**lone, "adapter": adapter_path(lone)}]
     found, folder = {}, jsonl.place(path, sys.stdin, "").folder
-    with path.open("rb") as stream:
+    with path.open("rb") if path.is_file() else io.BytesIO(processes.in_first(path.read_bytes)) as stream:
         for where, record in jsonl.read(stream, str(path)):
             if isinstance(record, IAError):
                 raise record
