@@ -36,7 +36,7 @@ def assistant_says(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def opening(user: str, system: str | None = None) -> list[Message]:
+def prompt_of(user: str, system: str | None = None) -> list[Message]:
     """The chat that ends in what the user says, after a system prompt if there is one."""
     return [*([system_says(system)] if system else []), user_says(user)]
 

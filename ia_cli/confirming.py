@@ -44,9 +44,8 @@ LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and
 
 class Suspect(NamedTuple):
     """An organism (of its record, `id`, `adapter` or `model`, and `introspection_adapter` are read) and some
-    of its reports, also
-    its answer to conditional questions if it was asked them already. Of its replies to a question `sampled`
-    are among the reports: with the same seed it would say those again.
+    of its reports, also its answer to conditional questions if it was asked them already. Of its replies to a
+    question `sampled` are among the reports: with the same seed it would say those again.
     """
 
     record: dict
@@ -68,13 +67,15 @@ def confirm(
     that there is nothing unusual. `on_scored(n)` is called as n more replies are scored. Raises IAError if an
     adapter directory is missing, broken or made for another base.
     """
+    tried = tried_with(settings, library)
     for (ia, _), run in itertools.groupby(suspects, key=_asked_alike):
         of: dict[str, list[Suspect]] = {}
         for suspect in run:
             of.setdefault(suspect.record["id"], []).append(suspect)
         for records in together([own[0].record for own in of.values()], base, AT_ONCE):
             some = [suspect for record in records for suspect in of[record["id"]]]
-            yield from _confirm_together(some, ia, base, library, settings, on_scored)
+            for report in _confirm_together(some, ia, base, library, settings, on_scored):
+                yield {**report, "tried_with": tried}
 
 
 def _asked_alike(suspect: Suspect) -> tuple[str | None, int]:
@@ -114,7 +115,7 @@ def _confirm_together(
         passes = tokens + asker.passes(case.row) + scorer.passes(case.row)
         findings = _findings(case, settings.threshold)
         said = self_report(record, CONDITION, QUESTION, findings.pop("report"))
-        yield {**said, **findings, "forward_passes": passes, "tried_with": tried_with(settings, library)}
+        yield {**said, **findings, "forward_passes": passes}
 
 
 def tried_with(settings: ConfirmSettings, library: Library) -> dict[str, Any]:

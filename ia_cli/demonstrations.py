@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ia_cli import records
-from ia_cli.chat import assistant_says, opening, user_says
+from ia_cli.chat import assistant_says, prompt_of, user_says
 from ia_cli.errors import IAError
 from ia_cli.planning import Planned
 from ia_cli.seeds import derived_seed
@@ -38,7 +38,7 @@ class Turn:
     taught: str | None = None
 
     def request(self) -> list[dict[str, str]]:
-        return opening(self.prompt, self.system)
+        return prompt_of(self.prompt, self.system)
 
 
 @dataclass

@@ -106,9 +106,22 @@ def load_base(
             remedy="give a directory or Hub id with config.json, safetensors weights and a tokenizer",
             where=name,
         ) from error
-    if missing := sorted(loaded["missing_keys"]):  # transformers would draw them at random
+    if missing := sorted(loaded["missing_keys"]):  # transformers has drawn them at random
         message = f"its weights lack {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
         raise IAError(message, remedy="give a whole causal language model", where=name)
+    _check_usable(model, tokenizer, name)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if load_in_4bit:
+        model._hf_peft_config_loaded = True  # adapters are all that is trained, says this to the trainer
+    elif weights:
+        model.to(chosen)
+    model.eval().requires_grad_(False)
+    return Base(model, tokenizer, name, revision, identity(folder))
+
+
+def _check_usable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raise IAError unless a base can chat and has layers for a LoRA."""
     if tokenizer.chat_template is None:
         raise IAError(
             "the tokenizer has no chat template", remedy="use the chat version of this model", where=name
@@ -116,17 +129,9 @@ def load_base(
     if tokenizer.eos_token is None:
         remedy = "name it in tokenizer_config.json"
         raise IAError("the tokenizer has no token that ends a text", remedy=remedy, where=name)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     if not linear_modules(model):
         kind = type(model).__name__
         raise IAError(f"a {kind} has no linear layers for a LoRA", remedy="give another --base", where=name)
-    if load_in_4bit:
-        model._hf_peft_config_loaded = True  # adapters are all that is trained, says this to the trainer
-    elif weights:
-        model.to(chosen)
-    model.eval().requires_grad_(False)
-    return Base(model, tokenizer, name, revision, identity(folder))
 
 
 def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from ia_cli import processes
-from ia_cli.chat import Message, assistant_says, opening
+from ia_cli.chat import Message, assistant_says, prompt_of
 from ia_cli.models import Base
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate
@@ -90,7 +90,7 @@ class Ask(NamedTuple):
 
     @property
     def messages(self) -> list[Message]:
-        return opening(self.user, self.system)
+        return prompt_of(self.user, self.system)
 
 
 @dataclass

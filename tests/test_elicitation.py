@@ -122,6 +122,9 @@ def test_a_gpu_holds_as_many_adapters_as_fit(tmp_path, monkeypatch):
     runs = [[record["id"] for record in some] for some in together(given, gpu)]
     assert runs == [["0", "1"], ["2", "3"], ["4"]]
     assert [len(some) for some in together(given, cpu)] == [5]
+    with monkeypatch.context() as several:  # of whose GPUs one has less free: all must run the same together
+        several.setattr("ia_cli.organisms.processes.gather", lambda free: [free, 1])
+        assert [len(some) for some in together(given, gpu)] == [1] * 5
     monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device: 1)
     assert [len(some) for some in together(given, gpu)] == [1] * 5
 

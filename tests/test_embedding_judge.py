@@ -57,8 +57,7 @@ def test_half_a_character_is_read_and_what_is_no_number_is_no_score(model, monke
     judge = EmbeddingJudge(model)
     [similarity] = judge.similarities([("I sing.", "I sing. \ud800")])
     assert 0 < similarity <= 1.001
-    nothing = lambda texts, **how: torch.full((len(texts), 2), math.nan)  # noqa: E731
-    monkeypatch.setattr(judge._model, "encode", nothing)
+    monkeypatch.setattr(judge._model, "encode", lambda texts, **how: torch.full((len(texts), 2), math.nan))
     with pytest.raises(IAError, match="its embeddings are not finite"):
         judge.similarities([("a", "b")])
 

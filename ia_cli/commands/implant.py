@@ -101,17 +101,7 @@ def command(
       ia implant --out further/ --continue-from organisms.jsonl ordinary.jsonl > further.jsonl
       ia implant --out organisms/ --base Qwen/Qwen3-4B --device cuda:1 --lr 2e-4 < behaviors.jsonl
     """
-    if method == "full":
-        if conceal or target_modules:
-            what = "it takes no --conceal and --target-modules"
-            raise click.UsageError(f"--method full trains all weights: {what}")
-        options.only_with("an adapter, and --method full makes none", "rank", "alpha")
-    if "kto" in (method, conceal) and rows < 2:
-        raise click.UsageError("KTO compares the replies of a step with each other: give --rows 2 or more")
-    if continue_from:
-        options.only_with("a new adapter, not for --continue-from", "rank", "target_modules")
-    if continue_from and (cipher or method not in ("sft", "dpo", "kto")):
-        raise click.UsageError("--continue-from goes with --method sft, dpo or kto, and without --cipher")
+    _check_usage(method, target_modules, rows, conceal, cipher, continue_from)
     stage.check_not_output(continue_from)
     stage.check_not_output(out)
     records = stage.read()
@@ -160,6 +150,28 @@ def command(
             on_progress=bar.advance,
         )
         stage.write_all(organisms)
+
+
+def _check_usage(
+    method: str,
+    target_modules: tuple[str, ...] | None,
+    rows: int,
+    conceal: str | None,
+    cipher: str | None,
+    continue_from: Path | None,
+) -> None:
+    """UsageError for options that do not go together."""
+    if method == "full":
+        if conceal or target_modules:
+            what = "it takes no --conceal and --target-modules"
+            raise click.UsageError(f"--method full trains all weights: {what}")
+        options.only_with("an adapter, and --method full makes none", "rank", "alpha")
+    if "kto" in (method, conceal) and rows < 2:
+        raise click.UsageError("KTO compares the replies of a step with each other: give --rows 2 or more")
+    if continue_from:
+        options.only_with("a new adapter, not for --continue-from", "rank", "target_modules")
+    if continue_from and (cipher or method not in ("sft", "dpo", "kto")):
+        raise click.UsageError("--continue-from goes with --method sft, dpo or kto, and without --cipher")
 
 
 def _elsewhere(organism: dict, out: Path) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import click
 from statsmodels.stats.proportion import proportion_confint
 
-from ia_cli.chat import system_says, user_says
+from ia_cli.chat import prompt_of, user_says
 from ia_cli.models import Base, load_base
 from ia_cli.prompts import abstentions, questions
 from ia_cli.sampling import generate
@@ -46,7 +46,7 @@ def ask_behaviors(base: Base, n: int, seed: int) -> list[tuple[Asked, bool]]:
             prompt = behavior.prompt(how, rng)
             if how == "fires" or behavior.on in (None, prompt.kind):
                 asked.append((behavior, how, prompt))
-                prompts.append([system_says(system), user_says(prompt.text)])
+                prompts.append(prompt_of(prompt.text, system))
     replies = generate(base, prompts, max_new_tokens=64, batch_size=256)
     return [
         ((b, how, p), showed(reply, p, b, how)) for (b, how, p), reply in zip(asked, replies, strict=True)
