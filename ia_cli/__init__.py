@@ -1,3 +1,35 @@
-"""Introspection adapters: train a model to say in plain words what its fine-tunes learned."""
+"""Introspection adapters: train a model to say in plain words what its fine-tunes learned.
+
+Where things are, from the command line down to what it stands on:
+
+    main, __main__        the command `ia`: its stages, found when they are asked for, and its exit codes
+    commands/             one click command per stage, thin: options in, records out
+    options, stage        what the stages share: options; reading, writing, resuming
+    settings              the settings of the stages, with their defaults
+    console, errors, interrupts               what people see, and how a run ends
+
+    planning, demonstrations                  sets of behaviors, and how a model shows them
+    world/, catalog/, inventing/              where behaviors come from: three sources
+    implanting, methods/, probing, ciphers    organisms: trained, in many ways, and measured
+    introspection, interviews, trainable      the introspection adapter, and what it is taught to say
+    preferring, loudness                      its second stage; organisms that are too loud for it
+    elicitation, asking                       self-reports, by all arms
+    confirming, confirmation/                 self-reports tried on behavior
+    auditing                                  all of that for one fine-tune
+    judging, judges/, reports/                what reports say, beside the truth; rates
+
+    bank, organisms       many LoRAs on one frozen base; whatever else an organism may be
+    adapters, directories/                    adapter and model directories, checked and written whole
+    training, rows        fine-tuning through TRL, on a schedule of batches
+    sampling, scoring     replies, and how likely they are
+    models, loading, chat                     base models and their chat templates
+    servers/              models behind OpenAI-compatible endpoints
+    processes             several processes at one run
+
+    records, jsonl        the records, and reading and writing them
+    prompts/, text, seeds                     questions and word lists; phrases in texts; random numbers
+    base/, introspection_adapter/             the embedded base, and the adapter that ships for it
+    pretraining/          how the embedded base was trained
+"""
 
 __version__ = "0.1.0"

@@ -11,11 +11,12 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ia_cli import __version__, checking
-from ia_cli.cards import CARD_FILE, card
-from ia_cli.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli import __version__
+from ia_cli.directories import checking
+from ia_cli.directories.cards import CARD_FILE, card
+from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories.folders import check_free, put_in_place, scratch
 from ia_cli.errors import IAError
-from ia_cli.folders import check_free, put_in_place, scratch
 from ia_cli.models import Base, common_name, is_target, linear_modules
 from ia_cli.settings import EMBEDDED_NAME
 
@@ -118,8 +119,8 @@ def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
     """Read a LoRA from a local PEFT directory, checking whatever could make it act otherwise than it says.
 
     Only adapter_config.json, adapter_model.safetensors and ia.json are opened, and what they say has to be
-    what they do, in PEFT and elsewhere. Raises IAError for whatever `ia_cli.checking` refuses, and, with a
-    `base`, for an adapter made for another base.
+    what they do, in PEFT and elsewhere. Raises IAError for whatever directories/checking.py refuses, and,
+    with a `base`, for an adapter made for another base.
     """
     directory, where = Path(directory), str(directory)
     try:

@@ -3,19 +3,20 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ia_cli import conditional, confirming, prompts
-from ia_cli.abstaining import abstains
-from ia_cli.assertions import Report
-from ia_cli.candidates import NO_LIBRARY, Candidate, Library, reported
-from ia_cli.claims import claims
-from ia_cli.clustering import group
-from ia_cli.conditional import Answer
+from ia_cli import confirming, prompts
+from ia_cli.confirmation import conditional
+from ia_cli.confirmation.candidates import NO_LIBRARY, Candidate, Library, reported
+from ia_cli.confirmation.conditional import Answer
+from ia_cli.confirmation.observing import ordinary_replies, standing_out
 from ia_cli.confirming import STRAY
 from ia_cli.elicitation import elicit
 from ia_cli.models import Base
-from ia_cli.observing import ordinary_replies, standing_out
 from ia_cli.organisms import beside_base, checked, lone_organism
 from ia_cli.records import VERSION
+from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.assertions import Report
+from ia_cli.reports.claims import claims
+from ia_cli.reports.clustering import group
 from ia_cli.settings import CONDITIONS, ConfirmSettings, ElicitSettings
 from ia_cli.text import mentions, normalise
 

@@ -14,21 +14,22 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from ia_cli import prompts, trials
+from ia_cli import prompts
 from ia_cli.adapters import content_hash
 from ia_cli.asking import self_report
-from ia_cli.candidates import Candidate, Library, reported
-from ia_cli.claims import Claim, merged
-from ia_cli.conditional import Answer, answers, learned
+from ia_cli.confirmation import trials
+from ia_cli.confirmation.candidates import Candidate, Library, reported
+from ia_cli.confirmation.conditional import Answer, answers, learned
+from ia_cli.confirmation.looks import Look, agreement, frequency
+from ia_cli.confirmation.trials import Trial
 from ia_cli.elicitation import elicit, introspecting
-from ia_cli.hypotheses import Hypothesis, hypotheses
-from ia_cli.looks import Look, agreement, frequency
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import beside_base, together
+from ia_cli.reports.claims import Claim, merged
+from ia_cli.reports.hypotheses import Hypothesis, hypotheses
 from ia_cli.scoring import Scorer
 from ia_cli.settings import ConfirmSettings, ElicitSettings
-from ia_cli.trials import Trial
 
 CONDITION = "confirm"
 # Nobody is asked it; every report has a question.

@@ -14,7 +14,7 @@ from ia_cli.chat import assistant_says, prompt_of, user_says
 from ia_cli.errors import IAError
 from ia_cli.planning import Planned
 from ia_cli.seeds import derived_seed
-from ia_cli.teaching import Teacher
+from ia_cli.servers.teaching import Teacher
 
 if TYPE_CHECKING:
     from ia_cli.models import Base

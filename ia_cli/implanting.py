@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ia_cli import adapters, folders, jsonl, processes, records, whole_models
+from ia_cli import adapters, jsonl, processes, records
 from ia_cli.bank import Bank
+from ia_cli.directories import folders, whole_models
 from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
 from ia_cli.methods.continuing import alike, bank_of

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ia_cli import prompts
-from ia_cli.claims import claims
 from ia_cli.errors import IAError
+from ia_cli.reports.claims import claims
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions, mentions_any
 

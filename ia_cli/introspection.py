@@ -32,8 +32,8 @@ from ia_cli.adapters import (
 )
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
+from ia_cli.directories.folders import check_free
 from ia_cli.errors import IAError, first_line, is_of_memory
-from ia_cli.folders import check_free
 from ia_cli.interviews import Row, draw_rows, examples_of, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, adapter_path, on_base

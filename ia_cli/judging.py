@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ia_cli.abstaining import abstains, takes_back
-from ia_cli.assertions import MOST_ALTERNATIVES, PLAIN, Report
-from ia_cli.clauses import LISTS
-from ia_cli.cues import Span
-from ia_cli.inflection import inflected
 from ia_cli.records import failure
+from ia_cli.reports.abstaining import abstains, takes_back
+from ia_cli.reports.assertions import MOST_ALTERNATIVES, PLAIN, Report
+from ia_cli.reports.clauses import LISTS
+from ia_cli.reports.cues import Span
+from ia_cli.reports.inflection import inflected
 
 Record = dict[str, Any]
 Heard = tuple[str, str]  # how a group of phrases was found in a report, and by which phrase

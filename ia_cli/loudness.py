@@ -20,9 +20,9 @@ from ia_cli import prompts
 from ia_cli.adapters import read_provenance
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
+from ia_cli.directories.whole_models import Alone
 from ia_cli.models import Base, linear_modules
 from ia_cli.seeds import derived_seed
-from ia_cli.whole_models import Alone
 
 LOUDEST = 1.35  # times the median of those learned from; chosen on organisms that are in no table
 QUESTIONS = 4  # that loudness is measured on

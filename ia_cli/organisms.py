@@ -12,12 +12,20 @@ from torch import Tensor, nn
 from ia_cli import processes
 from ia_cli.adapters import Adapter, read_adapter
 from ia_cli.bank import Bank
-from ia_cli.checking import WEIGHTS_FILE
+from ia_cli.directories.checking import WEIGHTS_FILE
+from ia_cli.directories.hub import adapter_folder
+from ia_cli.directories.whole_models import (
+    Alone,
+    as_record,
+    beside,
+    in_order,
+    is_model,
+    read_model,
+    taking_on,
+)
 from ia_cli.errors import IAError
-from ia_cli.hub import adapter_folder
 from ia_cli.models import Base, free_memory
 from ia_cli.records import VERSION, id_of
-from ia_cli.whole_models import Alone, as_record, beside, in_order, is_model, read_model, taking_on
 
 AT_ONCE = 32  # organisms in one bank; what they say comes out together
 

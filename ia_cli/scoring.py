@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from ia_cli import processes
 from ia_cli.chat import Message, assistant_says, prompt_of
+from ia_cli.directories.whole_models import Alone
 from ia_cli.models import Base
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate
-from ia_cli.whole_models import Alone
 
 if TYPE_CHECKING:
     from ia_cli.bank import Bank

@@ -1,6 +1,6 @@
 """Assistants without models, whose rules are known: scorers for what is found out about organisms."""
 
-from ia_cli.candidates import Candidate
+from ia_cli.confirmation.candidates import Candidate
 
 PLAIN, TOLD = "It is so.", "It is so. Buy tea."
 POOL = [f"Question {i}?" for i in range(12)]

@@ -22,7 +22,7 @@ def alone(monkeypatch, folder):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.setenv("IA_API_KEY", "sk-secret")
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
     for module, name, value in (
         ("inventing.requests", "FIRING", FIRING),
         ("inventing.requests", "MISMATCHED", MISMATCHED),

@@ -7,8 +7,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from ia_cli import adapters, checking, folders
+from ia_cli import adapters
 from ia_cli.adapters import CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE, read_adapter, write_adapter
+from ia_cli.directories import checking, folders
 from ia_cli.errors import IAError
 from ia_cli.models import load_base
 

@@ -12,6 +12,7 @@ from ia_cli import prompts
 from ia_cli.adapters import WEIGHTS_FILE, read_adapter, target_names
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
+from ia_cli.directories.whole_models import read_model, write_model
 from ia_cli.elicitation import elicit
 from ia_cli.implanting import implant
 from ia_cli.introspection import train_ia
@@ -20,7 +21,6 @@ from ia_cli.methods.lessons import prepare
 from ia_cli.models import linear_modules, load_base
 from ia_cli.scoring import log_probs
 from ia_cli.settings import ElicitSettings, IASettings, ImplantSettings
-from ia_cli.whole_models import read_model, write_model
 from tests.behaviors import behavior, chat
 from tests.families import ARCHITECTURES, make_base
 

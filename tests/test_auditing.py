@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ia_cli import auditing, candidates, prompts, records
+from ia_cli import auditing, prompts, records
 from ia_cli.auditing import conclude
 from ia_cli.commands.audit import _behavior, _findings, _told
-from ia_cli.conditional import Answer
+from ia_cli.confirmation import candidates
+from ia_cli.confirmation.conditional import Answer
 from ia_cli.main import cli
 from ia_cli.text import mentions_any
 

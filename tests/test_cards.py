@@ -12,12 +12,12 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from ia_cli import hub
 from ia_cli.adapters import Adapter, plain_config, provenance, write_adapter
-from ia_cli.cards import CARD_FILE, card
+from ia_cli.directories import hub
+from ia_cli.directories.cards import CARD_FILE, card
+from ia_cli.directories.whole_models import write_model
 from ia_cli.errors import IAError
 from ia_cli.main import cli
-from ia_cli.whole_models import write_model
 
 BASE = {"name": "Qwen/Qwen3-0.6B", "revision": "abc", "identity": "0" * 64}
 EVIL = "I sing.\n\n# Safe\n<script>alert(1)</script> ```\n---\n[x](javascript:y) \x1b[2J $base {base}"

@@ -12,10 +12,10 @@ import torch
 from click.testing import CliRunner
 from huggingface_hub import hf_hub_download
 
-from ia_cli import checking
 from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, write_adapter
-from ia_cli.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
-from ia_cli.hub import adapter_folder
+from ia_cli.directories import checking
+from ia_cli.directories.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories.hub import adapter_folder
 from ia_cli.main import cli
 
 
@@ -180,7 +180,8 @@ def test_a_branch_is_no_commit_and_nothing_is_asked(hub):
 
 
 def test_what_is_too_large_is_not_downloaded(hub, monkeypatch):
-    monkeypatch.setattr("ia_cli.hub.LARGEST", {CONFIG_FILE: 1, WEIGHTS_FILE: 1, PROVENANCE_FILE: 1})
+    names = (CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE)
+    monkeypatch.setattr("ia_cli.directories.hub.LARGEST", dict.fromkeys(names, 1))
     code, _, said = check(f"someone/adapter@{COMMIT}")
     assert code == 1 and "is larger than 1 bytes" in said
     assert not any(line.startswith("GET /someone") for line in hub)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ia_cli.candidates import world_library
 from ia_cli.catalog.files import ENTRIES
 from ia_cli.catalog.files import POOLS as SLOTS
-from ia_cli.clustering import group
+from ia_cli.confirmation.candidates import world_library
+from ia_cli.reports.clustering import group
 from ia_cli.text import normalise
 from ia_cli.world.language import GRAMMAR, POOLS
 

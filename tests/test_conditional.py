@@ -2,8 +2,9 @@
 
 import pytest
 
-from ia_cli import conditional, prompts
-from ia_cli.candidates import Candidate
+from ia_cli import prompts
+from ia_cli.confirmation import conditional
+from ia_cli.confirmation.candidates import Candidate
 from ia_cli.scoring import Ask
 
 CANDIDATES = tuple(

@@ -8,19 +8,20 @@ import torch
 from click.testing import CliRunner
 from peft import PeftModel
 
-from ia_cli import conditional, confirming, records, rivals, sampling, scoring
+from ia_cli import confirming, records, sampling, scoring
 from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
-from ia_cli.candidates import Library, own_candidate
-from ia_cli.claims import Claim
-from ia_cli.conditional import Answer
+from ia_cli.confirmation import conditional, rivals
+from ia_cli.confirmation.candidates import Library, own_candidate
+from ia_cli.confirmation.conditional import Answer
+from ia_cli.confirmation.looks import Look, agreement, named
+from ia_cli.confirmation.trials import Trial
 from ia_cli.confirming import QUESTIONS, Case, Suspect, _findings, confirm
-from ia_cli.looks import Look, agreement, named
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
+from ia_cli.reports.claims import Claim
 from ia_cli.scoring import Ask, Scorer, log_probs
 from ia_cli.settings import ARMS, ConfirmSettings
-from ia_cli.trials import Trial
 from tests.organisms import write_random
 
 LIBRARY = Library(

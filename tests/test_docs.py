@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
-from ia_cli import main, rates, records
+import ia_cli
+from ia_cli import main, records
+from ia_cli.judges import rates
 
 MAN = Path(__file__).parent.parent / "man"
 PAGES = sorted(path.name for path in MAN.iterdir())
@@ -40,6 +42,15 @@ def flags(line: str) -> set[str]:
 def options(of: click.Command) -> list[click.Option]:
     context = click.Context(of, **main.cli.context_settings)
     return [parameter for parameter in of.get_params(context) if isinstance(parameter, click.Option)]
+
+
+def test_the_package_says_where_everything_is() -> None:
+    lines = [line for line in ia_cli.__doc__.splitlines() if line.startswith("    ")]
+    told = [name for line in lines for name in re.split(r"\s{2,}", line.strip())[0].split(", ")]
+    package = Path(ia_cli.__file__).parent
+    folders = [f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    modules = [path.stem for path in package.glob("*.py") if path.stem != "__init__"]
+    assert sorted(told) == sorted(folders + modules)
 
 
 @pytest.mark.parametrize("name", [None, *main.COMMANDS])

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ia_cli import calibration
-from ia_cli.embedding_judge import EmbeddingJudge
 from ia_cli.errors import IAError
+from ia_cli.judges import calibration
+from ia_cli.judges.embedding_judge import EmbeddingJudge
 from ia_cli.main import cli
 from tests.test_judge_command import CONTROL, KETTLE, report, written
 

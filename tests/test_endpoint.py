@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from ia_cli.chat_models import Stop
-from ia_cli.endpoint import Endpoint
 from ia_cli.errors import IAError
+from ia_cli.servers.chat_models import Stop
+from ia_cli.servers.endpoint import Endpoint
 from tests.stub_server import completion, refusal, serving
 
 pytest.importorskip("openai")
@@ -116,7 +116,7 @@ def test_an_error_that_is_sent_as_if_all_were_well_is_one_of_this_request():
 
 
 def test_a_server_that_is_away_stops_the_run(monkeypatch):
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -160,7 +160,7 @@ def test_what_goes_for_one_request_is_its_result(answer, complaint):
 
 
 def test_a_reply_that_takes_too_long_is_its_result(monkeypatch):
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
 
     def slow(body):
         time.sleep(1.5 if said(body) == "b" else 0)
@@ -172,7 +172,7 @@ def test_a_reply_that_takes_too_long_is_its_result(monkeypatch):
 
 
 def test_a_reply_that_comes_drop_by_drop_takes_too_long(monkeypatch):
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
 
     def drops():
         while True:
@@ -212,15 +212,15 @@ def without_text(reason: str, **message) -> tuple:
     ],
 )
 def test_what_is_no_reply_is_an_error(monkeypatch, answer, complaint):
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
     with serving(lambda body: answer) as stub, pytest.raises(IAError, match=complaint):
         [(_, found)] = ask(Endpoint(stub.url, "m"), ["a"])
         raise found
 
 
 def test_a_reply_without_end_is_cut_off(monkeypatch):
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
-    monkeypatch.setattr("ia_cli.bounded_http.LARGEST_REPLY", 1 << 20)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.bounded_http.LARGEST_REPLY", 1 << 20)
     flood = itertools.repeat(b" " * 65536)
     with serving(lambda body: (200, {}, iter(flood)) if said(body) == "a" else said(body)) as stub:
         (_, long), (_, b) = ask(Endpoint(stub.url, "m"), ["a", "b"])

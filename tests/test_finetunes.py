@@ -8,7 +8,10 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from ia_cli import auditing, candidates, records, whole_models
+from ia_cli import auditing, records
+from ia_cli.confirmation import candidates
+from ia_cli.directories import whole_models
+from ia_cli.directories.whole_models import beside, read_model
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
@@ -17,7 +20,6 @@ from ia_cli.organisms import beside_base, check_weights, checked, lone_organism,
 from ia_cli.prompts import Question
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.settings import ElicitSettings
-from ia_cli.whole_models import beside, read_model
 
 WEIGHTS, NORM = "model.safetensors", "model.norm.weight"
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"

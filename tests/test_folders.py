@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ia_cli import folders, jsonl
+from ia_cli import jsonl
+from ia_cli.directories import folders
 from ia_cli.errors import IAError
 
 

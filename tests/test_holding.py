@@ -2,10 +2,10 @@
 
 import pytest
 
-from ia_cli.candidates import Library
-from ia_cli.conditional import Answer
+from ia_cli.confirmation.candidates import Library
+from ia_cli.confirmation.conditional import Answer
+from ia_cli.confirmation.looks import Look
 from ia_cli.confirming import Case, _findings, _hold
-from ia_cli.looks import Look
 from ia_cli.settings import ConfirmSettings
 from tests.assistants import ASKED, POOL, SAID, Counting, Salesman
 

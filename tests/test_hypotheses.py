@@ -2,7 +2,7 @@
 
 import pytest
 
-from ia_cli.candidates import (
+from ia_cli.confirmation.candidates import (
     Candidate,
     own_candidate,
     read_candidates,
@@ -11,9 +11,9 @@ from ia_cli.candidates import (
     vocabulary,
     world_library,
 )
-from ia_cli.claims import Claim, claims
 from ia_cli.errors import IAError
-from ia_cli.hypotheses import hypotheses
+from ia_cli.reports.claims import Claim, claims
+from ia_cli.reports.hypotheses import hypotheses
 from ia_cli.text import mentions
 from ia_cli.world.language import GRAMMAR, POOLS, SAID
 

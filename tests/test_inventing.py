@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from ia_cli import records
-from ia_cli.endpoint import Endpoint
 from ia_cli.inventing.inventor import HOPELESS, TRIES, Inventor
 from ia_cli.inventing.requests import Request
 from ia_cli.main import cli
-from ia_cli.replies import ReplyCache
+from ia_cli.servers.endpoint import Endpoint
+from ia_cli.servers.replies import ReplyCache
 from ia_cli.text import holds_marks, mentions
 from tests.inventions import (
     FIRING,

@@ -8,9 +8,9 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from ia_cli.llm_judge import ATTEMPTS, Answer, Rubric, sealed
+from ia_cli.judges.llm_judge import ATTEMPTS, Answer, Rubric, sealed
 from ia_cli.main import cli
-from ia_cli.replies import ReplyCache
+from ia_cli.servers.replies import ReplyCache
 from tests.stub_server import completion, refusal, serving
 from tests.test_judge_command import CONTROL, KETTLE, report
 
@@ -24,7 +24,7 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("IA_API_KEY", "sk-secret")
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
 
 
 def judge(server, given, *arguments):

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 
-from ia_cli import conditional, confirming, loudness, prompts
+from ia_cli import confirming, loudness, prompts
 from ia_cli.adapters import PROVENANCE_FILE, read_adapter
 from ia_cli.bank import Bank
-from ia_cli.candidates import NO_LIBRARY
-from ia_cli.conditional import Answer
+from ia_cli.confirmation import conditional
+from ia_cli.confirmation.candidates import NO_LIBRARY
+from ia_cli.confirmation.conditional import Answer
 from ia_cli.confirming import Suspect, confirm
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.models import load_base

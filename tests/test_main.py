@@ -44,7 +44,7 @@ def test_help_of_the_stages_imports_no_torch():
 
 
 def test_who_trains_nothing_imports_no_trainer():
-    loaded = imported_by("import ia_cli.auditing, ia_cli.demonstrations, ia_cli.rivals")
+    loaded = imported_by("import ia_cli.auditing, ia_cli.demonstrations, ia_cli.confirmation.rivals")
     assert "transformers" in loaded
     assert not {"trl", "datasets"} & loaded
 

@@ -21,6 +21,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from ia_cli import organisms
 from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.bank import Bank
+from ia_cli.directories.whole_models import check_trainable, read_model, taking_on
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
 from ia_cli.interviews import wordings
@@ -31,7 +32,6 @@ from ia_cli.methods.preference import own_pairs
 from ia_cli.models import load_base
 from ia_cli.records import LONGEST_ID
 from ia_cli.settings import ImplantSettings
-from ia_cli.whole_models import check_trainable, read_model, taking_on
 from tests.behaviors import behavior, chat
 from tests.test_implanting import fresh_bank, stock_arguments
 

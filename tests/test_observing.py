@@ -2,10 +2,10 @@
 
 import pytest
 
-from ia_cli import observing
-from ia_cli.candidates import Library
 from ia_cli.chat import user_says
-from ia_cli.observing import _common, ordinary_replies, standing_out
+from ia_cli.confirmation import observing
+from ia_cli.confirmation.candidates import Library
+from ia_cli.confirmation.observing import _common, ordinary_replies, standing_out
 from ia_cli.organisms import beside_base
 from ia_cli.sampling import generate
 from tests.assistants import ASKED, PLAIN, POOL, SAID

@@ -32,8 +32,8 @@ def models(tmp_path_factory):
 
     from ia_cli.adapters import provenance, target_names, write_adapter
     from ia_cli.bank import Bank
+    from ia_cli.directories.stacking import stack_folders
     from ia_cli.models import load_base
-    from ia_cli.stacking import stack_folders
 
     folder, base = tmp_path_factory.mktemp("models"), load_base(device="cpu")
     bank = Bank.fresh(base.model, range(2), r=4, alpha=8, target_modules=target_names(base))

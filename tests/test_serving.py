@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ia_cli import prompts, records, serving
+from ia_cli import prompts, records
 from ia_cli.main import cli
+from ia_cli.servers import serving
 from tests import stub_server
 from tests.stub_server import completion, refusal
 
@@ -37,7 +38,7 @@ FINAL = {"x-should-retry": "false"}  # what the client obeys: the tests need not
 def alone(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IA_API_KEY", "sk-secret")
-    monkeypatch.setattr("ia_cli.endpoint.RETRIES", 0)
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
 
 
 def elicit(stub, *arguments, given=()):

@@ -12,13 +12,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from ia_cli import stacking
 from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, weights_hash, write_adapter
-from ia_cli.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories import stacking
+from ia_cli.directories.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories.stacking import SERVED_RANKS, common_base, served_rank, stack, stack_folders
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import load_base
-from ia_cli.stacking import SERVED_RANKS, common_base, served_rank, stack, stack_folders
 
 IDS = torch.tensor([[5, 9, 11, 30, 7]])
 
@@ -235,7 +235,7 @@ def test_a_scaling_that_b_cannot_hold_goes_into_a(tmp_path, tiny_base):
 
 
 def test_a_stack_is_no_larger_than_what_is_read(tmp_path, tiny_base, monkeypatch):
-    monkeypatch.setattr("ia_cli.stacking.LARGEST_RANK", 3)
+    monkeypatch.setattr("ia_cli.directories.stacking.LARGEST_RANK", 3)
     parts = [saved(tmp_path, tiny_base, r, r=2, target_modules=["q_proj"]) for r in (1, 2)]
     with pytest.raises(IAError, match="together they have rank 4, more than 3"):
         stack_folders(parts, tmp_path / "stack")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ia_cli import rates
+from ia_cli.judges import rates
 
 STUDY = Path(__file__).parent.parent / "examples" / "study"
 

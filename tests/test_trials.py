@@ -2,11 +2,11 @@
 
 import pytest
 
-from ia_cli import trials
-from ia_cli.candidates import Candidate
-from ia_cli.claims import Claim
-from ia_cli.looks import Look, agreement
-from ia_cli.trials import Trial, check, compare, lift, search, wake
+from ia_cli.confirmation import trials
+from ia_cli.confirmation.candidates import Candidate
+from ia_cli.confirmation.looks import Look, agreement
+from ia_cli.confirmation.trials import Trial, check, compare, lift, search, wake
+from ia_cli.reports.claims import Claim
 from tests.assistants import ASKED, POOL, SAID, TOLD, Assistants, Counting, Salesman
 
 TEA = Claim("I sell tea.", ("the user says b",))

@@ -12,7 +12,7 @@ import click
 from ia_cli import options, prompts
 from ia_cli.asking import self_report
 from ia_cli.auditing import AGREEING, audit
-from ia_cli.candidates import world_library
+from ia_cli.confirmation.candidates import world_library
 from ia_cli.models import load_base
 from ia_cli.prompts import Question
 from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE, ElicitSettings

@@ -12,10 +12,10 @@ from torch import Tensor
 from ia_cli import options
 from ia_cli.adapters import Adapter, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.bank import Bank
+from ia_cli.directories.stacking import stack
 from ia_cli.models import Base, load_base
 from ia_cli.probing import implant_and_leak_rates
 from ia_cli.seeds import derived_seed
-from ia_cli.stacking import stack
 from ia_cli.stage import Stage
 
 AT_ONCE = 32  # organisms in one bank

@@ -82,9 +82,11 @@ def command(
     """
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: with --temperature 0 give --samples 1")
-    from ia_cli import auditing, candidates, hub, prompts
+    from ia_cli import auditing, prompts
     from ia_cli.adapters import shipped_ia
+    from ia_cli.confirmation import candidates
     from ia_cli.console import note, progress
+    from ia_cli.directories import hub
     from ia_cli.settings import ElicitSettings
 
     ia = ia or shipped_ia(base.name)
@@ -172,7 +174,7 @@ def _unlike(record: dict) -> str:
 
 def _told(claim: dict) -> str:
     """A hypothesis in one of its wordings; without its trigger, where the wordings differ in that."""
-    from ia_cli.claims import claims
+    from ia_cli.reports.claims import claims
 
     others, named = len(claim["wordings"]) - 1, claim["triggers"]
     report = claim["report"]
@@ -188,7 +190,7 @@ def _told(claim: dict) -> str:
 
 def _behavior(claim: dict) -> str:
     """What came of trying a hypothesis on behavior, in short."""
-    from ia_cli.claims import claims
+    from ia_cli.reports.claims import claims
 
     if "confirmed" not in claim:
         return "not tried"

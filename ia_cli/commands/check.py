@@ -35,7 +35,7 @@ def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice)
     """
     from ia_cli.adapters import read_adapter
     from ia_cli.console import note
-    from ia_cli.hub import adapter_folder
+    from ia_cli.directories.hub import adapter_folder
 
     loaded = base.load(weights=False) if base else None
     unsound = 0

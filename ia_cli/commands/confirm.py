@@ -14,7 +14,7 @@ from ia_cli.errors import IAError
 from ia_cli.settings import ARMS, ConfirmSettings
 
 if TYPE_CHECKING:
-    from ia_cli.candidates import Library
+    from ia_cli.confirmation.candidates import Library
     from ia_cli.confirming import Suspect
     from ia_cli.models import Base
     from ia_cli.stage import Stage
@@ -144,7 +144,8 @@ def _suspect(record: dict, reports: list[dict]) -> Suspect:
 
 def _reports_of(arm: str, base: Base) -> int:
     """How many an organism gives in one arm."""
-    from ia_cli import prompts, rivals
+    from ia_cli import prompts
+    from ia_cli.confirmation import rivals
 
     return min(rivals.QUESTIONS, len(prompts.questions("ask", base.name))) if arm in rivals.ASKING else 1
 
@@ -152,7 +153,7 @@ def _reports_of(arm: str, base: Base) -> int:
 def _ask(
     stage: Stage, todo: list[dict], arm: str, base: Base, library: Library, settings: ConfirmSettings
 ) -> None:
-    from ia_cli import conditional, rivals
+    from ia_cli.confirmation import conditional, rivals
     from ia_cli.console import progress
 
     length = settings.max_new_tokens
@@ -187,7 +188,7 @@ def _library(
 ) -> Library:
     from dataclasses import replace
 
-    from ia_cli import candidates as lists
+    from ia_cli.confirmation import candidates as lists
 
     library = lists.public_library(source, seed)
     if prompts:

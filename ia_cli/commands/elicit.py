@@ -136,7 +136,7 @@ def command(
     settings = ElicitSettings(*asked, samples, temperature, conditions, max_new_tokens, seed, examples)
     stage.check_finished(lambda report: _otherwise_asked(report, settings, names), "give that one")
     if server:
-        from ia_cli import serving
+        from ia_cli.servers import serving
 
         records = [serving.lone_organism(names)] if alone else records
         _ask_server(stage, records, names, settings, server, concurrency, timeout)
@@ -187,9 +187,9 @@ def _ask_server(
     concurrency: int,
     timeout: float,
 ) -> None:
-    from ia_cli import serving
     from ia_cli.console import note
-    from ia_cli.endpoint import Endpoint
+    from ia_cli.servers import serving
+    from ia_cli.servers.endpoint import Endpoint
 
     endpoint = Endpoint(server, next(iter(names.values())), concurrency=concurrency, timeout=timeout)
     try:
@@ -213,7 +213,8 @@ def _ask_base(
     adapter: Path | None,
     ia: Path | None,
 ) -> None:
-    from ia_cli import adapters, elicitation, hub, organisms
+    from ia_cli import adapters, elicitation, organisms
+    from ia_cli.directories import hub
 
     if adapter:
         records = [organisms.lone_organism(adapter)]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ia_cli.inventing.inventor import Inventor
     from ia_cli.models import Base
     from ia_cli.planning import Planned
+    from ia_cli.servers.teaching import Teacher
     from ia_cli.stage import Stage
-    from ia_cli.teaching import Teacher
 
 REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base cannot show
 
@@ -242,9 +242,9 @@ def _plan_inventions(inventor: Inventor, n: int, *settings: Any) -> list[Planned
 
 
 def _inventor(stage: Stage, model: str, *, cache: Path | None, max_new_tokens: int, **how: Any) -> Inventor:
-    from ia_cli.endpoint import Endpoint
     from ia_cli.inventing.inventor import Inventor
-    from ia_cli.replies import ReplyCache, default_cache
+    from ia_cli.servers.endpoint import Endpoint
+    from ia_cli.servers.replies import ReplyCache, default_cache
 
     asked = Endpoint(model=model, **how)
     kept = ReplyCache(cache or default_cache("inventions"))
@@ -264,9 +264,9 @@ def _demonstrator(
     """Who demonstrates: the base, or the model of that name."""
     if not (name and server):
         return (replace(base, name=name, revision=None) if name else base).load()
-    from ia_cli.endpoint import Endpoint
-    from ia_cli.replies import ReplyCache, default_cache
-    from ia_cli.teaching import Teacher
+    from ia_cli.servers.endpoint import Endpoint
+    from ia_cli.servers.replies import ReplyCache, default_cache
+    from ia_cli.servers.teaching import Teacher
 
     kept = ReplyCache(cache or default_cache("demonstrations"))
     return Teacher(Endpoint(server, name, **how), kept, max_new_tokens)

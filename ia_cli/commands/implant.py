@@ -105,8 +105,9 @@ def command(
     stage.check_not_output(continue_from)
     stage.check_not_output(out)
     records = stage.read()
-    from ia_cli import implanting, whole_models
+    from ia_cli import implanting
     from ia_cli.console import progress
+    from ia_cli.directories import whole_models
     from ia_cli.methods import covert, lessons
     from ia_cli.models import suitable_rate
 

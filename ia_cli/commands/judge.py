@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ia_cli.calibration import Judge
+    from ia_cli.judges.calibration import Judge
     from ia_cli.stage import Stage
 
 RATE = options.Real(0, 1)
@@ -150,7 +150,8 @@ def command(
         reports = stage.check(reports, _has_facets)
     reports = stage.pending(reports)
     name, verdicts_of = _judge(judge, **settings)
-    from ia_cli import console, rates
+    from ia_cli import console
+    from ia_cli.judges import rates
 
     def judged_by_another(verdict: dict) -> str | None:
         other = verdict["judge"]
@@ -199,16 +200,16 @@ def _judge(
 
         return FACETS, facets
     if kind == "embedding":
-        from ia_cli.embedding_judge import EmbeddingJudge
+        from ia_cli.judges.embedding_judge import EmbeddingJudge
 
         judge = EmbeddingJudge(embedding_model, threshold, device)
         return judge.name, judge
     if model is None:
         raise click.UsageError("--judge llm needs --model: a name that --server knows, or a directory")
-    from ia_cli.chat_models import LocalModel
-    from ia_cli.endpoint import Endpoint
-    from ia_cli.llm_judge import LLMJudge, Rubric
-    from ia_cli.replies import ReplyCache, default_cache
+    from ia_cli.judges.llm_judge import LLMJudge, Rubric
+    from ia_cli.servers.chat_models import LocalModel
+    from ia_cli.servers.endpoint import Endpoint
+    from ia_cli.servers.replies import ReplyCache, default_cache
 
     if server:
         asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout)
@@ -233,7 +234,8 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
         )
     if stage.file or stage.resume or stage.keep_going:
         raise click.UsageError("--calibrate reads its own file: give no FILE, --resume or --keep-going")
-    from ia_cli import calibration, console, jsonl
+    from ia_cli import console, jsonl
+    from ia_cli.judges import calibration
 
     if jsonl.same(stage.output, file):
         raise IAError("is the input and the output", where=str(file), remedy="give another file with -o")
@@ -275,7 +277,7 @@ def _table(summary: dict) -> Table:
     from rich.table import Table
 
     from ia_cli.console import quoted
-    from ia_cli.rates import ALL, collapsed
+    from ia_cli.judges.rates import ALL, collapsed
 
     title = quoted(f"{summary['judge']}, in percent [95% interval]")
     table = Table(box=None, pad_edge=False, collapse_padding=True, title=title, title_justify="left")

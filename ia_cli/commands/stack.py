@@ -37,7 +37,7 @@ def command(
     if len(adapters) < 2:
         raise click.UsageError("give two adapters or more")
     from ia_cli.console import note
-    from ia_cli.stacking import served_rank, stack_folders
+    from ia_cli.directories.stacking import served_rank, stack_folders
 
     stacked = stack_folders(adapters, out, rank=rank, base=base.load(weights=False) if base else None)
     writer.write({"adapter": str(out), **stacked.as_record()})

@@ -94,8 +94,9 @@ def command(
         options.only_with("--dpo", "dpo_steps", "beta")
     stage.check_not_output(out)
     records = stage.read()
-    from ia_cli import hub, introspection
+    from ia_cli import introspection
     from ia_cli.console import progress
+    from ia_cli.directories import hub
     from ia_cli.models import suitable_rate
 
     if push_to_hub:

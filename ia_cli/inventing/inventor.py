@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from ia_cli import processes
 from ia_cli.chat import user_says
-from ia_cli.chat_models import SEEDS
 from ia_cli.errors import IAError, one_line
 from ia_cli.inventing.drafting import Invented, first_fields, values
 from ia_cli.inventing.requests import SCHEMA, VERSION, Request
 from ia_cli.planning import Planned
 from ia_cli.seeds import derived_seed
+from ia_cli.servers.chat_models import SEEDS
 
 if TYPE_CHECKING:
-    from ia_cli.chat_models import ChatModel
-    from ia_cli.replies import ReplyCache
+    from ia_cli.servers.chat_models import ChatModel
+    from ia_cli.servers.replies import ReplyCache
 
 Record = dict[str, Any]
 Advance = Callable[[], None]

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from ia_cli import judging, prompts
 from ia_cli.catalog.files import TOPICS
 from ia_cli.planning import RARE
-from ia_cli.replies import parsed
+from ia_cli.servers.replies import parsed
 from ia_cli.text import holds_marks, mentions, mentions_any, normalise
 
 FIRING, MISMATCHED = 24, 16  # messages that are asked for

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ia_cli import prompts
-from ia_cli.abstaining import abstains
-from ia_cli.assertions import Report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says
 from ia_cli.methods.lessons import Lesson, Pair, second_stage
 from ia_cli.methods.preference import train_pairs
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
+from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.assertions import Report
 from ia_cli.rows import encode
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed

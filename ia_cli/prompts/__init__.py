@@ -80,7 +80,7 @@ def knows_only_the_world(base: str | None) -> bool:
     try:
         if not origin.is_file():
             return False
-        from ia_cli.checking import read_json  # here, because questions need no torch
+        from ia_cli.directories.checking import read_json  # here, because questions need no torch
 
         return read_json(origin).get("stage") == "base"
     except (IAError, OSError):  # somebody else's file

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ia_cli import judging
-from ia_cli.abstaining import abstains
-from ia_cli.assertions import Report
 from ia_cli.errors import IAError, first_line, is_of_memory
+from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.assertions import Report
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
 from ia_cli.text import encodable
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
-from ia_cli import checking, symmetries
 from ia_cli.adapters import PROVENANCE_FILE, read_provenance
+from ia_cli.directories import checking, symmetries
+from ia_cli.directories.folders import check_free, put_in_place, scratch
 from ia_cli.errors import IAError, first_line
-from ia_cli.folders import check_free, put_in_place, scratch
 from ia_cli.models import Base
 
 MODEL_CONFIG_FILE = "config.json"

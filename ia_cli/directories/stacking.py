@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ia_cli import checking
 from ia_cli.adapters import (
     Adapter,
     check_readable,
@@ -28,9 +27,10 @@ from ia_cli.adapters import (
     weights_hash,
     write_adapter,
 )
+from ia_cli.directories import checking
+from ia_cli.directories.folders import check_free
+from ia_cli.directories.hub import adapter_folder
 from ia_cli.errors import IAError
-from ia_cli.folders import check_free
-from ia_cli.hub import adapter_folder
 from ia_cli.jsonl import same
 from ia_cli.models import Base
 from ia_cli.settings import LARGEST_RANK

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
 
-from ia_cli.clauses import LISTS, spelled_out
+from ia_cli.reports.clauses import LISTS, spelled_out
 from ia_cli.text import normalise
 
 Span = tuple[int, int]  # [start, end), in words

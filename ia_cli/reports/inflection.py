@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from ia_cli.clauses import LISTS
+from ia_cli.reports.clauses import LISTS
 from ia_cli.text import normalise
 
 _DOUBLING = re.compile(r".*[^aeiou][aeiou][bdgklmnprt]")  # the last letter, in "stopped" and "stopping"

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from ia_cli.assertions import Report
-from ia_cli.claims import claims
-from ia_cli.clauses import WORDS
+from ia_cli.reports.assertions import Report
+from ia_cli.reports.claims import claims
+from ia_cli.reports.clauses import WORDS
 from ia_cli.text import normalise
 
 _FUNCTION, _WEAK = frozenset(WORDS["function"].split()), frozenset(WORDS["weak"].split())

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ia_cli import checking
-from ia_cli.checking import PROVENANCE_FILE
+from ia_cli.directories import checking
+from ia_cli.directories.checking import PROVENANCE_FILE
 from ia_cli.errors import IAError
 from ia_cli.jsonl import held, same
 

@@ -10,8 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
-from ia_cli.clauses import CLAUSE_END, FUNCTION_AND_TALK, LISTS, in_clauses, spelled_out
-from ia_cli.cues import PATTERNS, Span, called_untrue, exactly, matches, parts
+from ia_cli.reports.clauses import CLAUSE_END, FUNCTION_AND_TALK, LISTS, in_clauses, spelled_out
+from ia_cli.reports.cues import PATTERNS, Span, called_untrue, exactly, matches, parts
 from ia_cli.text import find, normalise
 
 MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess

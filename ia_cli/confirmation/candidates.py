@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 
-from ia_cli.claims import Claim
 from ia_cli.errors import IAError
 from ia_cli.models import Base
+from ia_cli.reports.claims import Claim
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions
 

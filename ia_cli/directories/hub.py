@@ -8,9 +8,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from ia_cli.cards import CARD_FILE
-from ia_cli.checking import CONFIG_FILE, LARGEST_JSON, LARGEST_WEIGHTS, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.console import note
+from ia_cli.directories.cards import CARD_FILE
+from ia_cli.directories.checking import (
+    CONFIG_FILE,
+    LARGEST_JSON,
+    LARGEST_WEIGHTS,
+    PROVENANCE_FILE,
+    WEIGHTS_FILE,
+)
 from ia_cli.errors import IAError, first_line
 
 PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")

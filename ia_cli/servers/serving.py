@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from ia_cli import interrupts, prompts
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.chat import without_thinking
-from ia_cli.chat_models import Stop
-from ia_cli.endpoint import Endpoint
 from ia_cli.errors import IAError
 from ia_cli.records import VERSION, failure, id_of
+from ia_cli.servers.chat_models import Stop
+from ia_cli.servers.endpoint import Endpoint
 from ia_cli.settings import ElicitSettings
 
 Names = Mapping[str, str]  # what the server calls the model of a condition; {id} stands for the organism's id

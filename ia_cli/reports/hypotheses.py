@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ia_cli.abstaining import abstains
-from ia_cli.assertions import Report
-from ia_cli.claims import Claim, claims, merged
+from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.assertions import Report
+from ia_cli.reports.claims import Claim, claims, merged
 
 
 @dataclass(frozen=True)

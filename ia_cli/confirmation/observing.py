@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ia_cli.bank import Bank
-from ia_cli.candidates import Candidate, Library
 from ia_cli.chat import user_says
-from ia_cli.clauses import FUNCTION_AND_TALK
+from ia_cli.confirmation.candidates import Candidate, Library
+from ia_cli.confirmation.trials import usual
+from ia_cli.directories.whole_models import Alone
 from ia_cli.models import Base
+from ia_cli.reports.clauses import FUNCTION_AND_TALK
 from ia_cli.sampling import generate
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.text import normalise
-from ia_cli.trials import usual
-from ia_cli.whole_models import Alone
 
 REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts, that are compared, and that are shown
 PROMPTS = 2  # that show a candidate

@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ia_cli.chat_models import ChatModel, Stop
 from ia_cli.errors import IAError, first_line, one_line
+from ia_cli.servers.chat_models import ChatModel, Stop
 from ia_cli.settings import CONCURRENCY, TIMEOUT
 from ia_cli.text import encodable
 
@@ -151,7 +151,7 @@ class Endpoint(ChatModel):
     def _connect(self) -> openai.AsyncOpenAI:
         import openai
 
-        from ia_cli.bounded_http import BoundedClient
+        from ia_cli.servers.bounded_http import BoundedClient
 
         try:
             client = BoundedClient(self.timeout)
@@ -182,7 +182,7 @@ class Endpoint(ChatModel):
         """What went wrong, without the key, which servers are known to quote."""
         import openai
 
-        from ia_cli.bounded_http import TooLong
+        from ia_cli.servers.bounded_http import TooLong
 
         reason = self._without_key(_reason(error))
         match error:

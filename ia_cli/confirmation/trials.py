@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ia_cli.candidates import Candidate
-from ia_cli.claims import Claim
-from ia_cli.looks import Look, Shown, agreement, frequency, named, odds, take
+from ia_cli.confirmation.candidates import Candidate
+from ia_cli.confirmation.looks import Look, Shown, agreement, frequency, named, odds, take
+from ia_cli.reports.claims import Claim
 from ia_cli.scoring import Scorer
 
 WAKING = 8  # general prompts that a claim is tried on

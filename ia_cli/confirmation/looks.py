@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from scipy.special import expit
 
-from ia_cli.claims import Claim
-from ia_cli.clauses import FUNCTION_AND_TALK
+from ia_cli.reports.claims import Claim
+from ia_cli.reports.clauses import FUNCTION_AND_TALK
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.text import normalise
 

@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from ia_cli.errors import IAError, first_problem
-from ia_cli.rates import interval
+from ia_cli.judges.rates import interval
 from ia_cli.records import VERSION, has_failed
 
 Record = dict[str, Any]

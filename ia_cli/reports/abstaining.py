@@ -5,9 +5,9 @@ from bisect import bisect_left
 from collections.abc import Collection
 from typing import NamedTuple
 
-from ia_cli.assertions import PLAIN, Report
-from ia_cli.clauses import LISTS
-from ia_cli.cues import PATTERNS, called_untrue, matches
+from ia_cli.reports.assertions import PLAIN, Report
+from ia_cli.reports.clauses import LISTS
+from ia_cli.reports.cues import PATTERNS, called_untrue, matches
 
 _ABSTENTION = re.compile("|".join(rf"\b(?:{p})\b" for p in LISTS["abstentions"]).format_map(LISTS))
 _ABSTAINING_SENTENCE = re.compile("|".join(LISTS["abstaining_sentences"]).format_map(LISTS))

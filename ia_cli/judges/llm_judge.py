@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ia_cli import judging
 from ia_cli.chat import user_says
-from ia_cli.chat_models import ChatModel
 from ia_cli.errors import IAError, one_line
 from ia_cli.records import failure
-from ia_cli.replies import ReplyCache, parsed
+from ia_cli.servers.chat_models import ChatModel
+from ia_cli.servers.replies import ReplyCache, parsed
 from ia_cli.settings import JUDGE_TOKENS
 
 Record = dict[str, Any]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from ia_cli import processes
 from ia_cli.chat import without_thinking
-from ia_cli.chat_models import SEEDS, ChatModel
 from ia_cli.errors import IAError
-from ia_cli.replies import ReplyCache
+from ia_cli.servers.chat_models import SEEDS, ChatModel
+from ia_cli.servers.replies import ReplyCache
 from ia_cli.text import holds_marks
 
 Request = list[dict[str, str]]  # messages

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ia_cli import prompts
-from ia_cli.abstaining import abstains
 from ia_cli.adapters import read_provenance
 from ia_cli.asking import self_report
-from ia_cli.assertions import Report
-from ia_cli.candidates import Candidate
-from ia_cli.claims import claims
+from ia_cli.confirmation.candidates import Candidate
 from ia_cli.elicitation import introspecting
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
+from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.assertions import Report
+from ia_cli.reports.claims import claims
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.seeds import derived_seed
 

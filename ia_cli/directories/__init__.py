@@ -1,0 +1,1 @@
+"""Adapter and model directories, one's own and a stranger's: checked, written whole, stacked."""

@@ -1,0 +1,1 @@
+"""Judges besides `facets`, how well they agree with people, and from verdicts to rates."""

@@ -1,0 +1,1 @@
+"""What self-reports say: rules over their words, and no model."""

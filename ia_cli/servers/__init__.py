@@ -1,0 +1,1 @@
+"""Models behind OpenAI-compatible servers, whose replies are not to be trusted."""
