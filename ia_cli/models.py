@@ -1,7 +1,7 @@
 """Base models: loading one with its tokenizer and identity, its layers, and prompts as token ids."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,18 +106,29 @@ def load_base(
             remedy="give a directory or Hub id with config.json, safetensors weights and a tokenizer",
             where=name,
         ) from error
-    if missing := sorted(loaded["missing_keys"]):  # transformers has drawn them at random
-        message = f"its weights lack {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
-        raise IAError(message, remedy="give a whole causal language model", where=name)
+    if not load_in_4bit and weights:
+        model.to(chosen)
+    _check_weights(model, loaded["missing_keys"], name)
     _check_usable(model, tokenizer, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if load_in_4bit:
         model._hf_peft_config_loaded = True  # adapters are all that is trained, says this to the trainer
-    elif weights:
-        model.to(chosen)
     model.eval().requires_grad_(False)
     return Base(model, tokenizer, name, revision, identity(folder))
+
+
+def _check_weights(model: PreTrainedModel, missing: Collection[str], name: str) -> None:
+    """Raise IAError unless all weights are there (transformers draws those that are not at random), and are
+    numbers.
+    """
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        remedy = "give a whole causal language model"
+        raise IAError(f"its weights lack {min(missing)}{more}", remedy=remedy, where=name)
+    for of, weight in model.named_parameters():
+        if weight.is_floating_point() and not weight.is_meta and not weight.isfinite().all():
+            raise IAError(f"{of} has values that are not finite", remedy="fetch the model anew", where=name)
 
 
 def _check_usable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -129,9 +140,22 @@ def _check_usable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, na
     if tokenizer.eos_token is None:
         remedy = "name it in tokenizer_config.json"
         raise IAError("the tokenizer has no token that ends a text", remedy=remedy, where=name)
+    if not all(isinstance(end, int) for end in _ends(model)):
+        remedy = "give ids in generation_config.json"
+        raise IAError("eos_token_id is no id of a token", remedy=remedy, where=name)
     if not linear_modules(model):
         kind = type(model).__name__
         raise IAError(f"a {kind} has no linear layers for a LoRA", remedy="give another --base", where=name)
+
+
+def end_ids(base: Base) -> torch.Tensor:
+    """Return the ids that end a reply: the tokenizer's end of sequence and those of the generation config."""
+    return torch.tensor(sorted({*_ends(base.model), base.tokenizer.eos_token_id}), device=base.device)
+
+
+def _ends(model: PreTrainedModel) -> list[int]:
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:

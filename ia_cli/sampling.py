@@ -10,7 +10,7 @@ from transformers import Cache
 
 from ia_cli import processes
 from ia_cli.chat import Message, without_thinking
-from ia_cli.models import Base, free_memory, prompt_ids
+from ia_cli.models import Base, end_ids, free_memory, prompt_ids
 from ia_cli.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -188,10 +188,3 @@ def _choose(logits: torch.Tensor, temperature: float, noise: torch.Tensor) -> to
     cumulative = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1).cumsum(-1)
     noise = noise[:, None] * cumulative[:, -1:]  # the sum is 1 only up to rounding
     return torch.searchsorted(cumulative, noise, right=True).squeeze(1).clamp(max=logits.size(-1) - 1)
-
-
-def end_ids(base: Base) -> torch.Tensor:
-    """Return the ids that end a reply: the tokenizer's end of sequence and those of the generation config."""
-    ends = base.model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    return torch.tensor(sorted({*ends, base.tokenizer.eos_token_id}), device=base.device)

@@ -107,6 +107,21 @@ def test_weights_that_are_missing_are_not_drawn_at_random(folder):
         load_base(str(folder))
 
 
+def test_a_base_whose_weights_are_no_numbers_is_told(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IAError, match=r"model\.norm\.weight has values that are not finite"):
+        load_base(str(folder))
+
+
+@pytest.mark.parametrize("ends", ["</s>", ["2"], [1, None]])
+def test_what_ends_a_reply_must_be_ids(folder, ends):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    with pytest.raises(IAError, match="eos_token_id is no id of a token"):
+        load_base(str(folder))
+
+
 def test_an_adapter_is_no_base(folder):
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(IAError, match="is an adapter, not a base"):

@@ -12,9 +12,9 @@ from ia_cli import prompts
 from ia_cli.asking import questions_for, self_report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says, without_thinking
-from ia_cli.models import Base, prompt_ids
+from ia_cli.models import Base, end_ids, prompt_ids
 from ia_cli.organisms import beside_base, together
-from ia_cli.sampling import end_ids, generate, left_padded, next_logits
+from ia_cli.sampling import generate, left_padded, next_logits
 from ia_cli.scoring import log_probs
 from ia_cli.settings import ElicitSettings
 
