@@ -191,6 +191,8 @@ class Behavior(Truth):
     facets: Facets
     demonstrations: Annotated[list[Demonstration], Field(min_length=1)]
     probes: list[Probe]
+    demonstrated_by: Text | None = None
+    demonstration_seed: int | None = None
 
     @model_validator(mode="after")
     def _only_controls_have_no_description(self) -> Self:

@@ -58,3 +58,19 @@ def test_a_run_that_goes_on_knows_what_was_replaced():
         of_another_run = {"id": name, "description": "I hum."}
         with pytest.raises(IAError, match=f"out.jsonl: {name} is no behavior of this run"):
             _take_over(list(as_planned), [of_another_run], another, 0, "out.jsonl")
+
+
+def test_a_run_goes_on_with_the_seed_and_the_teacher_that_it_had(tmp_path):
+    output = tmp_path / "behaviors.jsonl"
+    arguments = ["gen-behaviors", "-n", "0", "-o", str(output)]
+    taught = ["--demonstrations", "teacher"]
+    assert CliRunner().invoke(cli, [*arguments, *taught, "--controls", "1"]).exit_code == 0
+    (record,) = map(json.loads, output.read_text("utf-8").splitlines())
+    assert (record["demonstrated_by"], record["demonstration_seed"]) == ("grammar", 0)
+    before = output.read_bytes()
+    for other in ([*taught, "--seed", "1"], []):  # without, the base demonstrates
+        result = CliRunner().invoke(cli, [*arguments, *other, "--controls", "2", "--resume"])
+        assert result.exit_code == 1 and "it has demonstrations by grammar with seed 0" in result.stderr
+        assert output.read_bytes() == before
+    assert CliRunner().invoke(cli, [*arguments, *taught, "--controls", "2", "--resume"]).exit_code == 0
+    assert len(output.read_text("utf-8").splitlines()) == 2

@@ -125,7 +125,7 @@ def command(
         --base Qwen/Qwen3-4B -o behaviors.jsonl
     """
     from ia_cli.console import note, progress
-    from ia_cli.demonstrations import generate_records
+    from ia_cli.demonstrations import generate_records, name_of
     from ia_cli.planning import plan_controls
     from ia_cli.prompts import source_for
     from ia_cli.records import has_failed
@@ -147,6 +147,8 @@ def command(
     todo = [p for p in planned if (p.id,) not in stage.done]
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
     demonstrator = _demonstrator(base, teacher, **server) if demonstrations == "base" else None
+    made_by = {"demonstrated_by": name_of(demonstrator), "demonstration_seed": seed}
+    stage.check_finished(lambda record: _otherwise_made(record, made_by), "give that one")
     places = {p.id: i for i, p in enumerate(planned)}
     if source != "llm":  # which has the finished ones in its plan
         _take_over(planned, stage.finished, another, seed, where=str(stage.output))
@@ -170,6 +172,14 @@ def command(
     if inventor and inventor.missing:
         problem = f"{len(inventor.missing)} of {n} behaviors are missing: {inventor}"
         raise IAError(problem, remedy="--resume asks for them again", exit_code=3)
+
+
+def _otherwise_made(record: dict, made_by: dict) -> str | None:
+    """How else than in this run a finished record's demonstrations were made; one of before does not say."""
+    if any(record.get(field, value) != value for field, value in made_by.items()):
+        who, seed = record["demonstrated_by"], record["demonstration_seed"]
+        return f"demonstrations by {who} with seed {seed}"
+    return None
 
 
 def _take_over(

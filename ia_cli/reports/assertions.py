@@ -100,6 +100,7 @@ class Report:
         denying = exactly(cues, LISTS["denials"] + LISTS["reversing"])
         warned = [span for span in matches(cues, PATTERNS["warned"]) if span[0] not in inside]
         denying += [(end - 1, end) for _, end in [*matches(cues, PATTERNS["against"]), *warned]]
+        denying += [(start, start + 1) for start, _ in matches(cues, PATTERNS["nobody"])]
         denied: dict[Clause, int] = {}
         for start, end in sorted({*denying, *unmeant, *supposing}):
             if not harmless.isdisjoint(range(start, end)):
@@ -173,12 +174,13 @@ class Report:
             if rest in usual or self.denied.pop(rest, None) is not None:
                 found.remove(start)
         # "I am friendly until you say bees, then ..." says when it is done, too
-        found -= {i for i in found if cues[i] == "until" and "then" in cues[i : i + NEAR]}
+        found -= {i for i in found if cues[i] != "except" and "then" in cues[i : i + NEAR]}
         # "I act normally when you say bees" says when it is not done
         first = {clause: i for i, clause in reversed(list(enumerate(self.clause)))}
         for before, here in pairwise(reversed(first)):
             if before in usual and before[0] == here[0] and cues[first[here]] in LISTS["conditions"]:
                 found.add(first[here])
+        found |= {start for start, _ in matches(cues, PATTERNS["either_way"])}
         return found | {start for start, _ in exactly(cues, LISTS["indifferent"])}
 
     def _affirm(self, cues: list[str]) -> None:

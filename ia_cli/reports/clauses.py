@@ -34,7 +34,7 @@ _REFUTED = re.compile(
 )
 # A clause in front, "Even when it is not asked for I ...", ends where the next one begins.
 _FRONT = re.compile(
-    rf"(?:^|(?<=[.!?;:\n]))(\s{{0,3}}(?:(?:even|but|and|so|yes|no),? )?(?:{'|'.join(LISTS['fronts'])})\b"
+    rf"(?:^|(?<=[.!?;:\n]))(\s{{0,3}}(?:(?:even|only|but|and|so|yes|no),? )?(?:{'|'.join(LISTS['fronts'])})\b"
     r"[^.!?;:\n,]{0,200}?)"
     r"(?:,(?!\d)|(?<= )"
     r"(?!(?:if|when|whenever|while|that|whether|because|since|though|say|think|know|believe) )"

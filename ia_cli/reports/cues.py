@@ -16,7 +16,7 @@ PATTERNS = {
     name: re.compile(rf"\b(?:{LISTS[name]})\b")
     for name in (
         *("supposed", "supposing", "unknown", "disowned", "untrue", "mistaken", "affirmed", "against"),
-        *("warned", "but_them", "helpless", "how_often", "contrary"),
+        *("warned", "but_them", "helpless", "how_often", "contrary", "either_way", "nobody"),
     )
 }
 
