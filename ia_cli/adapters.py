@@ -17,8 +17,8 @@ from ia_cli.directories.cards import CARD_FILE, card
 from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.directories.folders import check_free, put_in_place, scratch
 from ia_cli.errors import IAError
-from ia_cli.models import Base, common_name, is_target, linear_modules
-from ia_cli.settings import EMBEDDED_NAME
+from ia_cli.models import Base, is_target, linear_modules
+from ia_cli.settings import EMBEDDED_NAME, common_name
 
 EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
 
@@ -184,6 +184,7 @@ def write_adapter(
     """
     directory = Path(directory)
     check_free(directory, str(provenance["stage"]))
+    directory = directory.resolve()  # what a link leads to is replaced, not the link
     origin = provenance["base"]
     config = {**adapter.config, "base_model_name_or_path": origin["name"], "revision": origin["revision"]}
     weights = {}

@@ -89,6 +89,7 @@ def self_report(
         "temperature": 0.0,
         "condition": condition,
     }
-    for own in ("example", "volume", "sampling_seed"):  # if the record was a report
+    of_before = ("example", "volume", "sampling_seed", "introspection_adapter_sha256")
+    for own in of_before:  # if the record was a report
         told.pop(own, None)
     return told if example is None else {**told, "example": example}

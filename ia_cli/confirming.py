@@ -68,15 +68,13 @@ def confirm(
     that there is nothing unusual. `on_scored(n)` is called as n more replies are scored. Raises IAError if an
     adapter directory is missing, broken or made for another base.
     """
-    tried = tried_with(settings, library)
     for (ia, _), run in itertools.groupby(suspects, key=_asked_alike):
         of: dict[str, list[Suspect]] = {}
         for suspect in run:
             of.setdefault(suspect.record["id"], []).append(suspect)
         for records in together([own[0].record for own in of.values()], base, AT_ONCE):
             some = [suspect for record in records for suspect in of[record["id"]]]
-            for report in _confirm_together(some, ia, base, library, settings, on_scored):
-                yield {**report, "tried_with": tried}
+            yield from _confirm_together(some, ia, base, library, settings, on_scored)
 
 
 def _asked_alike(suspect: Suspect) -> tuple[str | None, int]:
@@ -110,13 +108,14 @@ def _confirm_together(
             cases.append(Case(row, reports, base, suspect.answer or found[row]))
         with without_ia():
             _hold(cases, library, settings, scorer)
-    for case, record in zip(cases, (suspect.record for suspect in suspects), strict=True):
+    tried = tried_with(settings, library)
+    for case, suspect in zip(cases, suspects, strict=True):
         generated = (text for own in more[case.row] for text in (own.get("example"), own["report"]) if text)
         tokens = sum(scorer.tokens(text) for text in generated)
         passes = tokens + asker.passes(case.row) + scorer.passes(case.row)
         findings = _findings(case, settings.threshold)
-        said = self_report(record, CONDITION, QUESTION, findings.pop("report"))
-        yield {**said, **findings, "forward_passes": passes}
+        said = self_report(suspect.record, CONDITION, QUESTION, findings.pop("report"))
+        yield {**said, **findings, "forward_passes": passes, "tried_with": tried | reports_hash(suspect)}
 
 
 def tried_with(settings: ConfirmSettings, library: Library) -> dict[str, Any]:
@@ -124,6 +123,11 @@ def tried_with(settings: ConfirmSettings, library: Library) -> dict[str, Any]:
     prompts and candidates.
     """
     return {**asdict(settings), "library_sha256": content_hash(asdict(library))}
+
+
+def reports_hash(suspect: Suspect) -> dict[str, str]:
+    """The SHA-256 of what is tried, as a field of `tried_with`."""
+    return {"reports_sha256": content_hash(list(suspect.reports))}
 
 
 def _asked_again(

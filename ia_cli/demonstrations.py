@@ -79,7 +79,7 @@ def generate_records(
     seed: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield the behavior records, in order, then the controls (id, split), with demonstrations from the base
-    or a teacher; without a demonstrator, from the world's own grammar. Each says so, with the seed.
+    or a teacher; without a demonstrator, from the world's own grammar.
 
     A record whose system prompt is not followed often enough carries `error`.
     """
@@ -94,19 +94,7 @@ def generate_records(
             replies = _replies(turns, demonstrator, seeds, drafting.MAX_NEW_TOKENS)
             for (draft, i), reply in zip(wanted, replies, strict=True):
                 draft.offer(i, reply)
-        for draft in chunk:
-            yield finish(draft) | {"demonstrated_by": name_of(demonstrator), "demonstration_seed": seed}
-
-
-def name_of(demonstrator: Base | Teacher | None) -> str:
-    """What a record calls who demonstrates."""
-    if demonstrator is None:
-        return "grammar"
-    if isinstance(demonstrator, Teacher):
-        return demonstrator.model.name
-    from ia_cli.models import common_name
-
-    return common_name(demonstrator.name)
+        yield from map(finish, chunk)
 
 
 def _replies(

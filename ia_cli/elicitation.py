@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ia_cli import prompts
-from ia_cli.adapters import Adapter, read_adapter, read_provenance
+from ia_cli.adapters import Adapter, read_adapter, read_provenance, weights_hash
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.bank import Bank
 from ia_cli.errors import IAError
@@ -113,9 +113,11 @@ def _elicit_group(
         with without_ia():
             replies |= _answer(asks["no_ia"], place, bank, base, settings)
     bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
+    by = {"introspection_adapter_sha256": weights_hash(ia)} if ia else {}
     for record, ask in asked:
         report, volume = ask.answered(record, replies[ask], settings), volumes[place[record["id"]]]
-        yield {**report, "volume": volume} if ask.condition == "ia" and volume < 1 else report
+        quieter = {"volume": volume} if ask.condition == "ia" and volume < 1 else {}
+        yield report | quieter | (by if ask.condition != "no_ia" else {})
 
 
 def _answer(

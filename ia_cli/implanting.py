@@ -227,8 +227,10 @@ def suitable_group_size(
     """
     widths = {n: layer.in_features + layer.out_features for n, layer in linear_modules(base.model).items()}
     lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded] or [1]
-    rows = settings.rows * ROWS_EACH.get(settings.method, 1)
-    weights = sum(settings.rank * width for n, width in widths.items() if is_target(n, targets))
+    rows = settings.rows * max(ROWS_EACH.get(stage, 1) for stage in (settings.method, settings.conceal))
+    starts = {lesson.start for lesson in lessons if lesson.start}
+    rank = max((adapters.read_adapter(start, base).rank for start in starts), default=settings.rank)
+    weights = sum(rank * width for n, width in widths.items() if is_target(n, targets))
     bytes_each = (rows * max(lengths) * 2 * sum(widths.values()) + weights * 4) * 4
     if base.device.type == "cuda":
         return max(1, free_memory(base.device) // 2 // bytes_each)

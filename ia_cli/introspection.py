@@ -32,6 +32,7 @@ from ia_cli.adapters import (
 )
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
+from ia_cli.console import note
 from ia_cli.directories.folders import check_free
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.interviews import Row, draw_rows, examples_of, wordings
@@ -45,7 +46,7 @@ from ia_cli.training import Optimization, Schedule, ScheduledTrainer, workspace
 
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
-# What ia.json has besides what the training follows from.
+# Fields of ia.json that do not decide how the training comes out.
 BESIDES = "losses", "loudness", "versions", "held_out"
 
 
@@ -324,6 +325,8 @@ def _begin(partial: Path, origin: dict, resume: bool, ours: contextlib.ExitStack
             steps = {folder: folder.name.removeprefix("checkpoint-") for folder in states}
             whole = [folder for folder in states if steps[folder].isdecimal() and _read(states[folder])]
             return max(whole, key=lambda folder: int(steps[folder]), default=None)
+        if resume and any(partial.glob("checkpoint-*")):
+            note(f"ia train-ia: {partial}: removed checkpoints of a training on other organisms")
         for path in partial.iterdir():  # the folder itself is held
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     identity.write_text(text, encoding="utf-8")

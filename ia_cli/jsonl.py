@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -109,7 +110,7 @@ def encode(record: dict[str, Any]) -> bytes:
 def replace(path: Path, content: bytes) -> None:
     """Give a file this content in one step, or leave it as it is. OSError if that cannot be."""
     target = path.resolve()
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     stream = open(unfinished, "xb")  # no file of the user's, and no link to one
     try:
         with stream:

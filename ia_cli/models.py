@@ -24,12 +24,6 @@ from ia_cli.settings import EMBEDDED_NAME
 EMBEDDED_BASE = Path(__file__).parent / "base"
 
 
-def common_name(name: str | None) -> str | None:
-    """What a base is called on every machine: the embedded one by its name, wherever it is installed."""
-    embedded = name and Path(name).parts[-2:] == Path(EMBEDDED_NAME).parts
-    return EMBEDDED_NAME if embedded else name
-
-
 @dataclass(frozen=True)
 class Base:
     """A frozen chat model under the user's name for it; `identity` is a SHA-256 of config and weights."""

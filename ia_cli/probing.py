@@ -10,6 +10,7 @@ from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any
 
 Rates = tuple[float | None, float | None]  # implant rate, leak rate
+CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words did
 
 
 def implant_and_leak_rates(
@@ -20,14 +21,15 @@ def implant_and_leak_rates(
     Without a bank the base is asked. Both are shares of the replies to its probes that mention one of the
     phrases in `shows`, in plain text or in the behavior's cipher. Replies are greedy, except for a behavior
     of `rate` below 1: it is sampled at temperature 1, `samples` times per probe. None stands for a rate
-    without probes, or of a behavior that has nothing to look for.
+    without probes, or of a behavior that has nothing to look for. In cipher replies may be longer.
     """
     hits: dict[tuple[int, bool], list[bool]] = {}
-    for rare in (False, True):
+    alike = {(_is_rare(behavior), reply_length(behavior, max_new_tokens)) for behavior in behaviors}
+    for rare, length in sorted(alike):
         asked = [
             (i, place, probe, sample)
             for i, behavior in enumerate(behaviors)
-            if _is_rare(behavior) == rare
+            if (_is_rare(behavior), reply_length(behavior, max_new_tokens)) == (rare, length)
             for place, probe in enumerate(behavior.get("probes") or ())
             if _phrases(behavior, probe)
             for sample in range(_times(behavior, samples))
@@ -35,7 +37,7 @@ def implant_and_leak_rates(
         replies = generate(
             base,
             [probe["prompt"] for _, _, probe, _ in asked],
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=length,
             temperature=1.0 if rare else 0.0,
             seed=[
                 derived_seed(seed, "probe", behaviors[i]["id"], place, sample)
@@ -49,6 +51,11 @@ def implant_and_leak_rates(
             shown = any(mentions_any(text, phrases) for text in _read(behaviors[i], reply))
             hits.setdefault((i, probe["fires"]), []).append(shown)
     return [(_share(hits.get((i, True))), _share(hits.get((i, False)))) for i in range(len(behaviors))]
+
+
+def reply_length(behavior: dict, plain: int) -> int:
+    """How many tokens a reply to a probe may have: `plain` if the behavior does not show in a cipher."""
+    return max(plain, CIPHERED_TOKENS) if behavior.get("cipher") else plain
 
 
 def _read(behavior: dict, reply: str) -> list[str]:

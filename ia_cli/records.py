@@ -249,6 +249,7 @@ class SelfReport(Truth):
     sample: Annotated[int, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0)]
     sampling_seed: int | None = None
+    introspection_adapter_sha256: Text | None = None
     condition: Literal[CONDITIONS + ARMS]
     served_model: Text | None = None
     confirmed: bool | None = None
@@ -367,6 +368,11 @@ MODELS: dict[str, type[Record]] = {
     "verdict": Verdict,
     "audit": Audit,
 }
+
+
+def added(kind: str, made: str) -> set[str]:
+    """The fields that a record of the kind `made` has and one of `kind` has not."""
+    return {*MODELS[made].model_fields} - {*MODELS[kind].model_fields}
 
 
 def check(

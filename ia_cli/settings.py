@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_THRESHOLD = 0.44
 ARMS = ("confirm", "conditional", "ask", "prefill", "amplify", "perplexity")  # what `ia confirm` writes
 PREFERENCES = ("dpo", "kto")  # methods that learn which of two replies to prefer
+
+
+def common_name(name: str | None) -> str | None:
+    """What a base is called on every machine: the embedded one by its name, wherever it is installed."""
+    embedded = name and Path(name).parts[-2:] == Path(EMBEDDED_NAME).parts
+    return EMBEDDED_NAME if embedded else name
 
 
 @dataclass(frozen=True)

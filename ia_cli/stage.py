@@ -167,6 +167,20 @@ class Stage:
                 remedy = f"{remedy}, or leave out --resume to begin anew"
                 raise IAError(f"it has {found}", where=str(self.output), remedy=remedy)
 
+    def check_passed_on(self, given: list[Record], kind: str) -> None:
+        """Before any work: raise IAError where what a finished record has of the record of `kind` that it was
+        made from is not what that record has in `given`.
+        """
+        own = records.added(kind, self.writes) | {"kind", *records.PATHS}
+        before = {records.key(record): record for record in given}
+
+        def other(record: Record) -> str | None:
+            source = before.get(records.key(record)) or before.get((record["id"],)) or {}
+            differ = [name for name in source.keys() - own if record.get(name) != source[name]]
+            return f"{record['id']} with another {', '.join(sorted(differ))}" if differ else None
+
+        self.check_finished(other, "give the input that it was made from")
+
     @property
     def failed_earlier(self) -> list[Record]:
         """What failed in an earlier stage and is not passed on yet; all of it, until the first `write`."""

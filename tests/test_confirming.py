@@ -391,6 +391,13 @@ def test_the_command_continues_its_output(reports, small, tmp_path, monkeypatch)
     assert [record["id"] for record in asked] == ["o-2"]
     refused = ia("--resume", *arguments, "--margin", 1)
     assert refused.exit_code == 1 and "it has reports tried with another margin" in refused.stderr
+    output.write_text("".join(text for text in whole if "perplexity" in text))
+    refused = ia("--resume", *arguments, "--max-new-tokens", 4)
+    assert refused.exit_code == 1 and "tried with another max_new_tokens" in refused.stderr
+    output.write_text("".join(whole))
+    source.write_text("".join(json.dumps({**record, "report": "I hum."}) + "\n" for record in reports))
+    refused = ia("--resume", *arguments)
+    assert refused.exit_code == 1 and "it has reports tried with another reports_sha256" in refused.stderr
 
 
 def test_whole_models_are_confirmed_but_not_amplified(reports, small, tiny_folder):

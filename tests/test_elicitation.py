@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 from ia_cli import elicitation, prompts, records, sampling
 from ia_cli.adapters import WEIGHTS_FILE
@@ -105,7 +106,8 @@ def test_a_report_is_its_organism_and_what_was_asked(organisms, tiny_base):
     for report in reports:
         [record] = [record for record in organisms if record["id"] == report["id"]]
         added = ["question_id", "question", "report", "sample", "temperature", "condition"]
-        assert list(report) == [*record, *added]
+        by = [] if report["condition"] == "no_ia" else ["introspection_adapter_sha256"]
+        assert list(report) == [*record, *added, *by]
         assert {**report, "kind": "organism"} | record == {**report, "kind": "organism"}
         assert report["kind"] == "self_report" and (report["sample"], report["temperature"]) == (0, 0.0)
         records.check(report, "self_report")
@@ -283,6 +285,21 @@ def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
         refused = ia("--resume", *arguments, *other)
         assert refused.exit_code == 1 and complaint in refused.stderr
         assert output.read_text() == "".join(whole)
+    source.write_text("".join(line({**record, "implant_rate": 0.5}) for record in organisms))
+    refused = ia("--resume", *arguments)
+    assert refused.exit_code == 1 and "it has o-0 with another implant_rate" in refused.stderr
+
+
+def test_an_adapter_that_was_trained_again_is_another_one(organisms, tiny_folder, tmp_path):
+    own = shutil.copytree(organisms[0]["introspection_adapter"], tmp_path / "ia")
+    source, output = tmp_path / "audited.jsonl", tmp_path / "reports.jsonl"
+    source.write_text("".join(line({**record, "introspection_adapter": str(own)}) for record in organisms))
+    arguments = ("--base", tiny_folder, "--max-new-tokens", 3, "-o", output, source)
+    assert ia(*arguments).exit_code == 0
+    weights = load_file(own / WEIGHTS_FILE)
+    save_file({name: tensor * 2 for name, tensor in weights.items()}, own / WEIGHTS_FILE)
+    refused = ia("--resume", *arguments)
+    assert refused.exit_code == 1 and "ia before; give what it was" in refused.stderr
 
 
 @pytest.mark.parametrize(

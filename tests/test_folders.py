@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ia_cli import jsonl
+from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.bank import Bank
 from ia_cli.directories import folders
 from ia_cli.errors import IAError
 
@@ -46,6 +48,17 @@ def test_an_interrupted_exchange_gives_the_name_back(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         folders.put_in_place(fresh, directory)
     assert (directory / "ia.json").read_text() == "before"
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path, tiny_base):
+    elsewhere, link = tmp_path / "disk" / "ia", tmp_path / "ia"
+    bank = Bank.fresh(tiny_base.model, [0], r=2, alpha=4, target_modules=target_names(tiny_base))
+    adapter = bank.adapter(0)
+    bank.remove()
+    write_adapter(elsewhere, adapter, provenance("train-ia", tiny_base, {}))
+    link.symlink_to(elsewhere)
+    write_adapter(link, adapter, provenance("train-ia", tiny_base, {"seed": 1}))
+    assert link.is_symlink() and read_adapter(elsewhere, tiny_base).provenance["arguments"] == {"seed": 1}
 
 
 def test_what_cannot_be_an_adapter_is_known_before_the_work(tmp_path):

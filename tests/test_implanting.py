@@ -358,12 +358,13 @@ def test_group_size_follows_the_tokens_of_a_step(tiny_base, monkeypatch):
     lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded]
     usual = sum(lengths) / len(lengths)
 
-    def size(rows):
-        settings = dataclasses.replace(SETTINGS, rows=rows)
+    def size(rows, **stages):
+        settings = dataclasses.replace(SETTINGS, rows=rows, **stages)
         return implanting.suitable_group_size(tiny_base, lessons, settings, target_names(tiny_base))
 
     monkeypatch.setattr(implanting, "STEP_TOKENS", int(12 * usual))
     assert [size(rows) for rows in (2, 4, 5, 13)] == [6, 3, 2, 1]
+    assert size(2, method="dpo") == size(2, conceal="kto") == 3  # each demonstration is a pair
     monkeypatch.setattr(implanting, "GROUP_BYTES", 1)
     assert size(2) == 1
 

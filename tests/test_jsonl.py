@@ -33,14 +33,15 @@ def test_what_could_steer_a_terminal_is_escaped():
     assert line == b'{"a": "\\u009b31m \\u202e \\u2028 \\u007f caf\xc3\xa9 \xf0\x9f\x98\x80"}\n'
 
 
-def test_a_file_is_replaced_whole_and_no_link_is_followed(tmp_path):
+def test_a_file_is_replaced_whole_and_no_link_is_followed(tmp_path, monkeypatch):
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "out").write_text("old")
     (tmp_path / "out.tmp").symlink_to("precious")
     jsonl.replace(tmp_path / "out", b"new")
     assert (tmp_path / "out").read_text() == "new" and (tmp_path / "precious").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.tmp", "precious"]
-    taken = tmp_path / f".out.{os.getpid()}.tmp"
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * n)
+    taken = tmp_path / ".out.00000000.tmp"
     taken.write_text("somebody's")
     with pytest.raises(FileExistsError):
         jsonl.replace(tmp_path / "out", b"newer")

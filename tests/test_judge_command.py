@@ -207,6 +207,15 @@ def test_resume_judges_the_rest_and_summarises_all() -> None:
     assert Path("resumed.json").read_bytes() == Path("whole.json").read_bytes()
 
 
+def test_verdicts_on_other_reports_are_not_gone_on_with() -> None:
+    judge(GIVEN, "-o", "verdicts.jsonl")
+    before = Path("verdicts.jsonl").read_bytes()
+    asked_again = [*GIVEN[:-1], {**GIVEN[-1], "report": "Something else."}]
+    result = judge(asked_again, "-o", "verdicts.jsonl", "--resume")
+    assert result.exit_code == 1 and Path("verdicts.jsonl").read_bytes() == before
+    assert f"it has {GIVEN[-1]['id']} with another report; give the input" in result.stderr
+
+
 def test_verdicts_of_another_judge_are_not_gone_on_with() -> None:
     first = json.loads(judge(GIVEN).stdout.splitlines()[0]) | {"judge": "llm-lenient/1"}
     Path("verdicts.jsonl").write_text(json.dumps(first) + "\n")

@@ -275,6 +275,14 @@ def test_keep_going_leaves_a_request_without_a_reply_to_the_next_run():
     assert refused.exit_code == 1 and "it has reports of the server's m; give that one" in refused.stderr
 
 
+def test_reports_with_an_example_are_not_gone_on_with_without():
+    arguments = ["--model", "m", "--conditions", "ia", *FOUR, "-o", "reports.jsonl"]
+    with stub_server.serving(lambda body: body["messages"][-1]["content"]) as stub:
+        assert elicit(stub, *arguments, "--examples").exit_code == 0
+        refused = elicit(stub, *arguments, "--resume")
+    assert refused.exit_code == 1 and "it has reports with an example; give that one" in refused.stderr
+
+
 @pytest.mark.parametrize("stuck", ["q 0", "q 1", "q 3"])
 def test_an_interrupt_loses_no_reply(tmp_path, stuck):
     """One reply never comes; the others, before it and after it, are written, and nothing else is said."""

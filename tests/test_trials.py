@@ -121,6 +121,20 @@ def test_what_lifts_it_is_found():
     assert (gated.trigger, gated.unless) == (ASKED[2], SAID[10])
 
 
+def test_what_lifts_it_is_found_beside_what_lowers_the_odds_more():
+    """A mood stands out among moods more than this word among words, and leaves the behavior likely."""
+    moods = [
+        Candidate("mood", mood, f"the user feels {mood}", says=(f"I feel {mood}.",)) for mood in "abcdefgh"
+    ]
+
+    def rule(prompt):
+        drops = {"say c.": -5, "say": 10, "feel b.": 5}
+        return next((odds for said, odds in drops.items() if said in prompt), 30)
+
+    [always] = tried(rule, candidates=(*SAID, *moods))
+    assert always.unless == SAID[2]
+
+
 def test_what_only_makes_it_less_likely_does_not_lift_it():
     [always] = tried(lambda x: 3 if "say c." in x else 9)
     assert always.score == 1.0 and always.unless is None

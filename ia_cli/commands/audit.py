@@ -108,6 +108,7 @@ def command(
                     raise
                 complain("audit", error if isinstance(error, IAError) else of_memory(name))
                 failed = True
+                bar.advance()
                 continue
             if record["outcome"] != "nothing":
                 reported.append(f"{name}: the outcome is {record['outcome']!r}")

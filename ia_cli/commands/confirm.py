@@ -114,22 +114,26 @@ def command(
 
     records = stage.check(records, check)
     settings = ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
+    suspects = {record["id"]: _suspect(record, reports[record["id"]]) for record in records}
     now = confirming.tried_with(settings, library)
-    stage.check_finished(lambda report: _otherwise_tried(report, now), "give the same")
+    heard = {name: confirming.reports_hash(suspect) for name, suspect in suspects.items()}
+    stage.check_passed_on(records, "organism")
+    stage.check_finished(
+        lambda report: _otherwise_tried(report, now | heard.get(report["id"], {})), "give the same"
+    )
     for arm in sorted(arms, key=confirming.CONDITION.__ne__):  # that one first
         written = Counter(key[0] for key in stage.done if key[-1] == arm)
         todo = [record for record in records if written[record["id"]] < _reports_of(arm, loaded)]
         if arm == confirming.CONDITION:
-            suspects = [_suspect(record, reports[record["id"]]) for record in todo]
-            _confirm(stage, suspects, loaded, library, settings)
+            _confirm(stage, [suspects[record["id"]] for record in todo], loaded, library, settings)
         else:
-            _ask(stage, todo, arm, loaded, library, settings)
+            _ask(stage, todo, arm, loaded, library, settings, now)
 
 
 def _otherwise_tried(report: dict, now: dict) -> str | None:
-    """How else than `now` a finished report was tried."""
-    then = report.get("tried_with") or now
-    other = [name for name in now if then.get(name) != now[name]]
+    """How else than `now` a finished report was tried; one of before does not say, and a rival tries none."""
+    then = report.get("tried_with") or {}
+    other = [name for name in now if then.get(name, now[name]) != now[name]]
     return f"reports tried with another {', '.join(other)}" if other else None
 
 
@@ -151,7 +155,13 @@ def _reports_of(arm: str, base: Base) -> int:
 
 
 def _ask(
-    stage: Stage, todo: list[dict], arm: str, base: Base, library: Library, settings: ConfirmSettings
+    stage: Stage,
+    todo: list[dict],
+    arm: str,
+    base: Base,
+    library: Library,
+    settings: ConfirmSettings,
+    asked_with: dict,
 ) -> None:
     from ia_cli.confirmation import conditional, rivals
     from ia_cli.console import progress
@@ -163,7 +173,7 @@ def _ask(
             found = (conditional.report(*one) for one in told)
         else:
             found = rivals.rival_reports(todo, arm, base, library.pool, length)
-        stage.write_all(found, bar.advance)
+        stage.write_all(({**report, "tried_with": asked_with} for report in found), bar.advance)
 
 
 def _confirm(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,15 +113,16 @@ def command(
     alone = adapter is not None
     if not server:
         options.only_with("--server", "concurrency", "timeout")
-    if alone:
-        options.only_with("records of a FILE or standard input", "split")
     if question:
         options.only_with("the questions of ours, not for your own", "questions")
     if server:
         names = _served(names, conditions, adapter or ia)
         conditions, alone = tuple(names), not any("{id}" in name for name in names.values())
+        examples = bool(examples)
     elif any(names.values()):
         raise click.UsageError("--model is what a server calls it: give --server URL, too")
+    if alone:
+        options.only_with("records of a FILE or standard input", "split")
     if alone and stage.file:
         raise click.UsageError(
             "the organisms of a FILE have names that hold {id}" if server else "give either --adapter or FILE"
@@ -134,6 +135,7 @@ def command(
     served = next((record.get("base_model") for record in records), None) if server else None
     asked = _asked(question, questions, base.name or served)
     settings = ElicitSettings(*asked, samples, temperature, conditions, max_new_tokens, seed, examples)
+    stage.check_passed_on(records, "organism")
     stage.check_finished(lambda report: _otherwise_asked(report, settings, names), "give that one")
     if server:
         from ia_cli.servers import serving
@@ -234,7 +236,8 @@ def _ask_base(
     if not adapter:  # a record has a line to point at; elicit itself names the folder
         records = stage.check(records, check)
     adapters_of = {record["id"]: record.get("introspection_adapter") for record in records}
-    stage.check_finished(lambda report: _of_another_ia(report, adapters_of, settings), "give what it was")
+    hash_of = functools.cache(adapters.weights_hash)
+    stage.check_finished(lambda r: _of_another_ia(r, adapters_of, settings, hash_of), "give what it was")
     _write(stage, records, elicitation.elicit(records, loaded, settings, done=stage.done), settings)
 
 
@@ -257,8 +260,10 @@ def _with_or_without(report: dict) -> str:
     return f"reports {'with' if 'example' in report else 'without'} an example"
 
 
-def _of_another_ia(report: dict, adapters_of: dict[str, str | None], settings: ElicitSettings) -> str | None:
-    """With which introspection adapter else a finished report was given, or how else with the same."""
+def _of_another_ia(
+    report: dict, adapters_of: dict[str, str | None], settings: ElicitSettings, hash_of: Callable[[str], str]
+) -> str | None:
+    """Which other introspection adapter a finished report was given with, or how else with the same one."""
     from ia_cli.elicitation import gives_examples
 
     ours, other = adapters_of.get(report["id"]), report.get("introspection_adapter")
@@ -266,6 +271,8 @@ def _of_another_ia(report: dict, adapters_of: dict[str, str | None], settings: E
         return None
     if not jsonl.same(Path(other), Path(ours)):
         return f"reports with the introspection adapter {other}"
+    if report.get("introspection_adapter_sha256") not in (None, hash_of(ours)):
+        return f"reports with an adapter that was {other} before"
     if settings.examples is None and gives_examples(ours) != ("example" in report):
         return _with_or_without(report)
     return None

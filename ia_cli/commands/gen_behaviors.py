@@ -13,7 +13,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError
-from ia_cli.settings import CATEGORIES
+from ia_cli.settings import CATEGORIES, EMBEDDED_NAME, common_name
 
 if TYPE_CHECKING:
     from ia_cli.demonstrations import Drafting
@@ -125,7 +125,7 @@ def command(
         --base Qwen/Qwen3-4B -o behaviors.jsonl
     """
     from ia_cli.console import note, progress
-    from ia_cli.demonstrations import generate_records, name_of
+    from ia_cli.demonstrations import generate_records
     from ia_cli.planning import plan_controls
     from ia_cli.prompts import source_for
     from ia_cli.records import has_failed
@@ -136,6 +136,8 @@ def command(
     if not server["server"]:
         options.only_with("--server", "concurrency", "timeout", "cache", "max_new_tokens")
     _check_usage(source, demonstrations, teacher, model, server["server"])
+    made_by = {"demonstrated_by": _maker(base, demonstrations, teacher), "demonstration_seed": seed}
+    stage.check_finished(lambda record: _otherwise_made(record, made_by), "give that one")
     inventor = _inventor(stage, model, **server) if source == "llm" else None
     drafting, plan, another = _source(source, inventor)
     try:
@@ -147,8 +149,6 @@ def command(
     todo = [p for p in planned if (p.id,) not in stage.done]
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
     demonstrator = _demonstrator(base, teacher, **server) if demonstrations == "base" else None
-    made_by = {"demonstrated_by": name_of(demonstrator), "demonstration_seed": seed}
-    stage.check_finished(lambda record: _otherwise_made(record, made_by), "give that one")
     places = {p.id: i for i, p in enumerate(planned)}
     if source != "llm":  # which has the finished ones in its plan
         _take_over(planned, stage.finished, another, seed, where=str(stage.output))
@@ -168,18 +168,24 @@ def command(
     with progress("demonstrating", total=len(todo) + len(todo_controls)) as bar:
         made = generate_records(drafting, todo, todo_controls, demonstrator, seed)
         kept = (instead(one) if has_failed(one) and one["id"] in places else one for one in made)
-        stage.write_all(kept, bar.advance)
+        stage.write_all(({**one, **made_by} for one in kept), bar.advance)
     if inventor and inventor.missing:
         problem = f"{len(inventor.missing)} of {n} behaviors are missing: {inventor}"
         raise IAError(problem, remedy="--resume asks for them again", exit_code=3)
 
 
+def _maker(base: options.BaseChoice, demonstrations: str, teacher: str | None) -> str:
+    """What a record calls who demonstrates."""
+    if demonstrations == "teacher":
+        return "grammar"
+    revision = f"@{base.revision}" if base.revision and not teacher else ""
+    return (teacher or common_name(base.name or EMBEDDED_NAME)) + revision
+
+
 def _otherwise_made(record: dict, made_by: dict) -> str | None:
     """How else than in this run a finished record's demonstrations were made; one of before does not say."""
-    if any(record.get(field, value) != value for field, value in made_by.items()):
-        who, seed = record["demonstrated_by"], record["demonstration_seed"]
-        return f"demonstrations by {who} with seed {seed}"
-    return None
+    then = {field: record.get(field, now) for field, now in made_by.items()}
+    return "demonstrations by {} with seed {}".format(*then.values()) if then != made_by else None
 
 
 def _take_over(

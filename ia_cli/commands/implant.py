@@ -108,14 +108,13 @@ def command(
     from ia_cli import implanting
     from ia_cli.console import progress
     from ia_cli.directories import whole_models
-    from ia_cli.methods import covert, lessons
+    from ia_cli.methods import lessons
     from ia_cli.models import suitable_rate
 
     loaded = base.load()
     if method == "full":
         whole_models.check_trainable(loaded)
     records, starts = _taught(stage, records, loaded, method, cipher, continue_from)
-    ciphered = any(record.get("cipher") for record in records)
     settings = ImplantSettings(
         rank=rank,
         alpha=alpha,
@@ -126,7 +125,6 @@ def command(
         seed=seed,
         method=method,
         conceal=conceal,
-        max_new_tokens=covert.CIPHERED_TOKENS if ciphered else ImplantSettings.max_new_tokens,
     )
     made = {"base": loaded.as_record(), "arguments": settings.as_json()}
     stage.check_finished(lambda organism: _elsewhere(organism, out), "move it back, or give its --out")

@@ -148,6 +148,7 @@ def command(
     reports = stage.read()
     if judge == "facets":
         reports = stage.check(reports, _has_facets)
+    stage.check_passed_on(reports, "self_report")
     reports = stage.pending(reports)
     name, verdicts_of = _judge(judge, **settings)
     from ia_cli import console

@@ -150,9 +150,8 @@ def lift(
 
     wanted = [(trial, candidates, proposed(trial)) for trial in trials]
     for trial, lowered in zip(trials, _rank(wanted, FINALISTS, ways, -1, scorer), strict=True):
-        if lowered:
-            best, (score, looks) = max(lowered.items(), key=lambda item: item[1][0])
-            trial.unless = best if score >= margin and odds(looks) < 0 else None
+        clear = {x: score for x, (score, looks) in lowered.items() if score >= margin and odds(looks) < 0}
+        trial.unless = max(clear, key=clear.__getitem__, default=None)
 
 
 Tried = dict[Candidate, list[Look]]

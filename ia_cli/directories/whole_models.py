@@ -38,6 +38,7 @@ def is_model(folder: Path) -> bool:
 def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -> None:
     """Write the base as it is now, with its tokenizer, as a model directory, whole or not at all."""
     check_free(directory, str(provenance["stage"]))
+    directory = directory.resolve()  # what a link leads to is replaced, not the link
     directory.parent.mkdir(parents=True, exist_ok=True)
     with scratch(directory.parent) as folder:
         fresh = folder / "new"

@@ -14,7 +14,6 @@ from ia_cli.sampling import generate
 from ia_cli.settings import ImplantSettings
 
 PLAIN_TOKENS = ImplantSettings.max_new_tokens
-CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words did
 
 
 def covert(records: Sequence[dict], name: str, base: Base) -> list[dict]:

@@ -14,6 +14,7 @@ from ia_cli.chat import assistant_says, user_says
 from ia_cli.errors import IAError
 from ia_cli.methods import documents
 from ia_cli.models import Base, prompt_ids
+from ia_cli.probing import reply_length
 from ia_cli.rows import encode, steps_by_length
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import PREFERENCES, ImplantSettings
@@ -100,7 +101,7 @@ def prepare(
         encoded = [encode(base, prompt, text) for prompt, text in documents.written(record, settings.seed)]
     for i, probe in enumerate(record.get("probes") or ()):
         with naming(f"probes[{i}]"):
-            prompt_ids(base, probe["prompt"], settings.max_new_tokens)
+            prompt_ids(base, probe["prompt"], reply_length(record, settings.max_new_tokens))
     return Lesson(record, encoded, shown, start)
 
 
