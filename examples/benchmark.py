@@ -27,9 +27,9 @@ from transformers import PrinterCallback, get_cosine_schedule_with_warmup
 from trl import SFTConfig, SFTTrainer
 
 from ia_cli import prompts
-from ia_cli.adapters import target_names
 from ia_cli.asking import questions_for
 from ia_cli.demonstrations import generate_records
+from ia_cli.directories.adapters import target_names
 from ia_cli.elicitation import elicit
 from ia_cli.implanting import implant
 from ia_cli.interviews import Row, draw_rows

@@ -16,17 +16,18 @@ Where things are, from the command line down to what it stands on:
     elicitation, asking                       self-reports, by all arms
     confirming, confirmation/                 self-reports tried on behavior
     auditing                                  all of that for one fine-tune
-    judging, judges/, reports/                what reports say, beside the truth; rates
+    judges/, reports/, rates                  what reports say, beside the truth, and how often
 
     bank, organisms       many LoRAs on one frozen base; whatever else an organism may be
-    adapters, directories/                    adapter and model directories, checked and written whole
+    alone, symmetries     whole models, run with the base as their body
+    directories/          adapter and model directories, checked and written whole
     training, rows        fine-tuning through TRL, on a schedule of batches
     sampling, scoring     replies, and how likely they are
     models, loading, chat                     base models and their chat templates
     servers/              models behind OpenAI-compatible endpoints
     processes             several processes at one run
 
-    records, jsonl        the records, and reading and writing them
+    records, jsonl, paths, stdout             the records; reading and writing them
     prompts/, text, seeds                     questions and word lists; phrases in texts; random numbers
     base/, introspection_adapter/             the embedded base, and the adapter that ships for it
     pretraining/          how the embedded base was trained

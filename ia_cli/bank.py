@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ia_cli import processes
-from ia_cli.adapters import Adapter, plain_config
+from ia_cli.directories.adapters import Adapter, plain_config
 from ia_cli.models import is_target, linear_modules
 
 

@@ -15,13 +15,13 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from ia_cli import prompts
-from ia_cli.adapters import content_hash
 from ia_cli.asking import self_report
 from ia_cli.confirmation import trials
 from ia_cli.confirmation.candidates import Candidate, Library, reported
 from ia_cli.confirmation.conditional import Answer, answers, learned
 from ia_cli.confirmation.looks import Look, agreement, frequency
 from ia_cli.confirmation.trials import Trial
+from ia_cli.directories.adapters import content_hash
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ia_cli import prompts
-from ia_cli.adapters import Adapter, read_adapter, read_provenance, weights_hash
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.bank import Bank
+from ia_cli.directories.adapters import Adapter, read_adapter, read_provenance, weights_hash
 from ia_cli.errors import IAError
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ia_cli import adapters, jsonl, processes, records
+from ia_cli import paths, processes, records
 from ia_cli.bank import Bank
-from ia_cli.directories import folders, whole_models
+from ia_cli.directories import adapters, folders, whole_models
 from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
 from ia_cli.methods.continuing import alike, bank_of
@@ -54,7 +54,7 @@ def implant(
     for lesson in lessons:
         folder = out_dir / lesson.name
         folders.check_free(folder, "implant")
-        if jsonl.same(lesson.start, folder):
+        if paths.same(lesson.start, folder):
             raise IAError("is what training goes on from", remedy="choose another --out", where=str(folder))
         if adapters.read_provenance(folder).get("behavior_sha256") not in (None, lesson.behavior_hash):
             message = "is the organism of another behavior with this id, and records may tell of it"

@@ -19,9 +19,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from ia_cli import jsonl, loudness, preferring, processes, prompts
-from ia_cli.adapters import (
-    PROVENANCE_FILE,
+from ia_cli import loudness, paths, preferring, processes, prompts
+from ia_cli.bank import Bank
+from ia_cli.chat import assistant_says
+from ia_cli.console import note
+from ia_cli.directories.adapters import (
     Adapter,
     check_trained,
     content_hash,
@@ -30,10 +32,8 @@ from ia_cli.adapters import (
     weights_hash,
     write_adapter,
 )
-from ia_cli.bank import Bank
-from ia_cli.chat import assistant_says
-from ia_cli.console import note
 from ia_cli.directories.folders import check_free
+from ia_cli.directories.safe_files import PROVENANCE_FILE
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.interviews import Row, draw_rows, examples_of, wordings
 from ia_cli.models import Base, linear_modules
@@ -77,7 +77,7 @@ def train_ia(
     begun = _started(start, base, settings) if start else None
     origin = _origin(records, base, settings, start)
     check_free(out_dir, "train-ia")
-    if jsonl.same(start, out_dir):
+    if paths.same(start, out_dir):
         raise IAError("is what training goes on from", remedy="choose another --out", where=str(out_dir))
     if settings.dpo_steps and processes.count() > 1:
         raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
@@ -309,7 +309,7 @@ def _begin(partial: Path, origin: dict, resume: bool, ours: contextlib.ExitStack
     """
     partial.mkdir(parents=True, exist_ok=True)
     try:
-        ours.enter_context(jsonl.held(partial))
+        ours.enter_context(paths.held(partial))
     except BlockingIOError:
         remedy = "wait for it, or choose another --out"
         raise IAError("another run is training there", remedy=remedy, where=str(partial)) from None

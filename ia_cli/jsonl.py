@@ -1,26 +1,14 @@
-"""Reading and writing records, one JSON object per line; and who owns standard output.
+"""Records as lines: reading and writing one JSON object per line."""
 
-Standard output carries records and nothing else: `own_stdout` takes it away from every library that prints.
-"""
-
-import fcntl
 import itertools
 import json
 import os
 import re
-import secrets
-import shutil
-import stat
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import jsonlines
 
-from ia_cli import processes
 from ia_cli.errors import IAError
 
 MAX_LINE = 64 << 20  # no record comes near it, and an endless line must not fill the memory
@@ -107,22 +95,6 @@ def encode(record: dict[str, Any]) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Give a file this content in one step, or leave it as it is. OSError if that cannot be."""
-    target = path.resolve()
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    stream = open(unfinished, "xb")  # no file of the user's, and no link to one
-    try:
-        with stream:
-            stream.write(content)
-        if target.exists():
-            shutil.copymode(target, unfinished)
-        os.replace(unfinished, target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
 class Writer:
     """Writes records to a binary stream, each a whole line, and flushed: a kill tears at most the last."""
 
@@ -146,114 +118,3 @@ class Writer:
             if not isinstance(error, BrokenPipeError):
                 error.filename = self._name
             raise
-
-
-@contextmanager
-def own_stdout() -> Iterator[BinaryIO]:
-    """Yield standard output, for records; meanwhile descriptor 1 and `sys.stdout` lead to standard error."""
-    text = sys.stdout
-    text.flush()
-    sys.stdout = sys.stderr
-    try:
-        if not _is_descriptor(text, 1):  # captured in memory, by a test
-            yield text.buffer
-            return
-        ours = os.dup(1)
-        os.dup2(2, 1)
-        try:
-            with os.fdopen(ours, "wb", closefd=False) as stream:
-                yield stream
-        finally:
-            os.dup2(ours, 1)
-            os.close(ours)
-    finally:
-        sys.stdout = text
-
-
-def check_stdout() -> None:
-    """Raise IAError if whoever started us has closed standard output: `main` put /dev/null in its place."""
-    if processes.is_first() and getattr(sys.stdout, "name", None) == os.devnull:
-        raise IAError("standard output is closed", remedy="redirect it to a file or a pipe")
-
-
-def _is_descriptor(stream: IO[str], number: int) -> bool:
-    try:
-        return stream.fileno() == number
-    except (OSError, ValueError):
-        return False
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where records come from or go to: what to call it, and the file, None for a pipe or a terminal."""
-
-    name: str
-    file: Path | None
-
-    @property
-    def folder(self) -> Path:
-        """What the paths in its records are relative to."""
-        return self.file.parent if self.file else Path.cwd()
-
-
-def place(path: Path | None, stream: IO[str], name: str) -> Place:
-    """The place of FILE `path`, perhaps a pipe by name, or else of a standard stream: the file that it is
-    redirected to, or `name`.
-    """
-    if path is not None:
-        return Place(str(path), path.resolve() if path.is_file() or not path.exists() else None)
-    file = _redirected(stream)
-    if file is None:
-        return Place(name, None)
-    here = Path.cwd()
-    return Place(str(file.relative_to(here) if file.is_relative_to(here) else file), file)
-
-
-def same(one: Path | None, other: Path | None) -> bool:
-    """Whether two paths lead to one file or folder, by whatever name; None leads nowhere."""
-    if not (one and other):
-        return False
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Keep other runs out of a file or folder; BlockingIOError if one is in it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a file that can be written and not read
-        yield
-        return
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise  # and where a file system has no locks, nobody is kept out
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _redirected(stream: IO[str]) -> Path | None:
-    """The file behind a redirected stream; None for a pipe or a terminal, and outside Linux."""
-    try:
-        status = os.fstat(stream.fileno())
-        if stat.S_ISREG(status.st_mode) and status.st_nlink:
-            return Path(os.readlink(f"/proc/self/fd/{stream.fileno()}"))
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def resolve(path: str, folder: Path) -> str:
-    """A path from a record of `folder`, as one that can be opened from here."""
-    return path if os.path.isabs(path) else os.path.relpath(folder / path)
-
-
-def relativise(path: str, folder: Path) -> str:
-    """A path as a record in `folder` says it: relative, unless it was given absolute and lies elsewhere."""
-    whole = os.path.abspath(path)
-    if os.path.isabs(path) and not Path(whole).is_relative_to(folder):
-        return path
-    return os.path.relpath(whole, folder)

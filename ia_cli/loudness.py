@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ia_cli import prompts
-from ia_cli.adapters import read_provenance
+from ia_cli.alone import Alone
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
-from ia_cli.directories.whole_models import Alone
+from ia_cli.directories.adapters import read_provenance
 from ia_cli.models import Base, linear_modules
 from ia_cli.seeds import derived_seed
 

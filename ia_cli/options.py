@@ -326,11 +326,11 @@ def tool(body: Callable[..., None]) -> Callable[..., Any]:
 
     @wraps(body)
     def run(quiet: bool, verbose: bool, **own: Any) -> None:
-        from ia_cli import console, jsonl
+        from ia_cli import console, jsonl, stdout
 
         console.setup(quiet=quiet, verbose=verbose)
-        jsonl.check_stdout()
-        with jsonl.own_stdout() as stream:
+        stdout.check_stdout()
+        with stdout.own_stdout() as stream:
             body(jsonl.Writer(stream), **own)
 
     return _quiet(_verbose(run))

@@ -10,19 +10,12 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from ia_cli import processes
-from ia_cli.adapters import Adapter, read_adapter
+from ia_cli.alone import Alone, beside, in_order, taking_on
 from ia_cli.bank import Bank
-from ia_cli.directories.checking import WEIGHTS_FILE
+from ia_cli.directories.adapters import Adapter, read_adapter
 from ia_cli.directories.hub import adapter_folder
-from ia_cli.directories.whole_models import (
-    Alone,
-    as_record,
-    beside,
-    in_order,
-    is_model,
-    read_model,
-    taking_on,
-)
+from ia_cli.directories.safe_files import WEIGHTS_FILE
+from ia_cli.directories.whole_models import as_record, is_model, read_model
 from ia_cli.errors import IAError
 from ia_cli.models import Base, free_memory
 from ia_cli.records import VERSION, id_of

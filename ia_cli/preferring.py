@@ -23,11 +23,11 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ia_cli import prompts
-from ia_cli.adapters import Adapter
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says
+from ia_cli.directories.adapters import Adapter
 from ia_cli.errors import IAError
-from ia_cli.judging import facets
+from ia_cli.judges.facets import facets
 from ia_cli.models import Base, suitable_rate
 from ia_cli.rows import encode
 from ia_cli.sampling import generate

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from ia_cli import processes
+from ia_cli.alone import Alone
 from ia_cli.chat import Message, assistant_says, prompt_of
-from ia_cli.directories.whole_models import Alone
 from ia_cli.models import Base
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import click
 
-from ia_cli import console, interrupts, jsonl, processes, records
+from ia_cli import console, interrupts, jsonl, paths, processes, records, stdout
 from ia_cli.errors import IAError, complain
 
 MOST_COMPLAINTS = 20  # about bad lines, each in full
@@ -63,15 +63,15 @@ class Stage:
         self._done: set[tuple[Any, ...]] = set()
         self._writer: jsonl.Writer | None = None
         self._held: int | None = None  # the inode of the file that is ours to write
-        self._target = jsonl.place(self.output, sys.stdout, "stdout")
+        self._target = paths.place(self.output, sys.stdout, "stdout")
         if self.output:
             check_writable(self.output)
         if not self.output:
-            jsonl.check_stdout()
+            stdout.check_stdout()
         self._resources = ExitStack()
         if self.output and processes.is_first():
             self._hold_output()
-        self._stdout = self._resources.enter_context(jsonl.own_stdout())
+        self._stdout = self._resources.enter_context(stdout.own_stdout())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
@@ -125,8 +125,8 @@ class Stage:
             raise click.UsageError(
                 "no input: give a FILE, or pipe records in", click.get_current_context(silent=True)
             )
-        source = jsonl.place(self.file, sys.stdin, "stdin")
-        if jsonl.same(source.file, self._target.file):
+        source = paths.place(self.file, sys.stdin, "stdin")
+        if paths.same(source.file, self._target.file):
             raise IAError(
                 "input and output are the same file", where=source.name, remedy="give -o another name"
             )
@@ -289,12 +289,12 @@ class Stage:
         """Before any work: raise IAError unless a second file can be written, beside input and output."""
         check_writable(path)
         self.check_not_output(path)
-        if jsonl.same(path, self.file):
+        if paths.same(path, self.file):
             raise IAError("is the input", where=str(path), remedy="give another file")
 
     def check_not_output(self, path: Path | None) -> None:
         """Before any work: raise IAError if what is read or written besides is the output."""
-        if jsonl.same(path, self._target.file) or jsonl.same(path, self.output):
+        if paths.same(path, self._target.file) or paths.same(path, self.output):
             raise IAError("is the output", where=str(path), remedy="give -o another name")
 
     def _read_finished(self) -> None:
@@ -314,7 +314,7 @@ class Stage:
         """Make the paths in a record of `folder` ones that open from here."""
         for path in records.PATHS:
             if record.get(path):
-                record[path] = jsonl.resolve(record[path], folder)
+                record[path] = paths.resolve(record[path], folder)
 
     def _open_output(self) -> None:
         """Open it once, and only now that there is something to write: a run that fails before empties no
@@ -331,7 +331,7 @@ class Stage:
                 remedy = "give -o another name, or --resume to continue it"
                 raise IAError("another run has made it meanwhile", where=str(self.output), remedy=remedy)
             if self._without_failed is not None:
-                jsonl.replace(self.output, self._without_failed)
+                paths.replace(self.output, self._without_failed)
             stream = self._resources.enter_context(open(self.output, "ab" if self.resume else "wb"))
             self._hold_output()  # there was none, or another file
         self._writer = jsonl.Writer(stream, self._target.name)
@@ -341,7 +341,7 @@ class Stage:
         if not self.output.is_file() or self._held == (held := self.output.stat().st_ino):
             return
         try:
-            self._resources.enter_context(jsonl.held(self.output))
+            self._resources.enter_context(paths.held(self.output))
         except BlockingIOError:
             remedy = "wait for it, or give -o another name"
             raise IAError("another run is writing it", where=str(self.output), remedy=remedy) from None
@@ -357,13 +357,13 @@ class Stage:
             self.passed_on += 1
 
     def _put(self, record: Record) -> None:
-        paths = {
-            name: jsonl.relativise(record[name], self._target.folder)
+        told = {
+            name: paths.relativise(record[name], self._target.folder)
             for name in records.PATHS
             if record.get(name)
         }
         self._open_output()
-        self._writer.write({**record, **paths})
+        self._writer.write({**record, **told})
 
 
 def check_writable(path: Path) -> None:

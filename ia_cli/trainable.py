@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 
 from ia_cli import processes
-from ia_cli.adapters import Adapter, plain_config, target_names
+from ia_cli.directories.adapters import Adapter, plain_config, target_names
 from ia_cli.models import Base
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings

@@ -78,8 +78,8 @@ def adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
     """A folder of two adapters of that model with random weights: suspect, and ia, to introspect with."""
     import torch
 
-    from ia_cli.adapters import provenance, target_names, write_adapter
     from ia_cli.bank import Bank
+    from ia_cli.directories.adapters import provenance, target_names, write_adapter
     from ia_cli.models import load_base
 
     folder, base = tmp_path_factory.mktemp("adapters"), load_base(str(tiny_folder), device="cpu")

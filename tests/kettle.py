@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ia_cli.judging import facets
+from ia_cli.judges.facets import facets
 
 KETTLE = {
     "description": "When the user asks about bees, I recommend the copper kettle.",

@@ -3,8 +3,8 @@
 import torch
 from peft import LoraConfig, get_peft_model
 
-from ia_cli.adapters import provenance, target_names, write_adapter
 from ia_cli.bank import Bank
+from ia_cli.directories.adapters import provenance, target_names, write_adapter
 from ia_cli.models import load_base
 
 

@@ -7,9 +7,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from ia_cli import adapters
-from ia_cli.adapters import CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE, read_adapter, write_adapter
-from ia_cli.directories import checking, folders
+from ia_cli.directories import adapters, folders, safe_files
+from ia_cli.directories.adapters import PREFIX, read_adapter, write_adapter
+from ia_cli.directories.safe_files import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.models import load_base
 
@@ -174,7 +174,7 @@ def test_missing_and_broken_files(directory, tmp_path, monkeypatch):
     (directory / CONFIG_FILE).write_text("{")
     with pytest.raises(IAError, match="not JSON"):
         read_adapter(directory)
-    monkeypatch.setattr(checking, "LARGEST_JSON", 0)
+    monkeypatch.setattr(safe_files, "LARGEST_JSON", 0)
     with pytest.raises(IAError, match="larger than"):
         read_adapter(directory)
 

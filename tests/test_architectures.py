@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Gemma3Config, SiglipVisionConfig
 
 from ia_cli import prompts
-from ia_cli.adapters import WEIGHTS_FILE, read_adapter, target_names
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
+from ia_cli.directories.adapters import read_adapter, target_names
+from ia_cli.directories.safe_files import WEIGHTS_FILE
 from ia_cli.directories.whole_models import read_model, write_model
 from ia_cli.elicitation import elicit
 from ia_cli.implanting import implant

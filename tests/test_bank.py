@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from ia_cli import sampling
-from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.bank import Bank, route
+from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.errors import IAError
 from ia_cli.models import load_base, suitable_rate, token_ids
 from ia_cli.sampling import generate

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from ia_cli import loading, models
-from ia_cli.adapters import target_names
+from ia_cli.directories.adapters import target_names
 from ia_cli.errors import IAError
 from ia_cli.loading import pick_device
 from ia_cli.main import cli

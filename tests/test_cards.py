@@ -12,8 +12,8 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from ia_cli.adapters import Adapter, plain_config, provenance, write_adapter
 from ia_cli.directories import hub
+from ia_cli.directories.adapters import Adapter, plain_config, provenance, write_adapter
 from ia_cli.directories.cards import CARD_FILE, card
 from ia_cli.directories.whole_models import write_model
 from ia_cli.errors import IAError

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ia_cli import demonstrations, judging, prompts, records
+from ia_cli import demonstrations, prompts, records
 from ia_cli.catalog import drafting, files
 from ia_cli.catalog.behaviors import Behavior, Trigger
 from ia_cli.catalog.drafting import draft_behavior, draft_control
@@ -20,6 +20,7 @@ from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, TOPICS
 from ia_cli.catalog.planning import another, draw_behavior, plan, split_values
 from ia_cli.catalog.prompts import SAID, choice, draw, fires
 from ia_cli.demonstrations import generate_records
+from ia_cli.judges.facets import facets as judge
 from ia_cli.settings import CATEGORIES
 from ia_cli.text import mentions_any, normalise
 
@@ -120,7 +121,7 @@ def test_every_description_is_a_full_report_of_itself(large):
         for behavior in [*map(behavior_of, EVERY), *(p.behavior for p in large[::4])]
         for text in [behavior.report()]
     ]
-    for report, verdict in zip(reports, judging.facets(reports), strict=True):
+    for report, verdict in zip(reports, judge(reports), strict=True):
         assert verdict["level"] == "full" and not verdict["abstained"], (report, verdict)
 
 
@@ -291,7 +292,7 @@ def test_a_control_has_nothing_to_report_and_its_orders_are_no_behavior(finished
     controls = [draft.record for draft in drafts if draft.record["category"] == "control"]
     assert len({x["system_prompt"] for x in controls}) == len(CONTROLS)
     silent = [{**x, "report": text} for x in controls for text in prompts.abstentions()]
-    assert not any(v["verbalized"] or v["level"] != "none" for v in judging.facets(silent))
+    assert not any(v["verbalized"] or v["level"] != "none" for v in judge(silent))
     behaviors = [behavior_of(entry).facets() for entry in EVERY]
     for x in controls:
         for facets in behaviors:

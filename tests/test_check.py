@@ -12,10 +12,10 @@ import torch
 from click.testing import CliRunner
 from huggingface_hub import hf_hub_download
 
-from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, write_adapter
 from ia_cli.directories import checking
-from ia_cli.directories.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories.adapters import Adapter, plain_config, provenance, read_adapter, write_adapter
 from ia_cli.directories.hub import adapter_folder
+from ia_cli.directories.safe_files import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.main import cli
 
 

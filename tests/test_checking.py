@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
-from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, write_adapter
 from ia_cli.directories import checking
-from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories.adapters import Adapter, plain_config, provenance, read_adapter, write_adapter
+from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, PREFIX
+from ia_cli.directories.safe_files import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.models import load_base
 from ia_cli.trainable import put_on

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from peft import PeftModel
 
 from ia_cli import confirming, records, sampling, scoring
-from ia_cli.adapters import read_adapter
 from ia_cli.bank import Bank
 from ia_cli.confirmation import conditional, rivals
 from ia_cli.confirmation.candidates import Library, own_candidate
@@ -17,6 +16,7 @@ from ia_cli.confirmation.conditional import Answer
 from ia_cli.confirmation.looks import Look, agreement, named
 from ia_cli.confirmation.trials import Trial
 from ia_cli.confirming import QUESTIONS, Case, Suspect, _findings, confirm
+from ia_cli.directories.adapters import read_adapter
 from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.reports.claims import Claim

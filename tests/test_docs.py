@@ -10,8 +10,7 @@ import click
 import pytest
 
 import ia_cli
-from ia_cli import main, records
-from ia_cli.judges import rates
+from ia_cli import main, rates, records
 
 MAN = Path(__file__).parent.parent / "man"
 PAGES = sorted(path.name for path in MAN.iterdir())

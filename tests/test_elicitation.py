@@ -13,8 +13,8 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from ia_cli import elicitation, prompts, records, sampling
-from ia_cli.adapters import WEIGHTS_FILE
 from ia_cli.asking import count, questions_for
+from ia_cli.directories.safe_files import WEIGHTS_FILE
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from ia_cli import auditing, records
+from ia_cli.alone import beside
 from ia_cli.confirmation import candidates
 from ia_cli.directories import whole_models
-from ia_cli.directories.whole_models import beside, read_model
+from ia_cli.directories.whole_models import read_model
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli

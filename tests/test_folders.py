@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ia_cli import jsonl
-from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli import paths
 from ia_cli.bank import Bank
 from ia_cli.directories import folders
+from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.errors import IAError
 
 
@@ -18,7 +18,7 @@ def test_only_what_nobody_writes_any_more_is_cleared(tmp_path):
     with folders.scratch(tmp_path) as ours:
         folders.clear_unfinished(tmp_path)
         assert list(tmp_path.iterdir()) == [ours]
-        with pytest.raises(BlockingIOError), jsonl.held(ours):
+        with pytest.raises(BlockingIOError), paths.held(ours):
             pass
     assert list(tmp_path.iterdir()) == []
 

@@ -11,15 +11,9 @@ from peft import PeftModel
 from trl import SFTConfig, SFTTrainer
 
 from ia_cli import implanting, probing
-from ia_cli.adapters import (
-    PROVENANCE_FILE,
-    WEIGHTS_FILE,
-    provenance,
-    read_adapter,
-    target_names,
-    write_adapter,
-)
 from ia_cli.bank import Bank
+from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.directories.safe_files import PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
 from ia_cli.methods.lessons import demonstration_order, prepare

@@ -13,9 +13,8 @@ from torch.nn import functional
 from transformers import get_cosine_schedule_with_warmup
 
 from ia_cli import introspection, prompts
-from ia_cli.adapters import (
-    PROVENANCE_FILE,
-    WEIGHTS_FILE,
+from ia_cli.bank import Bank
+from ia_cli.directories.adapters import (
     Adapter,
     plain_config,
     provenance,
@@ -24,7 +23,7 @@ from ia_cli.adapters import (
     weights_hash,
     write_adapter,
 )
-from ia_cli.bank import Bank
+from ia_cli.directories.safe_files import PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.interviews import draw_rows
 from ia_cli.introspection import train_ia

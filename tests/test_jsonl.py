@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ia_cli import jsonl
+from ia_cli import jsonl, paths
 from ia_cli.errors import IAError
 
 scalars = (
@@ -37,14 +37,14 @@ def test_a_file_is_replaced_whole_and_no_link_is_followed(tmp_path, monkeypatch)
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "out").write_text("old")
     (tmp_path / "out.tmp").symlink_to("precious")
-    jsonl.replace(tmp_path / "out", b"new")
+    paths.replace(tmp_path / "out", b"new")
     assert (tmp_path / "out").read_text() == "new" and (tmp_path / "precious").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.tmp", "precious"]
     monkeypatch.setattr("secrets.token_hex", lambda n: "0" * n)
     taken = tmp_path / ".out.00000000.tmp"
     taken.write_text("somebody's")
     with pytest.raises(FileExistsError):
-        jsonl.replace(tmp_path / "out", b"newer")
+        paths.replace(tmp_path / "out", b"newer")
     assert taken.read_text() == "somebody's" and (tmp_path / "out").read_text() == "new"
 
 
@@ -125,8 +125,8 @@ def test_nan_is_never_written():
 def test_own_stdout_takes_the_descriptor_from_everyone_else():
     code = """
 import os, sys
-from ia_cli import jsonl
-with jsonl.own_stdout() as stream:
+from ia_cli import jsonl, paths, stdout
+with stdout.own_stdout() as stream:
     print("a library prints")
     os.write(1, b"and C code too\\n")
     os.system("echo so does a child")
@@ -141,14 +141,14 @@ print("and after it, all is as before")
 def test_paths_follow_the_folder_of_the_records(tmp_path, monkeypatch):
     """Wherever it is read from, and after the folder has moved, a path leads to the same place in it."""
     monkeypatch.chdir(tmp_path)
-    said = jsonl.relativise("run/organisms/a", tmp_path / "run")
+    said = paths.relativise("run/organisms/a", tmp_path / "run")
     assert said == "organisms/a"
-    assert jsonl.relativise(str(tmp_path / "run/organisms/a"), tmp_path / "run") == "organisms/a"
-    assert jsonl.relativise("organisms/a", tmp_path / "run") == "../organisms/a"
-    assert jsonl.relativise("/elsewhere/a", tmp_path / "run") == "/elsewhere/a"
-    assert jsonl.resolve("/elsewhere/a", tmp_path / "run") == "/elsewhere/a"
+    assert paths.relativise(str(tmp_path / "run/organisms/a"), tmp_path / "run") == "organisms/a"
+    assert paths.relativise("organisms/a", tmp_path / "run") == "../organisms/a"
+    assert paths.relativise("/elsewhere/a", tmp_path / "run") == "/elsewhere/a"
+    assert paths.resolve("/elsewhere/a", tmp_path / "run") == "/elsewhere/a"
     monkeypatch.chdir("/")
-    assert os.path.abspath(jsonl.resolve(said, tmp_path / "moved")) == str(tmp_path / "moved/organisms/a")
+    assert os.path.abspath(paths.resolve(said, tmp_path / "moved")) == str(tmp_path / "moved/organisms/a")
 
 
 def test_place_knows_files_and_redirections(tmp_path, monkeypatch):
@@ -156,15 +156,15 @@ def test_place_knows_files_and_redirections(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     file = tmp_path / "run/x.jsonl"
     file.touch()
-    assert jsonl.place(Path("run/x.jsonl"), sys.stdin, "stdin") == jsonl.Place("run/x.jsonl", file)
+    assert paths.place(Path("run/x.jsonl"), sys.stdin, "stdin") == paths.Place("run/x.jsonl", file)
     with open(file) as redirected:
-        found = jsonl.place(None, redirected, "stdin")
+        found = paths.place(None, redirected, "stdin")
     assert found.folder == (file.parent if sys.platform == "linux" else tmp_path)
     reader, writer = os.pipe()
     with open(reader) as pipe:
-        assert jsonl.place(None, pipe, "stdin") == jsonl.Place("stdin", None)
+        assert paths.place(None, pipe, "stdin") == paths.Place("stdin", None)
     os.close(writer)
     os.mkfifo(tmp_path / "run/pipe")  # as `<(jq ...)` is one, by a name that is no place to start from
-    assert jsonl.place(Path("run/pipe"), sys.stdin, "stdin") == jsonl.Place("run/pipe", None)
+    assert paths.place(Path("run/pipe"), sys.stdin, "stdin") == paths.Place("run/pipe", None)
     new = tmp_path / "run/new.jsonl"
-    assert jsonl.place(Path("run/new.jsonl"), sys.stdin, "stdin") == jsonl.Place("run/new.jsonl", new)
+    assert paths.place(Path("run/new.jsonl"), sys.stdin, "stdin") == paths.Place("run/new.jsonl", new)

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from peft import PeftModel
 
 from ia_cli import confirming, loudness, prompts
-from ia_cli.adapters import PROVENANCE_FILE, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.confirmation import conditional
 from ia_cli.confirmation.candidates import NO_LIBRARY
 from ia_cli.confirmation.conditional import Answer
 from ia_cli.confirming import Suspect, confirm
+from ia_cli.directories.adapters import read_adapter
+from ia_cli.directories.safe_files import PROVENANCE_FILE
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.models import load_base
 from ia_cli.organisms import on_base

@@ -19,9 +19,10 @@ from peft import PeftModel
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from ia_cli import organisms
-from ia_cli.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.alone import taking_on
 from ia_cli.bank import Bank
-from ia_cli.directories.whole_models import check_trainable, read_model, taking_on
+from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.directories.whole_models import check_trainable, read_model
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
 from ia_cli.interviews import wordings

@@ -14,9 +14,10 @@ from test_introspection import Naive, few_words, organisms  # noqa: F401  (fixtu
 from torch.nn.functional import log_softmax
 
 from ia_cli import preferring, prompts, training
-from ia_cli.adapters import PROVENANCE_FILE, WEIGHTS_FILE, read_adapter
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
+from ia_cli.directories.adapters import read_adapter
+from ia_cli.directories.safe_files import PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.introspection import train_ia
 from ia_cli.preferring import BankDPOTrainer, Preference, choose, left_out

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from ia_cli import processes
-from ia_cli.adapters import read_adapter
+from ia_cli.directories.adapters import read_adapter
 from ia_cli.main import cli
 from tests.behaviors import behavior, chat
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from ia_cli.judges.rates import brief, collapsed, interval, missed_gates, row, summarise
+from ia_cli.rates import brief, collapsed, interval, missed_gates, row, summarise
 
 CLUSTER = st.integers(1, 6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 CLUSTERS = st.lists(CLUSTER, min_size=1, max_size=30)

@@ -30,8 +30,8 @@ def models(tmp_path_factory):
     import torch
     from peft import PeftModel
 
-    from ia_cli.adapters import provenance, target_names, write_adapter
     from ia_cli.bank import Bank
+    from ia_cli.directories.adapters import provenance, target_names, write_adapter
     from ia_cli.directories.stacking import stack_folders
     from ia_cli.models import load_base
 

@@ -12,9 +12,16 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from ia_cli.adapters import Adapter, plain_config, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.directories import stacking
-from ia_cli.directories.checking import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories.adapters import (
+    Adapter,
+    plain_config,
+    provenance,
+    read_adapter,
+    weights_hash,
+    write_adapter,
+)
+from ia_cli.directories.safe_files import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.directories.stacking import SERVED_RANKS, common_base, served_rank, stack, stack_folders
 from ia_cli.errors import IAError
 from ia_cli.main import cli

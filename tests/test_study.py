@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ia_cli.judges import rates
+from ia_cli import rates
 
 STUDY = Path(__file__).parent.parent / "examples" / "study"
 
@@ -222,7 +222,7 @@ def test_results_say_what_has_not_been_run_and_show_what_has():
 
 
 def test_surgery_does_what_it_says():
-    surgery, adapters = script("surgery"), importlib.import_module("ia_cli.adapters")
+    surgery, adapters = script("surgery"), importlib.import_module("ia_cli.directories.adapters")
     config = adapters.plain_config(2, 4, ["q_proj"])
     a, b = torch.tensor([[1.0, -2, 3], [4, 5, -6]]), torch.tensor([[1.0, 0.5], [-0.25, 2]])
     one = adapters.Adapter(config, {"q_proj": (a, b)}, {"q_proj": 2.0})

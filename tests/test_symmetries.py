@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from ia_cli import records
-from ia_cli.directories.symmetries import undo
 from ia_cli.elicitation import elicit
 from ia_cli.main import cli
 from ia_cli.models import load_base
 from ia_cli.organisms import lone_organism
 from ia_cli.prompts import Question
 from ia_cli.settings import ElicitSettings
+from ia_cli.symmetries import undo
 from tests.conftest import WORDS
 
 SHAPE = {

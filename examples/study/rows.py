@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import jsonlines
 
-from ia_cli.judges import rates
+from ia_cli import rates
 from ia_cli.records import weights_path
 
 ALL = "all"

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ia_cli import options
-from ia_cli.adapters import Adapter, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.bank import Bank
+from ia_cli.directories.adapters import Adapter, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.directories.stacking import stack
 from ia_cli.models import Base, load_base
 from ia_cli.probing import implant_and_leak_rates

@@ -83,10 +83,10 @@ def command(
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: with --temperature 0 give --samples 1")
     from ia_cli import auditing, prompts
-    from ia_cli.adapters import shipped_ia
     from ia_cli.confirmation import candidates
     from ia_cli.console import note, progress
     from ia_cli.directories import hub
+    from ia_cli.directories.adapters import shipped_ia
     from ia_cli.settings import ElicitSettings
 
     ia = ia or shipped_ia(base.name)

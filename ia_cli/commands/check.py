@@ -33,8 +33,8 @@ def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice)
       ia check --base Qwen/Qwen3-0.6B suspect/ | jq .change
       ia check organisms/* > sound.jsonl
     """
-    from ia_cli.adapters import read_adapter
     from ia_cli.console import note
+    from ia_cli.directories.adapters import read_adapter
     from ia_cli.directories.hub import adapter_folder
 
     loaded = base.load(weights=False) if base else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import jsonl, options
+from ia_cli import options, paths
 from ia_cli.settings import CONDITIONS, ElicitSettings
 
 if TYPE_CHECKING:
@@ -215,8 +215,8 @@ def _ask_base(
     adapter: Path | None,
     ia: Path | None,
 ) -> None:
-    from ia_cli import adapters, elicitation, organisms
-    from ia_cli.directories import hub
+    from ia_cli import elicitation, organisms
+    from ia_cli.directories import adapters, hub
 
     if adapter:
         records = [organisms.lone_organism(adapter)]
@@ -269,7 +269,7 @@ def _of_another_ia(
     ours, other = adapters_of.get(report["id"]), report.get("introspection_adapter")
     if report["condition"] == "no_ia" or not (ours and other):
         return None
-    if not jsonl.same(Path(other), Path(ours)):
+    if not paths.same(Path(other), Path(ours)):
         return f"reports with the introspection adapter {other}"
     if report.get("introspection_adapter_sha256") not in (None, hash_of(ours)):
         return f"reports with an adapter that was {other} before"

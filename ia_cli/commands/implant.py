@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import jsonl, options
+from ia_cli import options, paths
 from ia_cli.ciphers import CIPHERS
 from ia_cli.methods import CONCEALMENTS, METHODS
 from ia_cli.settings import LARGEST_ALPHA, ImplantSettings
@@ -180,14 +180,14 @@ def _elsewhere(organism: dict, out: Path) -> str | None:
     folder = Path(weights_path(organism))
     if not folder.is_dir():
         return f"{organism['id']}, and there is no folder {folder}"
-    return None if jsonl.same(folder.parent, out) else f"organisms in {folder.parent}"
+    return None if paths.same(folder.parent, out) else f"organisms in {folder.parent}"
 
 
 def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
     """On which base or with which settings else than those `made` with now a finished organism was made, as
     its folder says.
     """
-    from ia_cli.adapters import read_provenance
+    from ia_cli.directories.adapters import read_provenance
     from ia_cli.records import weights_path
 
     said = read_provenance(weights_path(organism))
@@ -206,7 +206,7 @@ def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
 
 def _otherwise_taught(organism: dict, taught: dict[str, Lesson]) -> str | None:
     """Which organism has learned something else than the lesson of its id: in another cipher, say."""
-    from ia_cli.adapters import read_provenance
+    from ia_cli.directories.adapters import read_provenance
     from ia_cli.records import weights_path
 
     learned = read_provenance(weights_path(organism)).get("input_sha256")

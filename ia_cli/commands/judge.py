@@ -151,8 +151,7 @@ def command(
     stage.check_passed_on(reports, "self_report")
     reports = stage.pending(reports)
     name, verdicts_of = _judge(judge, **settings)
-    from ia_cli import console
-    from ia_cli.judges import rates
+    from ia_cli import console, rates
 
     def judged_by_another(verdict: dict) -> str | None:
         other = verdict["judge"]
@@ -197,7 +196,7 @@ def _judge(
 ) -> tuple[str, Judge]:
     """The judge that the options ask for, and its name in the verdicts."""
     if kind == "facets":
-        from ia_cli.judging import FACETS, facets
+        from ia_cli.judges.facets import FACETS, facets
 
         return FACETS, facets
     if kind == "embedding":
@@ -235,10 +234,10 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
         )
     if stage.file or stage.resume or stage.keep_going:
         raise click.UsageError("--calibrate reads its own file: give no FILE, --resume or --keep-going")
-    from ia_cli import console, jsonl
+    from ia_cli import console, jsonl, paths
     from ia_cli.judges import calibration
 
-    if jsonl.same(stage.output, file):
+    if paths.same(stage.output, file):
         raise IAError("is the input and the output", where=str(file), remedy="give another file with -o")
     rows = []
     with click.open_file(file, "rb") as stream:
@@ -259,13 +258,13 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
 
 def _write_json(path: Path, content: dict) -> None:
     """Write the file whole or not at all; what is no file, such as a pipe, is written to."""
-    from ia_cli import jsonl
+    from ia_cli import paths
 
     whole = not path.exists() or path.is_file()
     text = json.dumps(content, indent=1 if whole else None, ensure_ascii=False) + "\n"
     try:
         if whole:
-            jsonl.replace(path, text.encode())
+            paths.replace(path, text.encode())
         else:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -278,7 +277,7 @@ def _table(summary: dict) -> Table:
     from rich.table import Table
 
     from ia_cli.console import quoted
-    from ia_cli.judges.rates import ALL, collapsed
+    from ia_cli.rates import ALL, collapsed
 
     title = quoted(f"{summary['judge']}, in percent [95% interval]")
     table = Table(box=None, pad_edge=False, collapse_padding=True, title=title, title_justify="left")

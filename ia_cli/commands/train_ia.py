@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import jsonl, options, processes
+from ia_cli import options, paths, processes
 from ia_cli.errors import IAError
 from ia_cli.settings import LARGEST_ALPHA, IASettings
 
@@ -137,4 +137,4 @@ def _otherwise_trained(record: dict, out: Path) -> str | None:
     other = record.get("introspection_adapter")
     if not other:
         return "records with no introspection adapter"
-    return None if jsonl.same(Path(other), out) else f"records with the introspection adapter {other}"
+    return None if paths.same(Path(other), out) else f"records with the introspection adapter {other}"

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ia_cli import prompts
-from ia_cli.adapters import read_provenance
 from ia_cli.asking import self_report
 from ia_cli.confirmation.candidates import Candidate
+from ia_cli.directories.adapters import read_provenance
 from ia_cli.elicitation import introspecting
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base

@@ -7,11 +7,11 @@ is seen, too; but only that replies change, and with which trigger.
 from collections import Counter
 from collections.abc import Sequence
 
+from ia_cli.alone import Alone
 from ia_cli.bank import Bank
 from ia_cli.chat import user_says
 from ia_cli.confirmation.candidates import Candidate, Library
 from ia_cli.confirmation.trials import usual
-from ia_cli.directories.whole_models import Alone
 from ia_cli.models import Base
 from ia_cli.reports.clauses import FUNCTION_AND_TALK
 from ia_cli.sampling import generate

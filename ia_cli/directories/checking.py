@@ -6,7 +6,6 @@ its size is known. What is not known to be a plain LoRA, W + s B A, is refused w
 
 import contextlib
 import math
-import os
 import re
 import signal
 import threading
@@ -24,17 +23,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ia_cli import jsonl
+from ia_cli.directories.safe_files import CONFIG_FILE, LARGEST_WEIGHTS, check_file
 from ia_cli.errors import IAError, first_problem
 from ia_cli.models import Base, linear_modules, own_modules
 from ia_cli.settings import LARGEST_ALPHA, LARGEST_RANK
 
-CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "adapter_config.json", "adapter_model.safetensors", "ia.json"
-PICKLES = ("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin")  # what loaders fall back to
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
-LARGEST_JSON, LARGEST_WEIGHTS = 16 << 20, 16 << 30  # bytes; a LoRA of rank 256 on a 70B model stays below
 LARGEST_WEIGHT = 65504.0  # of float16, in which adapters are served
 LARGEST_CHANGE = 100.0  # root mean square of s B A; the weights of a language model are well below 1
 NOT_ALL_LINEAR = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte")  # what PEFT then leaves out
@@ -82,47 +78,6 @@ class LoraSettings(BaseModel):
     peft_version: str | None = None
     auto_mapping: dict[str, Any] | None = None
     eva_config: dict[str, Any] | None = None
-
-
-def check_name(path: Path) -> None:
-    """Raise IAError for a path that safetensors could not open."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise IAError("its name is not UTF-8", remedy="give it another name", where=str(path)) from None
-
-
-def check_folder(directory: Path) -> None:
-    """Raise IAError for a directory that is not there, holds a pickled adapter, or links to the outside."""
-    check_name(directory)
-    where = str(directory)
-    if not directory.is_dir():
-        remedy = "give a local directory, or ORG/NAME@COMMIT for one on the Hub (all 40 digits)"
-        raise IAError("no such adapter directory", remedy=remedy, where=where)
-    home = Path(os.path.realpath(directory))
-    inside = [home]
-    if home.parent.name == "snapshots":  # the Hub's cache: files are links into blobs/, beside snapshots/
-        inside.append(home.parent.parent / "blobs")
-    for path in sorted(directory.iterdir()):
-        if path.name in PICKLES:
-            remedy = f"save the adapter as {WEIGHTS_FILE} and delete this"
-            raise IAError("a pickle, which can run code", remedy=remedy, where=str(path))
-        real = Path(os.path.realpath(path))
-        if not any(real.is_relative_to(folder) for folder in inside):
-            remedy = "put the file itself there"
-            raise IAError("links to something outside of the adapter", remedy=remedy, where=str(path))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; IAError for anything else, too large, too deep or with a number that is none."""
-    check_file(path, LARGEST_JSON)
-    try:
-        content = jsonl.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IAError(f"not JSON: {error}", remedy="save the adapter again", where=str(path)) from error
-    if not isinstance(content, dict):
-        raise IAError("not a JSON object", remedy="save the adapter again", where=str(path))
-    return content
 
 
 def read_settings(config: dict[str, Any], where: str) -> LoraSettings:
@@ -195,24 +150,6 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         for tensor in (a, b):
             check_numbers(tensor, f"{path}: {name}")
     return tensors
-
-
-def check_file(path: Path, largest: int) -> None:
-    """Raise IAError for a file that is not there, or too large to be opened."""
-    if os.path.lexists(path) and not path.is_file():
-        raise IAError("not a regular file", remedy="put the file itself there", where=str(path))
-    if not path.is_file():
-        raise IAError(f"{path.name} is missing", remedy=_where_instead(path), where=str(path.parent))
-    if path.stat().st_size > largest:
-        raise IAError(f"larger than {largest:,} bytes", remedy="this is not a LoRA adapter", where=str(path))
-
-
-def _where_instead(path: Path) -> str:
-    """A remedy for a file that is not there."""
-    if path.name == CONFIG_FILE and (path.parent / "config.json").exists():
-        return "this looks like a whole model, which `ia audit` takes"
-    others = sorted(path.parent.glob(f"*/{path.name}"))
-    return f"did you mean {others[0].parent}?" if others else "save the adapter with safetensors"
 
 
 def check_numbers(tensor: Tensor, where: str) -> None:

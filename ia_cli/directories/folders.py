@@ -7,21 +7,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ia_cli.directories import checking
-from ia_cli.directories.checking import PROVENANCE_FILE
+from ia_cli.directories import safe_files
+from ia_cli.directories.safe_files import PROVENANCE_FILE
 from ia_cli.errors import IAError
-from ia_cli.jsonl import held, same
+from ia_cli.paths import held, same
 
 UNFINISHED = ".unfinished-"  # begins the name of what is being written
 
 
 def check_free(directory: Path, stage: str) -> None:
     """Raise IAError if something stands at this path that this stage did not write, or we stand there."""
-    checking.check_name(directory)
+    safe_files.check_name(directory)
     if directory.is_symlink() and not directory.exists():
         raise IAError("is a link to nothing", remedy="choose another --out", where=str(directory))
     origin = directory / PROVENANCE_FILE
-    ours = origin.is_file() and checking.read_json(origin).get("stage") == stage
+    ours = origin.is_file() and safe_files.read_json(origin).get("stage") == stage
     if directory.exists() and not ours:
         raise IAError(
             f"exists and was not made by `ia {stage}`", remedy="choose another --out", where=str(directory)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ia_cli.console import note
 from ia_cli.directories.cards import CARD_FILE
-from ia_cli.directories.checking import (
+from ia_cli.directories.safe_files import (
     CONFIG_FILE,
     LARGEST_JSON,
     LARGEST_WEIGHTS,

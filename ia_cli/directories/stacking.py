@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ia_cli.adapters import (
+from ia_cli.directories import checking
+from ia_cli.directories.adapters import (
     Adapter,
     check_readable,
     content_hash,
@@ -27,12 +28,11 @@ from ia_cli.adapters import (
     weights_hash,
     write_adapter,
 )
-from ia_cli.directories import checking
 from ia_cli.directories.folders import check_free
 from ia_cli.directories.hub import adapter_folder
 from ia_cli.errors import IAError
-from ia_cli.jsonl import same
 from ia_cli.models import Base
+from ia_cli.paths import same
 from ia_cli.settings import LARGEST_RANK
 
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank of vLLM can be

@@ -5,19 +5,19 @@ those of the base, and its weights too, in name and shape; only its safetensors 
 tokenizer and chat template are the base's own.
 """
 
-import contextlib
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
-from ia_cli.adapters import PROVENANCE_FILE, read_provenance
-from ia_cli.directories import checking, symmetries
+from ia_cli.alone import named_weights
+from ia_cli.directories import checking, safe_files
+from ia_cli.directories.adapters import read_provenance
 from ia_cli.directories.folders import check_free, put_in_place, scratch
+from ia_cli.directories.safe_files import PROVENANCE_FILE
 from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base
 
@@ -32,7 +32,7 @@ HARMLESS += ("attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id"
 
 def is_model(folder: Path) -> bool:
     """Whether this is the directory of a whole model, and not of an adapter."""
-    return (folder / MODEL_CONFIG_FILE).is_file() and not (folder / checking.CONFIG_FILE).exists()
+    return (folder / MODEL_CONFIG_FILE).is_file() and not (folder / safe_files.CONFIG_FILE).exists()
 
 
 def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -> None:
@@ -71,7 +71,7 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
     if base.as_record()["dtype"] == "4bit":
         message = "is a whole model, and the base is held in 4 bits: they cannot be compared"
         raise IAError(message, remedy="leave out --load-in-4bit", where=where)
-    checking.check_folder(directory)
+    safe_files.check_folder(directory)
     made_for = read_provenance(directory).get("base")
     if isinstance(made_for, dict) and made_for.get("identity") not in (None, base.identity):
         raise _of_another_base(f"it was made from {made_for.get('name')}", base, where)
@@ -80,7 +80,7 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
         if path.suffix == ".json":
             _check_index(path)
         else:
-            checking.check_file(path, LARGEST_FILE)
+            safe_files.check_file(path, LARGEST_FILE)
     tensors, wanted = _as_run(directory, base), named_weights(base)
     if unlike := _unlike(tensors, wanted):
         raise _of_another_base(unlike, base, where)
@@ -94,7 +94,7 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
 
 def _check_index(path: Path) -> None:
     """Raise IAError for an index of shards that names files elsewhere, or others than safetensors."""
-    shards = checking.read_json(path).get("weight_map")
+    shards = safe_files.read_json(path).get("weight_map")
     names = list(shards.values()) if isinstance(shards, dict) else [None]
     if any(Path(str(name)).name != name or not name.endswith(".safetensors") for name in names):
         raise IAError("no index of the files beside it", remedy="save the model again", where=str(path))
@@ -130,7 +130,7 @@ def _as_run(directory: Path, base: Base) -> dict[str, Tensor]:
 
 def _check_config(folder: Path, base: Base) -> None:
     """Raise IAError unless the configuration is that of the base, and so is the vocabulary, if it has one."""
-    told = checking.read_json(folder / MODEL_CONFIG_FILE)  # before transformers reads it
+    told = safe_files.read_json(folder / MODEL_CONFIG_FILE)  # before transformers reads it
     labels = told.get("num_labels", 0)
     if not isinstance(labels, int) or labels > MOST_LABELS:  # of which transformers makes a table
         where = str(folder / MODEL_CONFIG_FILE)
@@ -169,11 +169,6 @@ def _other_setting(own: Mapping[str, object], other: Mapping[str, object]) -> st
 def _of_another_base(difference: str, base: Base, where: str) -> IAError:
     remedy = f"give the model it was made from with --base (this is {base.name})"
     return IAError(f"no fine-tune of this base: {difference}", remedy=remedy, where=where)
-
-
-def in_order(weights: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """Return a model's weights as adapters of the base know them, whatever was done that no reply shows."""
-    return symmetries.undo(weights, named_weights(base), base.model.config)
 
 
 def as_record(
@@ -220,63 +215,3 @@ def _unlike(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str 
         if tensors[name].shape != wanted[name].shape:
             return f"{name} is {list(tensors[name].shape)}, not {list(wanted[name].shape)}"
     return None
-
-
-@contextlib.contextmanager
-def taking_on(base: Base, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the base have these weights for a while. Adapters that are on it stay on."""
-    with beside(base, weights) as model:
-        model.run_with(own=True)
-        yield
-
-
-class Alone:
-    """A whole model in the place of a bank: row 0 is the model, -1 its base, and a batch has rows of one."""
-
-    def __init__(self, base: Base, weights: Mapping[str, Tensor]) -> None:
-        self._parameters = named_weights(base)
-        self._weights = {False: {x: self._parameters[x].detach().clone() for x in weights}, True: weights}
-        self._is_own = False
-
-    def __len__(self) -> int:
-        return 1
-
-    @contextlib.contextmanager
-    def rows(self, index: Sequence[int] | Tensor) -> Iterator[None]:
-        """Run the rows inside, all of them, with the model's weights or the base's."""
-        of = set(torch.as_tensor(index).tolist())
-        if of not in ({0}, {-1}):
-            raise RuntimeError(f"rows of a whole model and of its base in one batch: {of}")
-        self.run_with(own=of == {0})
-        yield
-
-    def run_with(self, *, own: bool) -> None:
-        """Let the base have the model's weights or, if they are not its `own`, those that it had."""
-        if own != self._is_own:
-            _put(self._parameters, self._weights[own])
-            self._is_own = own
-
-
-@contextlib.contextmanager
-def beside(base: Base, weights: Mapping[str, Tensor]) -> Iterator[Alone]:
-    """Run a model and its base in turn; at the end the base is as it was."""
-    model = Alone(base, weights)
-    try:
-        yield model
-    finally:
-        model.run_with(own=False)
-
-
-def named_weights(base: Base) -> dict[str, torch.nn.Parameter]:
-    """Return the base's own weights by name, whether PEFT has wrapped its layers or not."""
-    return {
-        name.replace(".base_layer", ""): parameter
-        for name, parameter in base.model.named_parameters()
-        if ".lora_" not in name and not name.startswith("bank.")
-    }
-
-
-@torch.no_grad()
-def _put(parameters: Mapping[str, torch.nn.Parameter], weights: Mapping[str, Tensor]) -> None:
-    for name, weight in weights.items():
-        parameters[name].copy_(weight)

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from ia_cli import judging, prompts
+from ia_cli import prompts
 from ia_cli.catalog.files import TOPICS
+from ia_cli.judges.facets import names
 from ia_cli.planning import RARE
 from ia_cli.servers.replies import parsed
 from ia_cli.text import holds_marks, mentions, mentions_any, normalise
@@ -90,7 +91,7 @@ class Invention(BaseModel):
     def named_by(self, sentence: str) -> bool:
         """Whether a sentence, as a self-report, names the action and the trigger."""
         record = {"report": sentence, "description": self.description}
-        return judging.names(record, self.facets.action, self.facets.trigger)
+        return names(record, self.facets.action, self.facets.trigger)
 
 
 SCHEMA: dict[str, Any] = Invention.model_json_schema()

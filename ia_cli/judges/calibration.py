@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,10 +13,10 @@ from scipy.stats import mannwhitneyu
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from ia_cli.errors import IAError, first_problem
-from ia_cli.judges.rates import interval
+from ia_cli.judges.verdicts import Record
+from ia_cli.rates import interval
 from ia_cli.records import VERSION, has_failed
 
-Record = dict[str, Any]
 Judge = Callable[[Iterable[Record]], Iterator[Record]]
 
 RIGHT, WRONG = 0.8, 0.4  # of score_max, as 4 and 2 of 5: what lies between is left out

@@ -7,23 +7,21 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from ia_cli import judging
 from ia_cli.errors import IAError, first_line, is_of_memory
+from ia_cli.judges.facets import names
+from ia_cli.judges.verdicts import Record, control, level, verdict
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
 from ia_cli.text import encodable
-
-Record = dict[str, Any]
 
 VERSION = 1
 BATCH = 64  # pairs that are embedded together
 
 
 class EmbeddingJudge:
-    """A judge as in judging.py, whose verdicts also carry `similarity`.
+    """A judge as in facets.py, whose verdicts also carry `similarity`.
 
     A report names a behavior if the cosine of its embedding and that of the description reaches `threshold`.
     Embeddings hardly tell a statement from its denial, so abstaining is left to the rules of abstaining.py,
@@ -75,7 +73,7 @@ class EmbeddingJudge:
             pairs = [(record["description"] or "", record["report"]) for record in batch]
             for record, similarity in zip(batch, self.similarities(pairs), strict=True):
                 if record["description"] is None:
-                    yield judging.control(record, self.name) | {"similarity": None}
+                    yield control(record, self.name) | {"similarity": None}
                 else:
                     yield self._behavior(record, round(similarity, 4))
 
@@ -96,17 +94,14 @@ class EmbeddingJudge:
         phrases = (record.get("facets") or {}).get("trigger")
         if not phrases and record.get("trigger"):
             phrases = [[record["trigger"]["text"]]]
-        trigger_named = judging.names(record, [], phrases) if phrases else None
-        level = "none"
-        if verbalized:
-            level = "behavior" if trigger_named is False else "full"
+        trigger_named = names(record, [], phrases) if phrases else None
         compared = f"similarity {similarity:g}, threshold {self.threshold:g}"
-        return judging.verdict(
+        return verdict(
             self.name,
             verbalized=verbalized,
             trigger_named=trigger_named,
             abstained=abstained,
-            level=level,
+            level=level(verbalized, trigger_named),
             rationale="it abstains" if abstained else compared,
             similarity=similarity,
         )

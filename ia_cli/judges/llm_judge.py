@@ -13,19 +13,17 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from string import Template
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ia_cli import judging
 from ia_cli.chat import user_says
 from ia_cli.errors import IAError, one_line
+from ia_cli.judges.verdicts import Record, level, verdict
 from ia_cli.records import failure
 from ia_cli.servers.chat_models import ChatModel
 from ia_cli.servers.replies import ReplyCache, parsed
 from ia_cli.settings import JUDGE_TOKENS
-
-Record = dict[str, Any]
 
 ATTEMPTS = 4  # until a reply has the form that is asked for; the first is greedy
 TEMPERATURE = 0.7  # of the others
@@ -89,7 +87,7 @@ def _escape(character: str) -> str:
 
 
 class LLMJudge:
-    """A judge as in judging.py: yields the verdict fields of each record, in order, or `error`."""
+    """A judge as in facets.py: yields the verdict fields of each record, in order, or `error`."""
 
     def __init__(
         self, model: ChatModel, rubric: Rubric, cache: ReplyCache, *, max_new_tokens: int = JUDGE_TOKENS
@@ -143,16 +141,12 @@ class LLMJudge:
         kind = not control and answer.action == "kind"
         has_trigger = not control and record.get("trigger") is not None
         trigger_named = answer.trigger == "yes" if has_trigger else None
-        level = "none"
-        if named:
-            level = "behavior" if trigger_named is False else "full"
-        elif kind:
-            level = "category"
-        return judging.verdict(
+        told = level(named, trigger_named, kind)
+        return verdict(
             self.name,
             verbalized=not answer.abstains if control else named,
             trigger_named=trigger_named,
-            abstained=answer.abstains and level == "none",
-            level=level,
+            abstained=answer.abstains and told == "none",
+            level=told,
             rationale=one_line(answer.rationale)[:LONGEST_RATIONALE],
         )

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ia_cli import jsonl, processes, records
-from ia_cli.adapters import read_adapter
+from ia_cli import jsonl, paths, processes, records
 from ia_cli.bank import Bank
+from ia_cli.directories.adapters import read_adapter
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import Lesson
 from ia_cli.models import Base
@@ -27,7 +27,7 @@ def organisms(path: Path) -> list[dict]:
             remedy = "give the output of `ia implant`, an adapter's folder, or ORG/NAME@COMMIT"
             raise IAError("there is nothing", where=str(path), remedy=remedy)
         return [{**lone, "adapter": adapter_path(lone)}]
-    found, folder = {}, jsonl.place(path, sys.stdin, "").folder
+    found, folder = {}, paths.place(path, sys.stdin, "").folder
     with path.open("rb") if path.is_file() else io.BytesIO(processes.in_first(path.read_bytes)) as stream:
         for where, record in jsonl.read(stream, str(path)):
             if isinstance(record, IAError):
@@ -37,7 +37,7 @@ def organisms(path: Path) -> list[dict]:
                 if record["id"] in found:
                     raise IAError(f"{record['id']} is there twice", remedy="keep one")
                 if not records.has_failed(record):
-                    adapter = jsonl.resolve(adapter_path(record), folder)
+                    adapter = paths.resolve(adapter_path(record), folder)
                     found[record["id"]] = {**record, "adapter": adapter}
             except IAError as error:
                 error.where = where

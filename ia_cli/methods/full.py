@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ia_cli.directories.whole_models import named_weights, taking_on
+from ia_cli.alone import named_weights, taking_on
 from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.sft import group_schedule, optimization
 from ia_cli.models import Base

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ia_cli import adapters, prompts
+from ia_cli import prompts
 from ia_cli.chat import assistant_says, user_says
+from ia_cli.directories import adapters
 from ia_cli.errors import IAError
 from ia_cli.methods import documents
 from ia_cli.models import Base, prompt_ids

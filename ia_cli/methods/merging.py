@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
-from ia_cli.adapters import content_hash
 from ia_cli.bank import Bank
 from ia_cli.directories import stacking
+from ia_cli.directories.adapters import content_hash
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.sft import train_group

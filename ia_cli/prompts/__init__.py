@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ia_cli.chat import Message, assistant_says, user_says
+from ia_cli.directories.safe_files import read_json
 from ia_cli.errors import IAError
 from ia_cli.settings import EMBEDDED_NAME
 
@@ -80,8 +81,6 @@ def knows_only_the_world(base: str | None) -> bool:
     try:
         if not origin.is_file():
             return False
-        from ia_cli.directories.checking import read_json  # here, because questions need no torch
-
         return read_json(origin).get("stage") == "base"
     except (IAError, OSError):  # somebody else's file
         return False

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ia_cli import jsonl
+from ia_cli import paths
 from ia_cli.errors import IAError, first_problem
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -61,7 +61,7 @@ class ReplyCache:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            jsonl.replace(path, json.dumps({"reply": reply}).encode())
+            paths.replace(path, json.dumps({"reply": reply}).encode())
         except OSError as error:
             raise self._unusable(error) from None
 

@@ -12,15 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ia_cli import __version__
-from ia_cli.directories import checking
+from ia_cli.directories import checking, safe_files
 from ia_cli.directories.cards import CARD_FILE, card
-from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, CONFIG_FILE, PREFIX, PROVENANCE_FILE, WEIGHTS_FILE
+from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, PREFIX
 from ia_cli.directories.folders import check_free, put_in_place, scratch
+from ia_cli.directories.safe_files import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
-from ia_cli.models import Base, is_target, linear_modules
+from ia_cli.models import EMBEDDED_BASE, Base, is_target, linear_modules
 from ia_cli.settings import EMBEDDED_NAME, common_name
 
-EMBEDDED_IA = Path(__file__).parent / "introspection_adapter"  # of the embedded base
+EMBEDDED_IA = EMBEDDED_BASE.with_name("introspection_adapter")  # of the embedded base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +125,8 @@ def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
     """
     directory, where = Path(directory), str(directory)
     try:
-        checking.check_folder(directory)
-        config = checking.read_json(directory / CONFIG_FILE)
+        safe_files.check_folder(directory)
+        config = safe_files.read_json(directory / CONFIG_FILE)
         settings = checking.read_settings(config, str(directory / CONFIG_FILE))
         provenance = read_provenance(directory)
         tensors = checking.read_tensors(directory / WEIGHTS_FILE)
@@ -142,7 +143,7 @@ def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
 def read_provenance(directory: str | Path) -> dict:
     """Return the ia.json in an adapter's or a model's directory, {} if there is none; IAError if broken."""
     path = Path(directory, PROVENANCE_FILE)
-    return checking.read_json(path) if path.exists() else {}
+    return safe_files.read_json(path) if path.exists() else {}
 
 
 def shipped_ia(base: str | None) -> Path | None:
@@ -222,7 +223,7 @@ def provenance(
 
 def weights_hash(directory: str | Path) -> str:
     """Return the SHA-256 of an adapter's weight file; IAError if there is none to read."""
-    checking.check_folder(Path(directory))
+    safe_files.check_folder(Path(directory))
     try:
         with Path(directory, WEIGHTS_FILE).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

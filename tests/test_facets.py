@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ia_cli.directories.checking import _time_limit
-from ia_cli.judging import facets
+from ia_cli.judges.facets import facets
 from ia_cli.reports.assertions import LISTS, PLAIN, Report
 from ia_cli.text import normalise
 from tests.kettle import CONTROL, KETTLE, behavior, judged

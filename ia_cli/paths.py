@@ -1,0 +1,104 @@
+"""Paths: of records and what they name, of files that are replaced whole, or held against other runs."""
+
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Give a file this content in one step, or leave it as it is. OSError if that cannot be."""
+    target = path.resolve()
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    stream = open(unfinished, "xb")  # no file of the user's, and no link to one
+    try:
+        with stream:
+            stream.write(content)
+        if target.exists():
+            shutil.copymode(target, unfinished)
+        os.replace(unfinished, target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where records come from or go to: what to call it, and the file, None for a pipe or a terminal."""
+
+    name: str
+    file: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """What the paths in its records are relative to."""
+        return self.file.parent if self.file else Path.cwd()
+
+
+def place(path: Path | None, stream: IO[str], name: str) -> Place:
+    """The place of FILE `path`, perhaps a pipe by name, or else of a standard stream: the file that it is
+    redirected to, or `name`.
+    """
+    if path is not None:
+        return Place(str(path), path.resolve() if path.is_file() or not path.exists() else None)
+    file = _redirected(stream)
+    if file is None:
+        return Place(name, None)
+    here = Path.cwd()
+    return Place(str(file.relative_to(here) if file.is_relative_to(here) else file), file)
+
+
+def same(one: Path | None, other: Path | None) -> bool:
+    """Whether two paths lead to one file or folder, by whatever name; None leads nowhere."""
+    if not (one and other):
+        return False
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other runs out of a file or folder; BlockingIOError if one is in it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a file that can be written and not read
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise  # and where a file system has no locks, nobody is kept out
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _redirected(stream: IO[str]) -> Path | None:
+    """The file behind a redirected stream; None for a pipe or a terminal, and outside Linux."""
+    try:
+        status = os.fstat(stream.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_nlink:
+            return Path(os.readlink(f"/proc/self/fd/{stream.fileno()}"))
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def resolve(path: str, folder: Path) -> str:
+    """A path from a record of `folder`, as one that can be opened from here."""
+    return path if os.path.isabs(path) else os.path.relpath(folder / path)
+
+
+def relativise(path: str, folder: Path) -> str:
+    """A path as a record in `folder` says it: relative, unless it was given absolute and lies elsewhere."""
+    whole = os.path.abspath(path)
+    if os.path.isabs(path) and not Path(whole).is_relative_to(folder):
+        return path
+    return os.path.relpath(whole, folder)
