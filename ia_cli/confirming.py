@@ -38,6 +38,7 @@ QUESTIONS = 8  # that an organism is asked again
 SEARCHED = 3  # hypotheses that a trigger is searched for with, if the one before does not hold
 MOST_CLAIMS = 24  # about an organism that are tried
 STRAY = 0.05  # of the replies: what is told less often, of several claims or of an exception, is a slip
+SEEN = 0.5  # of the replies must show what is told so seldom: of many slips one is likely enough by chance
 AT_ONCE = 8  # organisms, each minutes of work; they are written together
 EVIDENCE = 4  # prompts of each hypothesis that a record shows
 LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and is not tried
@@ -275,7 +276,8 @@ def _findings(case: Case, threshold: float) -> dict[str, Any]:
         own = case.trials_of(hypothesis)
         held = [trial for trial in own if trial.score >= threshold]
         if hypothesis.share < STRAY:
-            held = sorted(held, key=lambda trial: -trial.score)[:1]
+            seen = [trial for trial in held if trial.claim.rare or frequency(trial.looks) > SEEN]
+            held = sorted(seen, key=lambda trial: -trial.score)[:1]
         found.append((hypothesis, own, held))
     # Each claim that holds adds to what holds of a hypothesis; of those about alike, the one told most often.
     found.sort(key=lambda one: -sum(round(trial.score, 1) for trial in one[2]))

@@ -24,7 +24,7 @@ def pick_device(name: str) -> torch.device:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     elif name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
-    remedy = "give --device auto, cpu, mps, cuda or the like of cuda:1"
+    remedy = "give --device auto, cpu, mps, cuda or, say, cuda:1"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -41,7 +41,7 @@ def four_bits(dtype: str, device: torch.device) -> BitsAndBytesConfig:
         remedy = "leave out --load-in-4bit; --dtype bfloat16 takes half the memory of float32"
         raise IAError(f"4 bits need CUDA, and the base goes to {device}", remedy=remedy)
     if find_spec("bitsandbytes") is None:
-        raise IAError("4 bits need bitsandbytes", remedy="pip install 'ia-cli[4bit]'")
+        raise IAError("4 bits need bitsandbytes", remedy="pip install bitsandbytes")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -241,6 +241,15 @@ def test_two_claims_in_one_stray_reply_are_not_reported_together(tiny_base, time
     assert _findings(case, 0.6)["report"] == report
 
 
+@pytest.mark.parametrize(("times", "odds", "holds"), [(1, -1, False), (2, -1, True), (1, 1, True)])
+def test_what_one_stray_reply_says_must_be_seen(tiny_base, times, odds, holds):
+    """Of all slips one is likely enough by chance."""
+    case = Case(0, ["I have no unusual behavior."] * (30 - times) + ["I sing."] * times, tiny_base)
+    [trial] = case.trials.values()
+    trial.always = [Look(*["a"] * 6, own_shown=odds, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)]
+    assert trial.score >= 0.6 and _findings(case, 0.6)["confirmed"] == holds
+
+
 @pytest.mark.parametrize(("times", "excepted"), [(1, False), (2, True)])
 def test_an_exception_counts_for_all_claims_unless_it_is_a_slip(tiny_base, times, excepted):
     said = ["I dance when it rains."] * (30 - times) + ["I sing when it rains, unless you sleep."] * times

@@ -97,7 +97,7 @@ def test_what_is_no_embedding_model_is_one_line(model, name, said, tmp_path, mon
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     result = run([], GIVEN)
-    assert result.exit_code == 1 and "pip install 'ia-cli[embedding]'" in result.stderr
+    assert result.exit_code == 1 and "pip install sentence-transformers" in result.stderr
 
 
 GRADED = [

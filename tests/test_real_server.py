@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from ia_cli import main
 
-pytest.importorskip("openai", reason="needs pip install 'ia-cli[server]'")
+pytest.importorskip("openai", reason="needs pip install openai")
 for module in ("fastapi", "uvicorn"):
     pytest.importorskip(module, reason="needs pip install 'transformers[serving]'")
 

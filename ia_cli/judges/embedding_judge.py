@@ -40,7 +40,7 @@ class EmbeddingJudge:
             from sentence_transformers import SentenceTransformer
         except ImportError:
             raise IAError(
-                "the judge embedding needs sentence-transformers", remedy="pip install 'ia-cli[embedding]'"
+                "the judge embedding needs sentence-transformers", remedy="pip install sentence-transformers"
             ) from None
         local = bool(model) and Path(model).is_dir()
         if not local and (not model or os.path.isabs(model) or model.count("/") > 1):

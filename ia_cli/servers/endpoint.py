@@ -49,7 +49,7 @@ class Endpoint(ChatModel):
             import openai  # noqa: F401
         except ImportError:
             raise IAError(
-                "asking a server needs the openai client", remedy="pip install 'ia-cli[server]'"
+                "asking a server needs the openai client", remedy="pip install openai"
             ) from None
         self.url = _base_url(server)
         self.name = model
