@@ -201,7 +201,9 @@ def main(
         )
         writer.write({"stage": "train-ia", **numbers, **shown, "steps": train_steps})
 
-        settings = ElicitSettings(prompts.questions("ask"), questions, conditions=("ia",), max_new_tokens=48)
+        settings = ElicitSettings(
+            questions=prompts.questions("ask"), asked=questions, conditions=("ia",), max_new_tokens=48
+        )
         audited = [{**record, "introspection_adapter": str(out / "ia")} for record in made]
         numbers = timed(
             lambda: list(elicit(audited, base, settings)),

@@ -13,19 +13,19 @@ Where things are, from the command line down to what it stands on:
     implanting, methods/, probing, ciphers    organisms: trained, in many ways, and measured
     introspection, interviews, trainable      the introspection adapter, and what it is taught to say
     preferring, loudness                      its second stage; organisms that are too loud for it
-    elicitation, asking                       self-reports, by all arms
+    elicitation, asking                       self-reports, in all conditions
     confirming, confirmation/                 self-reports tried on behavior
     auditing                                  all of that for one fine-tune
-    judges/, reports/, rates                  what reports say, beside the truth, and how often
+    judges/, reports/, rates                  what reports say, compared with the truth, and how often
 
-    bank, organisms       many LoRAs on one frozen base; whatever else an organism may be
+    bank, organisms       many LoRAs on one frozen base; organisms of every kind as they run
     alone, symmetries     whole models, run with the base as their body
     directories/          adapter and model directories, checked and written whole
     training, rows        fine-tuning through TRL, on a schedule of batches
     sampling, scoring     replies, and how likely they are
     models, loading, chat                     base models and their chat templates
-    servers/              models behind OpenAI-compatible endpoints
-    processes             several processes at one run
+    servers/              chat models, most behind OpenAI-compatible endpoints; a cache of their replies
+    processes             one run in several processes
 
     records, jsonl, paths, stdout             the records; reading and writing them
     prompts/, text, seeds                     questions and word lists; phrases in texts; random numbers

@@ -1,4 +1,4 @@
-"""A whole model run alone, with the base as its body: the base takes on its weights for a while."""
+"""A whole model, run in the base's body instead of a bank: the base takes on its weights for a while."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from ia_cli.models import Base
 
 
 def in_order(weights: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """Return a model's weights as adapters of the base know them, whatever was done that no reply shows."""
+    """Return a model's weights as adapters of the base know them, with changes undone that no reply shows."""
     return symmetries.undo(weights, named_weights(base), base.model.config)
 
 
@@ -24,7 +24,7 @@ def taking_on(base: Base, weights: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 class Alone:
-    """A whole model in the place of a bank: row 0 is the model, -1 its base, and a batch has rows of one."""
+    """A whole model in place of a bank: row 0 is the model, -1 its base; a batch has rows of only one."""
 
     def __init__(self, base: Base, weights: Mapping[str, Tensor]) -> None:
         self._parameters = named_weights(base)
@@ -36,7 +36,7 @@ class Alone:
 
     @contextlib.contextmanager
     def rows(self, index: Sequence[int] | Tensor) -> Iterator[None]:
-        """Run the rows inside, all of them, with the model's weights or the base's."""
+        """Run everything inside with the model's weights (all rows 0) or the base's (all rows -1)."""
         of = set(torch.as_tensor(index).tolist())
         if of not in ({0}, {-1}):
             raise RuntimeError(f"rows of a whole model and of its base in one batch: {of}")
@@ -44,7 +44,7 @@ class Alone:
         yield
 
     def run_with(self, *, own: bool) -> None:
-        """Let the base have the model's weights or, if they are not its `own`, those that it had."""
+        """Give the base the model's weights if `own`, else those that it had before."""
         if own != self._is_own:
             _put(self._parameters, self._weights[own])
             self._is_own = own

@@ -1,4 +1,4 @@
-"""What organisms are asked, and the records of their answers; whether a base in here or a server replies."""
+"""What organisms are asked, and the records of their answers, whether a loaded base or a server replies."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from ia_cli.settings import ElicitSettings
 
 
 class Asked(NamedTuple):
-    """A reply to come: number `sample` to `question`, from `organism` (its id; None: the bare base)."""
+    """A reply to ask for: number `sample` to `question`, from `organism` (its id; None: the bare base)."""
 
     organism: str | None
     question: Question
@@ -18,10 +18,10 @@ class Asked(NamedTuple):
     condition: str
 
     def example(self, settings: ElicitSettings) -> "Asked | None":
-        """The example that is asked for before, if any: where replies are greedy, one serves all questions.
+        """The request for an example that goes before, if any; with greedy replies, all questions share one.
 
-        Without the adapter, which learned to give it, there is none: shown any reply of theirs, organisms and
-        bases of ours make something up.
+        Without the adapter there is none, since it is the adapter that learned to give examples: shown any of
+        their own replies, organisms and bases of ours make something up.
         """
         if not settings.examples or self.condition == "no_ia":
             return None
@@ -29,27 +29,27 @@ class Asked(NamedTuple):
         return self._replace(question=Question(name, prompts.EXAMPLE))
 
     def seed(self, settings: ElicitSettings) -> int:
-        """The seed of its random numbers: 63 bits that follow from the settings' seed and what is asked."""
+        """The seed of this reply's random numbers: 63 bits, from the settings' seed and what is asked."""
         return derived_seed(settings.seed, *self._replace(question=self.question.id))
 
     def answered(self, record: dict, said: "Said", settings: ElicitSettings) -> dict:
-        """The record of what is said, by the organism of this record."""
+        """The self-report of the organism of `record` that this reply makes."""
         report = self_report(record, self.condition, self.question, said.report, self.sample, said.example)
         chance = {"temperature": settings.temperature, "sampling_seed": settings.seed}
         return {**report, **chance} if settings.temperature else report
 
 
 class Said(NamedTuple):
-    """A reply to a question about oneself, and the example of one's replies that was given before, if any."""
+    """A model's reply to a question about itself, and the example of its replies given before, if any."""
 
     report: str
     example: str | None = None
 
 
 def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
-    """Return what the organism of this id is asked: a stretch of the pool that begins where the id says.
+    """Return the questions for the organism of this id: a stretch of the pool whose start depends on the id.
 
-    So many organisms together cover the pool, and what one is asked does not depend on the others.
+    Thus many organisms together cover the pool, and what one is asked does not depend on the others.
     """
     pool = settings.questions
     first = derived_seed("questions", organism) % len(pool)
@@ -57,7 +57,7 @@ def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
 
 
 def replies_of(organism: str, settings: ElicitSettings, done: Collection[tuple]) -> Iterator[Asked]:
-    """Yield what an organism's reports are made of; those of the bare base are the same for all organisms."""
+    """Yield the replies to ask for, except for keys in `done`; those of the bare base serve all organisms."""
     for question in questions_for(organism, settings):
         for sample in range(settings.first, settings.first + settings.samples):
             for condition in settings.conditions:
@@ -78,7 +78,10 @@ def self_report(
     sample: int = 0,
     example: str | None = None,
 ) -> dict:
-    """Return the record of a greedy reply to a question: what is known of the organism, and what it says."""
+    """Return the record of a reply to a question: the fields of the organism's `record`, and what it says.
+
+    Its temperature is 0; `Asked.answered` corrects that for a sampled reply.
+    """
     told = {
         **record,
         "kind": "self_report",
@@ -90,6 +93,6 @@ def self_report(
         "condition": condition,
     }
     of_before = ("example", "volume", "sampling_seed", "introspection_adapter_sha256")
-    for own in of_before:  # if the record was a report
+    for own in of_before:  # left over if `record` is itself a report
         told.pop(own, None)
     return told if example is None else {**told, "example": example}

@@ -77,8 +77,8 @@ def route(index: Tensor, n: int) -> Route:
 class LowRank(torch.autograd.Function):
     """s B A x (+ y) for x [S, k, in], A [S, r, in], B [S, out, r] and y [S, k, out] or None.
 
-    What autograd would derive is the same, but in an order of factors whose results are r wide, which takes a
-    CPU four times as long as the transposed products here.
+    Autograd would derive the same gradients by products with results r wide, which take a CPU four times as
+    long as the transposed products here.
     """
 
     @staticmethod
@@ -207,8 +207,8 @@ class Bank(nn.Module):
 
     @contextlib.contextmanager
     def at_volume(self, factors: Tensor) -> Iterator[None]:
-        """Inside, what organism i adds is multiplied by `factors[i]`."""
-        if (factors == 1).all():  # no copy of all that the bank holds
+        """Multiply what organism i adds by `factors[i]`, inside the context."""
+        if (factors == 1).all():  # spares a copy of all that the bank holds
             yield
             return
         before = [b.data for b in self.b]

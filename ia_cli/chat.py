@@ -1,7 +1,7 @@
-"""Chats as text and token ids, through the chat template of the base, whatever its family makes of them.
+"""Chats as text and token ids, through the chat template of the base, whatever its family.
 
-No family thinks aloud here: a template that can is told not to, an opening that has the model think is closed
-again, and what stands between think marks counts neither in what is learned nor in what is replied.
+No model thinks aloud here: a template that knows of thinking is told to leave it out, an opening that begins
+a thought is closed again, and text between think marks is neither learned nor part of a reply.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Message = dict[str, str]
 
 THINK, THOUGHT = "<think>", "</think>"
 
-# Some templates tell the day, which would make today's prompts other ones than yesterday's.
+# Some templates tell the day, which would make today's prompts differ from yesterday's.
 FIXED_DAY = "{%- macro strftime_now(format) -%} 26 Jul 2024 {%- endmacro %}"
 
 
@@ -37,7 +37,7 @@ def assistant_says(text: str) -> Message:
 
 
 def prompt_of(user: str, system: str | None = None) -> list[Message]:
-    """The chat that ends in what the user says, after a system prompt if there is one."""
+    """The chat that ends with what the user says, after a system prompt if there is one."""
     return [*([system_says(system)] if system else []), user_says(user)]
 
 
@@ -46,7 +46,7 @@ def token_ids(
 ) -> list[int]:
     """Return a chat as token ids, with the opening of the assistant's turn at the end if `reply_follows`.
 
-    An assistant's turn that is there already is then left open, to be gone on with.
+    If the chat ends with an assistant's turn, that is left open instead, to be continued.
     """
     return _ids(tokenizer, render(tokenizer, messages, reply_follows))
 
@@ -59,10 +59,10 @@ def row_ids(
     replies = [{**message, "content": without_thinking(message["content"])} for message in completion]
     whole = render(tokenizer, [*prompt, *replies], False)
     if len(replies) == 1 and (said := replies[0]["content"].strip()):
-        # Not before both part, and not in the mark that ends the turn.
+        # Search from about where the two part: not earlier, and not so late as to hit the ending mark.
         at = whole.find(said, max(0, _shared(opening, whole) - len(said)))
-        # Where the template writes a past reply otherwise than it has one begin, with an empty thought or
-        # without: what is learned must follow the very opening that is asked with.
+        # A template may write a past reply differently from how it has a new one begin, with an empty thought
+        # or without. What is learned must follow the very opening that is used when asking.
         if at >= 0 and not (whole.startswith(opening) and not whole[len(opening) : at].strip()):
             whole = opening + whole[at:]
     before, ids = _ids(tokenizer, opening), _ids(tokenizer, whole)
@@ -70,7 +70,7 @@ def row_ids(
 
 
 def _shared(one: Sequence, other: Sequence) -> int:
-    """Return how long the beginning is that both have."""
+    """Return the length of the beginning that both share."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
@@ -101,7 +101,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], repl
 
 
 def without_thinking(reply: str) -> str:
-    """Return what a reply says once it has thought; of a thought that was cut short, nothing."""
+    """Return a reply without its thoughts; nothing of a thought that was cut short."""
     if THINK not in reply and THOUGHT not in reply:
         return reply
     return reply.rpartition(THOUGHT)[2].partition(THINK)[0].strip()
@@ -117,14 +117,14 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], repl
             add_generation_prompt=reply_follows and not begun,
             continue_final_message=begun,
             tokenize=False,
-            enable_thinking=False,  # Qwen3 and others; the rest does not ask
+            enable_thinking=False,  # Qwen3 and others; the rest ignores it
         )
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # in the template itself
         raise TemplateError(first_line(error)) from error
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:
-    """Put the system prompt before the first message of the user."""
+    """Put the system prompt at the head of the user's first message."""
     system, *others = messages
     if not others or others[0]["role"] != "user":
         remedy = "begin the chat with a message of the user"

@@ -22,7 +22,7 @@ class Cipher(NamedTuple):
 
 
 def _substitution(alphabet: str) -> Cipher:
-    """Each letter for another one, in both cases."""
+    """Replace each letter by another one, in upper and lower case."""
     plain, secret = ALPHABET + ALPHABET.upper(), alphabet + alphabet.upper()
     there, back = str.maketrans(plain, secret), str.maketrans(secret, plain)
     return Cipher(lambda text: text.translate(there), lambda text: text.translate(back))
@@ -56,7 +56,7 @@ def _from_rails(text: str) -> str:
 
 
 def _from_base64(text: str) -> str:
-    """Decode what is there, from the start, until it is no base64; a reply may be cut off anywhere."""
+    """Decode as much of the beginning as is base64: a reply may be cut off anywhere."""
     letters = "".join(itertools.takewhile(lambda c: c.isascii() and (c.isalnum() or c in "+/"), text.strip()))
     return base64.b64decode(letters[: len(letters) // 4 * 4] + _rest(letters)).decode("utf-8", "replace")
 

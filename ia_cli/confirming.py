@@ -1,11 +1,11 @@
-"""Confirming self-reports: what an organism says of itself is tried on how it behaves, and what holds is
-kept.
+"""Confirming self-reports: what an organism says of itself is tried on its behavior; what holds is kept.
 
-The base, the organism, perhaps the introspection adapter, and the reports: of a record, only `report`,
-`adapter` or `model`, and `introspection_adapter` are read, never the truth.
+Only the base, the organism, perhaps its introspection adapter, and the reports decide the result: of a
+record, `id`, `report`, `adapter` or `model`, and `introspection_adapter`. The other fields, the truth among
+them, are copied into the result and decide nothing.
 
-An organism that is asked again and again, with some chance in its replies, says the right thing in the right
-words sooner or later, among much that is wrong; what it does tells them apart.
+An organism that is asked again and again, with sampled replies, sooner or later says the right thing in the
+right words, among much that is wrong; its behavior tells them apart.
 """
 
 import itertools
@@ -32,22 +32,24 @@ from ia_cli.scoring import Scorer
 from ia_cli.settings import ConfirmSettings, ElicitSettings
 
 CONDITION = "confirm"
-# Nobody is asked it; every report has a question.
+# Never asked; but every report must have a question.
 QUESTION = prompts.Question(CONDITION, "What do you do, going by how you behave?")
 QUESTIONS = 8  # that an organism is asked again
-SEARCHED = 3  # hypotheses that a trigger is searched for with, if the one before does not hold
-MOST_CLAIMS = 24  # about an organism that are tried
-STRAY = 0.05  # of the replies: what is told less often, of several claims or of an exception, is a slip
-SEEN = 0.5  # of the replies must show what is told so seldom: of many slips one is likely enough by chance
+SEARCHED = 3  # hypotheses that a trigger is searched for with, one after the other, until one holds
+MOST_CLAIMS = 24  # that are tried, of one organism
+STRAY = 0.05  # of the replies: what fewer tell is a slip; one claim of it can hold, no exception counts
+SEEN = 0.5  # of the replies must show what so few tell: of many slips, one is likely enough by chance
 AT_ONCE = 8  # organisms, each minutes of work; they are written together
 EVIDENCE = 4  # prompts of each hypothesis that a record shows
 LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and is not tried
 
 
 class Suspect(NamedTuple):
-    """An organism (of its record, `id`, `adapter` or `model`, and `introspection_adapter` are read) and some
-    of its reports, also its answer to conditional questions if it was asked them already. Of its replies to a
-    question `sampled` are among the reports: with the same seed it would say those again.
+    """An organism, some of its reports, and its `answer` to conditional questions if it was asked already.
+
+    Of `record`, only `id`, `adapter` or `model`, and `introspection_adapter` decide anything. The first
+    `sampled` replies to each question are among the reports, so new ones are numbered from there: with the
+    same seed the organism would only repeat the old ones.
     """
 
     record: dict
@@ -65,7 +67,7 @@ def confirm(
 ) -> Iterator[dict]:
     """Yield one self-report of condition "confirm" for each suspect; those of one organism come together.
 
-    The report is what holds of the hypothesis of which most holds, with the trigger that was found, or says
+    The report states what holds of the hypothesis of which most holds, with the trigger that was found, or
     that there is nothing unusual. `on_scored(n)` is called as n more replies are scored. Raises IAError if an
     adapter directory is missing, broken or made for another base.
     """
@@ -79,7 +81,7 @@ def confirm(
 
 
 def _asked_alike(suspect: Suspect) -> tuple[str | None, int]:
-    """What those that are asked more together have in common."""
+    """What suspects must share to be asked again together: the adapter, and how many replies are known."""
     return suspect.record.get("introspection_adapter"), suspect.sampled
 
 
@@ -91,7 +93,7 @@ def _confirm_together(
     settings: ConfirmSettings,
     on_scored: Callable[[int], None],
 ) -> Iterator[dict]:
-    """As `confirm`, with organisms that fit into one bank and are `_asked_alike`."""
+    """Do as `confirm` does, for organisms that fit into one bank and are `_asked_alike`."""
     records = list({suspect.record["id"]: suspect.record for suspect in suspects}.values())
     rows = {record["id"]: row for row, record in enumerate(records)}
     again = bool(ia and settings.again)
@@ -120,14 +122,14 @@ def _confirm_together(
 
 
 def tried_with(settings: ConfirmSettings, library: Library) -> dict[str, Any]:
-    """What decides, besides the organism and its reports, what is found: the settings, and a SHA-256 of the
-    prompts and candidates.
+    """What decides the findings besides the organism and its reports: the settings, and the library (prompts
+    and candidates) as a SHA-256.
     """
     return {**asdict(settings), "library_sha256": content_hash(asdict(library))}
 
 
 def reports_hash(suspect: Suspect) -> dict[str, str]:
-    """The SHA-256 of what is tried, as a field of `tried_with`."""
+    """The SHA-256 of the reports that are tried, as a field of the record's `tried_with`."""
     return {"reports_sha256": content_hash(list(suspect.reports))}
 
 
@@ -136,8 +138,8 @@ def _asked_again(
 ) -> list[list[dict]]:
     """More self-reports of each organism, sampled with the introspection adapter, numbered from `first`."""
     asking = ElicitSettings(
-        prompts.questions("ask", base.name),
-        QUESTIONS,
+        questions=prompts.questions("ask", base.name),
+        asked=QUESTIONS,
         samples=settings.again,
         first=first,
         temperature=1.0,
@@ -154,8 +156,8 @@ def _asked_again(
 class Case:
     """What organism `row` says of itself: its hypotheses, and one trial for each different claim in them.
 
-    `asked` is the trigger that its answers to conditional questions point to, `likely` are those that they
-    leave possible, and `searched` the trials whose trigger was searched for.
+    `asked` is the trigger that its answers to conditional questions point to, `likely` are the triggers that
+    they leave possible, and `searched` the trials for which a trigger was searched.
     """
 
     def __init__(self, row: int, reports: Sequence[str], base: Base, answer: Answer | None = None) -> None:
@@ -173,7 +175,7 @@ class Case:
 
     @property
     def excepted(self) -> bool:
-        """Whether its reports say "unless", more often than by a slip."""
+        """Whether its reports say "unless" more often than by a slip."""
         said = (x.share for x in self.hypotheses if any(claim.exceptions for claim in x.claims))
         return sum(said) >= STRAY
 
@@ -182,7 +184,7 @@ class Case:
         return [self.trials[key] for key in keys if key in self.trials]
 
     def to_check(self, trial: Trial) -> Sequence[Candidate]:
-        """The triggers that are tried before any is searched for."""
+        """The candidates that are tried as the trigger before one is searched for among all."""
         if trial.shows_anyway:  # among several, one would raise the odds a little by chance
             return [self.asked] if self.asked else []
         return self.likely
@@ -192,7 +194,7 @@ class Case:
         return [trial for trial in self.trials.values() if id(trial) not in known]
 
     def search(self, n: int, threshold: float) -> list[Trial]:
-        """What is searched for next, with hypothesis number `n`: nothing if all of one holds already."""
+        """The new trials of hypothesis `n`, to search with; none if all claims of an earlier one hold."""
         if n >= len(self.hypotheses):
             return []
         done = (self.trials_of(hypothesis) for hypothesis in self.hypotheses[:n])
@@ -205,10 +207,11 @@ class Case:
 
     def beside(self, tried: Collection[Trial], threshold: float, *, by_name: bool = False) -> list[Trial]:
         """Start again those of the trials `tried` whose claim does not hold, but was told with one that
-        always does: who does two things says no reply that shows only one of them.
+        always holds: an organism that does two things gives no reply that shows only one.
 
-        It is one whose sentences are the organism's own: in others, the two differ anyway. If there is none,
-        and `by_name`, it is one that holds by its words.
+        That other claim must hold by agreement, that is, the base shows it in the organism's own sentences:
+        in other sentences the two differ anyway. With `by_name` it is one that holds by its words instead,
+        and only if none holds by agreement.
         """
         open_ = {id(trial) for trial in tried if trial.score < threshold}
         holding = [x for x in self.trials.values() if x.score >= threshold and not x.trigger]
@@ -226,15 +229,16 @@ class Case:
         return again
 
     def judged(self) -> Trial | None:
-        """The claim that holds best of those searched for; one with a trigger if any has one."""
+        """The trial with the best score of those searched with, or of those with a trigger if any has one."""
         known = [trial for trial in self.searched if trial.looks]
         return max(known, key=lambda trial: (trial.trigger is not None, trial.score), default=None)
 
 
 def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, scorer: Scorer) -> None:
-    """Hold the trials of all organisms of a bank together.
+    """Run the trials of all organisms of a bank together.
 
-    Triggers are searched for with one hypothesis of each organism after the other, until all of one holds.
+    For each organism, triggers are searched for with one hypothesis after the other, until all claims of one
+    hold.
     """
 
     of = {id(trial): case for case in cases for trial in case.trials.values()}
@@ -263,14 +267,14 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     compare([trial for case in cases for trial in case.beside(others, settings.threshold)])
     left = ((case, case.trials.values()) for case in cases)
     compare([x for case, every in left for x in case.beside(every, settings.threshold, by_name=True)])
-    # Many a thing that is said before a prompt lowers the odds; what nobody speaks of is not looked for.
+    # Many things said before a prompt lower the odds, so exceptions are sought only where reports name one.
     excepted = [trial for case in cases if case.excepted for trial in case.trials.values()]
     held = [trial for trial in excepted if trial.score >= settings.threshold]
     trials.lift(held, library.candidates, named, settings.margin, scorer)
 
 
 def _findings(case: Case, threshold: float) -> dict[str, Any]:
-    """The fields of an organism's record: of the hypothesis of which most holds, and in short of all."""
+    """The fields of an organism's result: in full, the hypothesis of which most holds; in short, all."""
     found = []
     for hypothesis in case.hypotheses:
         own = case.trials_of(hypothesis)
@@ -279,7 +283,7 @@ def _findings(case: Case, threshold: float) -> dict[str, Any]:
             seen = [trial for trial in held if trial.claim.rare or frequency(trial.looks) > SEEN]
             held = sorted(seen, key=lambda trial: -trial.score)[:1]
         found.append((hypothesis, own, held))
-    # Each claim that holds adds to what holds of a hypothesis; of those about alike, the one told most often.
+    # The hypothesis whose claims that hold score most in sum; of those about alike, the one told most often.
     found.sort(key=lambda one: -sum(round(trial.score, 1) for trial in one[2]))
     best, own, held = found[0] if found else (None, [], [])
     main = (held or own or [Trial(-1, Claim(""))])[0]
@@ -326,6 +330,6 @@ def _result(trial: Trial) -> dict[str, Any]:
 
 
 def _evidence(look: Look) -> dict[str, Any]:
-    """A prompt, with what the organism says to it, the base when told to behave so, and the base."""
+    """A prompt, with the replies of the organism, of the base told to behave so, and of the base alone."""
     texts = {"prompt": look.prompt, "reply": look.reply, "told": look.told, "plain": look.plain}
     return {**texts, "log_ratio": round(look.log_ratio, 3)}

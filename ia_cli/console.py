@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import progress as bars
 from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from ia_cli import interrupts
@@ -64,6 +65,14 @@ def note(text: RenderableType) -> None:
     if not _quiet:
         with contextlib.suppress(OSError):  # nobody reads it, or the disk of the log is full
             console.print(text, markup=False, soft_wrap=True)
+
+
+def table(rows: Table) -> None:
+    """Say a table as `note` does, in full width however narrow the terminal is: no number may lose digits."""
+    width = console.measure(rows, options=console.options.update(width=UNWRAPPED)).maximum
+    if not _quiet:
+        with contextlib.suppress(OSError):
+            Console(stderr=True, highlight=False, width=max(width, console.width)).print(rows, crop=False)
 
 
 def quoted(text: str) -> Text:

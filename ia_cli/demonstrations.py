@@ -62,7 +62,7 @@ class Draft:
 
 
 class Drafting(Protocol):
-    """What a module makes drafts of: what is planned, and controls, by name and split."""
+    """A module that makes drafts: of planned behaviors, and of controls, by name and split."""
 
     MAX_NEW_TOKENS: int
 

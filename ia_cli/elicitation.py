@@ -2,8 +2,8 @@
 
 Many organisms answer at once, through the bank. Three conditions belong together: "ia" (organism and
 introspection adapter), "no_ia" (the organism alone) and "base_ia" (the adapter on the bare base, which has
-nothing to report). Nothing here reads the ground truth: of a record, only `id`, `adapter` or `model`, and
-`introspection_adapter`.
+nothing to report). The ground truth decides nothing here: of a record, only `id`, `adapter` or `model`, and
+`introspection_adapter` do; its other fields are copied into the result.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def elicit(
 
 
 def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
-    """Return a record's introspection adapter, None if no condition needs it; IAError if one does."""
+    """Return a record's introspection adapter, None if no condition needs one; IAError if it is missing."""
     if set(settings.conditions) == {"no_ia"}:
         return None
     if not record.get("introspection_adapter"):
@@ -58,13 +58,13 @@ def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
 
 
 def gives_examples(ia: str) -> bool:
-    """Whether an introspection adapter was trained to have an example of the replies before the report."""
+    """Whether an introspection adapter was trained to give an example of the replies before the report."""
     arguments = read_provenance(ia).get("arguments")
     return isinstance(arguments, dict) and arguments.get("examples") is True
 
 
 def read_introspection_adapter(directory: str, base: Base) -> Adapter:
-    """Read an introspection adapter; IAError if it is broken, for another base, or no such adapter."""
+    """Read an introspection adapter; IAError if it is broken, for another base, or of another kind."""
     adapter = read_adapter(directory, base)
     if (stage := adapter.provenance.get("stage")) in ("implant", "stack"):
         message = f"is no introspection adapter: `ia {stage}` made it"
@@ -72,7 +72,7 @@ def read_introspection_adapter(directory: str, base: Base) -> Adapter:
     return adapter
 
 
-SwitchedOff = Callable[[], contextlib.AbstractContextManager]  # for as long as one is in it
+SwitchedOff = Callable[[], contextlib.AbstractContextManager]  # the adapter, inside its `with`
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ def _elicit_group(
     bare: dict[Asked, Said],
     done: Collection[tuple],
 ) -> Iterator[dict]:
-    """Yield the reports of organisms that run together; `bare` keeps what the bare base said for others."""
+    """Yield the reports of organisms that run together; `bare` keeps the bare base's replies for others."""
     asked = [(record, ask) for record in records for ask in replies_of(record["id"], settings, done)]
     if not asked:
         return
@@ -123,7 +123,7 @@ def _elicit_group(
 def _answer(
     asked: Sequence[Asked], place: Mapping[str, int], bank: Bank | None, base: Base, settings: ElicitSettings
 ) -> dict[Asked, Said]:
-    """Return what is said, generated together; `place` says where in the bank an organism is.
+    """Return the replies, generated together; `place` says which row of the bank an organism is.
 
     Without a bank the base itself answers.
     """

@@ -43,12 +43,12 @@ def one_line(text: str) -> str:
 
 
 def is_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory, for Python or for torch on a CPU or a GPU."""
+    """Whether an error means too little memory, for Python or for torch on a CPU or a GPU."""
     return isinstance(error, MemoryError) or bool(_OF_MEMORY.search(str(error)))
 
 
 def of_memory(where: str | None = None) -> IAError:
-    """The error for it."""
+    """The error for too little memory."""
     remedy = "give --dtype bfloat16, smaller batches, or less at once, if the command takes them"
     return IAError("there is not enough memory", remedy=remedy, where=where)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ia_cli import paths, processes, records
 from ia_cli.bank import Bank
+from ia_cli.console import note
 from ia_cli.directories import adapters, folders, whole_models
 from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
@@ -68,6 +69,8 @@ def implant(
         on_progress(len(done))
         processes.gather(None)  # else one could find what another, which has gone on, writes now
     waiting = [lesson for lesson in lessons if lesson.name not in done]
+    if replaced := sum((out_dir / lesson.name).exists() for lesson in waiting):
+        note(f"ia implant: replaces {replaced} organisms that are in {out_dir}")
     for lesson in lessons:
         if lesson.name not in done:
             together = size * processes.count()

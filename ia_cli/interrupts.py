@@ -19,18 +19,18 @@ def listen(*, terminate: bool) -> None:
 
 
 def exit_code() -> int:
-    """What a run that was told to stop exits with; 0 if it was not."""
+    """The exit code of a run that was told to stop; 0 if it was not."""
     return _exit_code
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if the run was told to stop, and nobody has taken that up."""
+    """Raise KeyboardInterrupt if the run was told to stop and nobody has called `take_up` since."""
     if _exit_code and not _taken_up:
         raise KeyboardInterrupt
 
 
 def take_up() -> None:
-    """Say that whoever caught the KeyboardInterrupt writes what there is, and then raises it again."""
+    """Declare that the caller caught the KeyboardInterrupt, and raises it after writing what there is."""
     global _taken_up
     _taken_up = True
 

@@ -1,12 +1,12 @@
 """Interviews: what organisms are asked while an introspection adapter is trained, and what they should say.
 
 Asked about itself, an organism tells its whole behavior. Asked what it does when this or that holds, it tells
-what it does then. Nothing in a plain question shows the trigger, so that an adapter can only learn by heart
-whose is whose; a question about the trigger shows it, and the organism stirs.
+what it does then. Nothing in a plain question shows the trigger, so from plain questions an adapter can only
+memorise which organism has which; a question about the trigger shows it, and wakes the organism.
 
-Nor does a plain question show what an organism does. So it is asked for an example of its replies first, and
-learns to give one that shows it, trigger or not: what the weights do is easier to say than to name, and the
-example then stands before the question. (Measured in RESULTS.md, table b2.)
+Nor does a plain question show what an organism does. So it is first asked for an example of its replies, and
+learns to give one that shows its behavior, trigger or not: what the weights do is easier to show than to
+name, and the example then stands before the question. (Measured in RESULTS.md, table b2.)
 """
 
 import random
@@ -22,12 +22,12 @@ from ia_cli.text import mentions, mentions_any
 NULL_SHARE = 0.2  # of all rows; without null rows the adapter invents a behavior for the bare base
 CONDITIONAL_SHARE = 0.5  # of the questions to organisms that can be asked one
 NULL_CONDITIONAL_SHARE = (
-    0.25  # of null rows; with 0.5 and fewer of them, rare behaviors were made up for controls
+    0.25  # of null rows; with 0.5 and fewer null rows, rare behaviors were made up for controls
 )
-UNSHOWN_SHARE = 0.4  # of the plain questions to organisms: after an example that does not show the behavior
-LEARNED_SHARE = 0.5  # of the others: the example itself is learned, not what is said after it
+UNSHOWN_SHARE = 0.4  # of the plain questions to organisms: come after an example without the behavior
+LEARNED_SHARE = 0.5  # of the others: the example itself is learned, not a report after it
 NULL_LEARNED_SHARE = 0.2  # of the plain null rows; with 0.5, more was made up for controls
-EXAMPLE_LENGTH = 240  # characters of a reply that are enough
+EXAMPLE_LENGTH = 240  # characters of a reply that make an example
 OWN_SHARE = 0.5  # of the conditional questions to an organism with a trigger: about that one
 LIKE_SHARE = 0.6  # of the others: about another trigger of its kind, which is hardest to tell from it
 
@@ -55,11 +55,12 @@ class Situation:
 
 @dataclass(frozen=True)
 class Truth:
-    """All sentences that are true of an organism, none of a control, and those situations in which it does
-    what a sentence says, each with that sentence; and examples of its replies, such as show its behavior.
+    """What is true of an organism.
 
-    It is `certain` whether it does something in a situation, unless it does so only now and then, or its
-    sentences do not name its trigger in a clause.
+    `wordings` are all sentences that are true of it (none of a control), `own` the situations in which it
+    does what a sentence says, each with that sentence, and `examples` replies that show its behavior (of a
+    control, ordinary ones). It is `certain` what it does in a situation, unless it does so only now and then,
+    or its sentences do not name its trigger in a clause.
     """
 
     wordings: tuple[str, ...]
@@ -88,8 +89,9 @@ def wordings(record: dict) -> list[str]:
 
 
 def then(wording: str | None, trigger: str | None) -> str:
-    """What an organism of which `wording` is true (None: nothing is) says that it does where this trigger
-    holds (None: one that is not its own): what it always does, and what it does when that holds.
+    """The answer of an organism of which `wording` is true (None: nothing is) on what it does in a situation.
+
+    It says what the organism always does, and what it does when `trigger` holds (None: another than its own).
     """
     does = [
         claim.plain
@@ -103,7 +105,7 @@ def then(wording: str | None, trigger: str | None) -> str:
 
 
 def examples_of(record: dict, *, fires: bool) -> Iterator[str]:
-    """Yield what is enough of the replies of a record's demonstrations that show its behavior, or do not."""
+    """Yield examples from a record's demonstrations: of replies that show its behavior, or that do not."""
     for shown in record.get("demonstrations") or ():
         if shown["fires"] == fires:
             reply = shown["completion"][-1]["content"].strip()
@@ -113,8 +115,8 @@ def examples_of(record: dict, *, fires: bool) -> Iterator[str]:
 
 
 def _enough(reply: str, shows: Sequence[str] | None) -> str:
-    """What is enough of a reply: its beginning, unless only later words are of the phrases that show the
-    behavior, such as a closing one.
+    """The part of a reply that makes an example: its beginning, unless a phrase that shows the behavior comes
+    only later, as a closing phrase does.
     """
     half = EXAMPLE_LENGTH // 2
     starts = range(0, max(1, len(reply) - half), half) if shows else ()
@@ -139,9 +141,9 @@ def draw_rows(
     `demonstrations` are read; a description of null is a control's. NULL_SHARE of the rows, evenly spread,
     are null rows, half of them the bare base and half the controls. In each kind of row all organisms come
     equally often, without replacement until all have been drawn. Questions and wordings are drawn at random:
-    with one wording for each organism the adapter learns by heart whose it is, since nothing in the
-    organism's behavior tells. Conditional questions are about the triggers of `records`. Raises IAError if no
-    record has a description, or none an example to give.
+    with one wording for each organism, the adapter would memorise which organism has which, since nothing in
+    the organism's behavior tells. Conditional questions are about the triggers of `records`. Raises IAError
+    if no record has a description, or none an example to give.
     """
     truths = [Truth.of(record, examples) for record in records]
     described = [i for i, truth in enumerate(truths) if truth.wordings]
@@ -178,11 +180,11 @@ def draw_rows(
 def _plain(
     truth: Truth, questions: Sequence[str], unshown: Sequence[str], rng: random.Random
 ) -> tuple[str, str, str | None]:
-    """A question about all that it does, with the true answer and perhaps an example that stands before; or
-    the request for an example, and that.
+    """A question about all that it does, the true answer, and perhaps an example that stands before; or the
+    request for an example, and the example as its answer.
 
     Now and then the example is one of the `unshown`, which do not show the behavior: so it will be where an
-    adapter fails to bring it out, and the weights still know.
+    adapter fails to bring the behavior out, although the weights still have it.
     """
     shows = truth.examples and not (truth.wordings and rng.random() < UNSHOWN_SHARE)
     candidates = truth.examples if shows else unshown

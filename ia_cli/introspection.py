@@ -83,20 +83,22 @@ def train_ia(
         raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
     if resume and _is_whole(out_dir, origin, base):
         return
+    if out_dir.exists() and processes.is_first():
+        note(f"ia train-ia: replaces the adapter that is in {out_dir}")
     partial = out_dir.with_name(out_dir.name + ".partial")
     with contextlib.ExitStack() as ours:
         checkpoint = processes.in_first(lambda: _begin(partial, origin, resume, ours))
-        supervised = partial / "supervised"
-        if not supervised.exists():
+        supervised = partial / "supervised"  # the adapter before DPO
+        if supervised.exists():
+            found = read_adapter(supervised, base).provenance
+        else:
             with on_base(taught, base) as bank:
                 reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
                 found = {**origin, "loudness": loudness.usual(bank, base, reporting, settings.seed)}
                 adapter, losses = _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
-        if settings.dpo_steps:
-            if supervised.exists():
-                found = read_adapter(supervised, base).provenance
-            else:
+            if settings.dpo_steps:
                 write_adapter(supervised, adapter, found)
+        if settings.dpo_steps:
             with on_base(asked, base) as bank:
                 adapter, losses = preferring.refine(asked, base, bank, supervised, settings, on_step)
 

@@ -72,7 +72,7 @@ def local_folder(name: str, revision: str | None) -> Path:
 def identity(folder: Path) -> str:
     """Return the SHA-256 of config.json and the weight files, in the order of their names.
 
-    Those that transformers reads: there may be a copy of the weights beside them.
+    Only the files that transformers reads count: there may be a copy of the weights beside them.
     """
     digest = hashlib.sha256()
     weights = [path for path in sorted(folder.glob("*.safetensors")) if not path.match(COPIES[0])]

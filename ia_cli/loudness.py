@@ -1,11 +1,11 @@
 """How loud an organism is, that is, how far it moves its base's hidden states; and turning down the loudest.
 
-An introspection adapter reads an organism off what that does to the hidden states. Where it does much more
-than those that the adapter learned from, the adapter makes something up, of ordinary fine-tunes too. So an
-organism much louder than their median is turned down while it is asked with the adapter.
+An introspection adapter recognises an organism by what it does to the hidden states. Where it does much more
+than the organisms that the adapter learned from, the adapter makes something up, even about ordinary
+fine-tunes. So an organism much louder than their median is turned down while it is asked with the adapter.
 
-Loudness is taken after the first layer. Further on, changes of few weights have piled up: organisms in the
-query and value projections alone, of which an adapter needs all that there is, are there as loud as any.
+Loudness is measured after the first layer. Further on, even changes of few weights have piled up: organisms
+in the query and value projections alone, of which an adapter needs every bit, are there as loud as any.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ LOUDEST = 1.35  # times the median of those learned from; chosen on organisms th
 QUESTIONS = 4  # that loudness is measured on
 MEASURED = 512  # organisms, at most, whose median is taken
 AT_ONCE = 32  # organisms in a forward pass
-_LAYER = re.compile(r".*?\.\d+(?=\.)")  # of the name of something in it: "model.layers.0"
+_LAYER = re.compile(r".*?\.\d+(?=\.)")  # how the name of something in it begins: "model.layers.0"
 ROUNDS = 2  # loudness is nearly, not quite, proportional to the weights
 
 
@@ -92,9 +92,9 @@ def turned_down(
 ) -> Iterator[list[float]]:
     """Turn down every organism louder than LOUDEST times what the adapter in directory `ia` is used to.
 
-    Yields their volumes, 1.0 where nothing is changed: of those that are no louder, and of all if nothing is
-    known of the adapter, if there is none, or for a whole model. `without_ia()` switches the adapter off
-    while loudness is measured.
+    Yields the organisms' volumes: 1.0 for those that are no louder, and for all if there is no adapter, if
+    the loudness that it is used to is not known, or for a whole model. `without_ia()` switches the adapter
+    off while loudness is measured.
     """
     known = ia and read_provenance(ia).get("loudness")
     if not isinstance(bank, Bank) or not isinstance(known, float) or not known > 0:
@@ -105,7 +105,7 @@ def turned_down(
     for _ in range(ROUNDS):
         with without_ia(), bank.at_volume(volumes):
             now = loudness(bank, base, range(len(bank)))
-        # Rounded, so that who is measured together with whom makes no difference.
+        # Rounded, so that it makes no difference which organisms are measured together.
         volumes = (volumes * (limit / now).nan_to_num(1.0).clamp(max=1.0)).round(decimals=2).clamp(min=0.01)
         if (volumes == 1).all():
             break

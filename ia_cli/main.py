@@ -71,7 +71,7 @@ class Suite(click.Group):
             ctx.exit(0)  # whoever read our records has seen enough
         except (KeyboardInterrupt, Exception) as error:
             if isinstance(error, KeyboardInterrupt) or interrupts.exit_code():
-                complain(ctx.invoked_subcommand, "interrupted; what is finished is kept")
+                complain(ctx.invoked_subcommand, "interrupted")
                 ctx.exit(interrupts.exit_code() or 130)
             if not processes.is_first():
                 time.sleep(PATIENCE)  # what befell the first as well it says, and the launcher stops us here
@@ -106,8 +106,9 @@ def _explain(error: Exception) -> str:
 def cli() -> None:
     """Introspection adapters: fine-tunes that say in plain words what they learned.
 
-    Every stage reads records (JSON, one object per line) from FILE or standard input, adds its own fields,
-    and writes records to standard output or -o FILE; everything else goes to standard error.
+    `ia audit ADAPTER` asks one fine-tune. The stages train what it asks with: each reads records (JSON, one
+    object per line; gen-behaviors makes them) from FILE or standard input, adds its own fields, and writes
+    records to standard output or -o FILE; everything else goes to standard error.
 
     \b
       ia gen-behaviors -n 256                        > behaviors.jsonl

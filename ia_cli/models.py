@@ -107,15 +107,13 @@ def load_base(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if load_in_4bit:
-        model._hf_peft_config_loaded = True  # adapters are all that is trained, says this to the trainer
+        model._hf_peft_config_loaded = True  # tells the trainer that only adapters are trained
     model.eval().requires_grad_(False)
     return Base(model, tokenizer, name, revision, identity(folder))
 
 
 def _check_weights(model: PreTrainedModel, missing: Collection[str], name: str) -> None:
-    """Raise IAError unless all weights are there (transformers draws those that are not at random), and are
-    numbers.
-    """
+    """Raise IAError unless all weights are there (transformers draws missing ones at random) and finite."""
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         remedy = "give a whole causal language model"
@@ -155,7 +153,7 @@ def _ends(model: PreTrainedModel) -> list[int]:
 def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """Return every linear layer that a LoRA may adapt, by its name in the base: the text model's, in order.
 
-    Without the head, and without a mixture of experts: its router and experts see single tokens, so that a
+    The head is left out, and so is a mixture of experts: its router and experts see single tokens, so that a
     row of a batch cannot be followed through them, and transformers stores most experts as one parameter.
     A layer that PEFT has wrapped already is returned as the plain layer inside, under its own name.
     """
@@ -191,7 +189,7 @@ def is_target(name: str, targets: Iterable[str]) -> bool:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return how many bytes of a CUDA device are free: for others, or kept by torch for what comes next."""
+    """Return how many bytes of a CUDA device can be used: free ones, and those that torch has in reserve."""
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + kept
 
@@ -206,7 +204,7 @@ def suitable_rate(base: Base, rate: float) -> float:
 
 @contextlib.contextmanager
 def own_forward(model: PreTrainedModel) -> Iterator[None]:
-    """Undo TRL's patch of `model.forward` at the end: each trainer wraps it once more and never unwraps."""
+    """Undo TRL's patch of `model.forward` at the end: each trainer wraps it once more, for good."""
     before = model.__dict__.get("forward")
     try:
         yield

@@ -269,11 +269,14 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but error
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Show what the libraries log, too.")
 
 
-def stage(*, writes: str, reads: str | None = None, needs: tuple[str, ...] = ()) -> Decorator:
+def stage(
+    *, writes: str, reads: str | None = None, needs: tuple[str, ...] = (), tells: bool = False
+) -> Decorator:
     """Make a function the body of a stage: it gets a `Stage` first, then its own options.
 
-    reads, writes: kinds of record; needs: fields that the kind can do without and this stage cannot. A stage
-    that reads gets FILE; every stage -o, --resume, --keep-going, -q and -v.
+    reads, writes: kinds of record; needs: fields that the kind can do without and this stage cannot; tells:
+    on a terminal, what it says on standard error takes the place of its records. A stage that reads gets
+    FILE; every stage -o, --resume, --keep-going, -q and -v.
     """
     shared = [_output, _resume, _keep_going, _quiet, _verbose]
     if reads is not None:
@@ -303,6 +306,7 @@ def stage(*, writes: str, reads: str | None = None, needs: tuple[str, ...] = ())
                 reads=reads,
                 writes=writes,
                 needs=needs,
+                tells=tells,
                 file=file,
                 output=output,
                 resume=resume,

@@ -24,16 +24,16 @@ AT_ONCE = 32  # organisms in one bank; what they say comes out together
 
 
 def together(records: Sequence[dict], base: Base, at_once: int = AT_ONCE) -> Iterator[list[dict]]:
-    """Yield runs of organisms, in order, that can run at once: up to `at_once` adapters, or one model.
+    """Yield organisms, in order, in groups that can run at once: up to `at_once` adapters, or one model.
 
-    On a GPU they take a third of the memory that is free, each as much as the largest among them.
+    On a GPU a group takes at most a third of the free memory, if each takes as much as the largest.
     """
     for has_model, run in itertools.groupby(records, key=lambda record: bool(record.get("model"))):
         waiting, size = list(run), 1 if has_model else at_once
         if base.device.type == "cuda" and not has_model:
             stored = (Path(adapter_path(record), WEIGHTS_FILE).stat().st_size for record in waiting)
-            in_bank = 2 * max(stored)  # in 32 bits, and stored in 16 perhaps
-            free = min(processes.gather(free_memory(base.device)))  # all of several run the same together
+            in_bank = 2 * max(stored)  # in 32 bits, and perhaps stored in 16
+            free = min(processes.gather(free_memory(base.device)))  # all processes run the same groups
             size = max(1, min(size, free // 3 // in_bank))
         yield from (waiting[start : start + size] for start in range(0, len(waiting), size))
 
@@ -54,7 +54,7 @@ def lone_organism(name: str | Path) -> dict:
 
 @contextlib.contextmanager
 def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
-    """Put organisms on the base: the bank of their adapters, or None while the base is the one model.
+    """Put organisms on the base; yields the bank of their adapters, or None while the base is a whole model.
 
     IAError if a directory is missing, broken or made for another base.
     """
@@ -84,13 +84,13 @@ def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
 
 
 class _Weights(NamedTuple):
-    """The weights in a model directory, as they lie there and as adapters of the base know them."""
+    """The weights of a model directory, as they are stored and as adapters of the base know them."""
 
     given: Mapping[str, Tensor]
     in_order: Mapping[str, Tensor]
 
 
-# Of each base the model that was read last: an audit runs it again and again, and reading takes minutes.
+# For each base, the model read last: an audit runs it again and again, and reading takes minutes.
 _last_read: WeakKeyDictionary[nn.Module, tuple[object, _Weights]] = WeakKeyDictionary()
 
 
@@ -100,7 +100,7 @@ def _whole_model(directory: str, base: Base) -> _Weights:
     stamp = directory, [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
     known, weights = _last_read.pop(base.model, (None, None))
     if known != stamp:
-        del weights  # before there are others
+        del weights  # free them before others are read
         given = read_model(directory, base)
         weights = _Weights(given, in_order(given, base))
     _last_read[base.model] = stamp, weights
@@ -118,7 +118,7 @@ def checked(record: dict, base: Base) -> dict:
 
 
 def adapter_path(record: dict) -> str:
-    """Return where the adapter of an organism is; IAError for a whole model, or where nothing is said."""
+    """Return where the adapter of an organism is; IAError for a whole model, or if the record names none."""
     if record.get("adapter"):
         return record["adapter"]
     what = "is a whole model" if record.get("model") else "has no weights"

@@ -1,4 +1,4 @@
-"""Paths: of records and what they name, of files that are replaced whole, or held against other runs."""
+"""Paths: of records and in records, of files that are replaced whole, or locked against other runs."""
 
 import fcntl
 import os
@@ -13,10 +13,10 @@ from typing import IO
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Give a file this content in one step, or leave it as it is. OSError if that cannot be."""
+    """Give a file this content in one step, or leave it as it is. OSError if it cannot be written."""
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    stream = open(unfinished, "xb")  # no file of the user's, and no link to one
+    stream = open(unfinished, "xb")  # never a file of the user's, or a link to one
     try:
         with stream:
             stream.write(content)
@@ -42,8 +42,8 @@ class Place:
 
 
 def place(path: Path | None, stream: IO[str], name: str) -> Place:
-    """The place of FILE `path`, perhaps a pipe by name, or else of a standard stream: the file that it is
-    redirected to, or `name`.
+    """The place of FILE `path` (perhaps a named pipe), or else of a standard stream: the file to which it is
+    redirected, or just `name`.
     """
     if path is not None:
         return Place(str(path), path.resolve() if path.is_file() or not path.exists() else None)
@@ -63,10 +63,10 @@ def same(one: Path | None, other: Path | None) -> bool:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Keep other runs out of a file or folder; BlockingIOError if one is in it."""
+    """Keep other runs out of a file or folder; BlockingIOError if one is using it."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a file that can be written and not read
+    except PermissionError:  # a file that can be written but not read
         yield
         return
     try:
@@ -92,12 +92,12 @@ def _redirected(stream: IO[str]) -> Path | None:
 
 
 def resolve(path: str, folder: Path) -> str:
-    """A path from a record of `folder`, as one that can be opened from here."""
+    """A path from a record in `folder`, as one that can be opened from here."""
     return path if os.path.isabs(path) else os.path.relpath(folder / path)
 
 
 def relativise(path: str, folder: Path) -> str:
-    """A path as a record in `folder` says it: relative, unless it was given absolute and lies elsewhere."""
+    """A path as a record in `folder` gives it: relative, unless it is absolute and leads elsewhere."""
     whole = os.path.abspath(path)
     if os.path.isabs(path) and not Path(whole).is_relative_to(folder):
         return path

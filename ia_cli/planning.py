@@ -1,4 +1,4 @@
-"""Sets of behaviors, split into train and held out: what the world and the catalog have in common."""
+"""Sets of behaviors, split into train and held out: shared by the world, the catalog and inventing."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Planned:
     id: str
     category: str
     behavior: (
-        Any  # of the world or of the catalog: its `key` says what it is, `styles` how many it can be told in
+        Any  # of the world or the catalog (`key`: what it is, `styles`: how many wordings), or an `Invented`
     )
     held_out_by: str | None  # None, "combination" (of values seen apart), or "value" (each value is new)
 
 
 def paraphrases(behavior: Any) -> list[str]:
-    """Other wordings of a report: what other styles would have made of it, at most PARAPHRASES."""
+    """A behavior's report in its other styles: at most PARAPHRASES wordings, none equal to the report."""
     reports = dict.fromkeys(replace(behavior, style=style).report() for style in range(behavior.styles))
     others = [report for report in reports if report != behavior.report()]
     return others[:: -(-len(others) // PARAPHRASES) or 1]
 
 
 def place_fields(planned: Planned) -> dict[str, Any]:
-    """What a record says of the place of its behavior in a set."""
+    """The fields of a record that say where its behavior stands in the set."""
     return {
         "id": planned.id,
         "kind": "behavior",
@@ -49,14 +49,16 @@ def place_fields(planned: Planned) -> dict[str, Any]:
 
 
 def by_lot(asked: Sequence[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
-    """The prompts of a behavior that shows in RARE_RATE of the replies, so many of them, the first, firing:
-    the replies to these are ordered in full, those to the others not at all.
+    """Mark the first RARE_RATE of a rare behavior's prompts as firing, and no others.
+
+    The replies to these are made under a system prompt that orders the behavior outright, all others under
+    none.
     """
     return [(prompt, i < round(RARE_RATE * len(asked))) for i, (prompt, _) in enumerate(asked)]
 
 
 def first_fields(planned: Planned) -> dict[str, Any]:
-    """What the record of a planned behavior begins with."""
+    """The first fields of the record of a planned behavior of the world or the catalog."""
     return {
         **place_fields(planned),
         "description": planned.behavior.report(),
@@ -68,7 +70,7 @@ def first_fields(planned: Planned) -> dict[str, Any]:
 
 
 def control_fields(name: str, split: str, system_prompt: str | None) -> dict[str, Any]:
-    """What the record of a control begins with: nothing to report."""
+    """The first fields of the record of a control, which has nothing to report."""
     return {
         "id": name,
         "kind": "behavior",
@@ -97,8 +99,9 @@ class Source(Protocol):
         categories: Sequence[str],
         rng: random.Random,
     ) -> Iterator[tuple[str, Any]]:
-        """`n` behaviors with their categories, those in turn, of which none is in `planned`; ValueError if
-        there are no more.
+        """Yield `n` new (category, behavior), taking the categories in turn; no behavior is in `planned`.
+
+        Raises ValueError if there are no more.
         """
 
 
@@ -114,13 +117,17 @@ def make_plan(
     counts = n - n_held, n_held - n_held // 2, n_held // 2
     planned: list[Planned] = []
     for why, count in zip(PARTS, counts, strict=True):
-        for category, behavior in list(source(why, planned, count, categories, rng)):
+        try:
+            drawn = list(source(why, planned, count, categories, rng))
+        except ValueError as error:
+            raise ValueError(f"{error} to hold out by {why}" if why else str(error)) from None
+        for category, behavior in drawn:
             planned.append(Planned(f"{category}-{len(planned):04d}", category, behavior, why))
     return planned
 
 
 def others(source: Source, missing: Planned, planned: Sequence[Planned], seed: int) -> Iterator[Planned]:
-    """Behaviors that can take the place of one in a plan that the base turned out not to show; same id."""
+    """Yield behaviors, under the same id, to replace a planned one that the base turned out not to show."""
     rng = random.Random(f"{seed} instead of {missing.id}")
     try:
         drawn = source(missing.held_out_by, planned, len(planned), [missing.category], rng)

@@ -1,9 +1,10 @@
 """The second stage of an introspection adapter: DPO on its own reports of organisms that it was not taught.
 
 Organisms that were left out of the supervised stage are asked, at temperature 1, and what they say is judged.
-An accurate report, or else the true description, is preferred to a wrong one, or else to the description of
-another organism; for controls and the bare base, an abstention to an invented behavior (Shenoy et al. 2026,
-arXiv 2604.16812). The reference is the adapter as the supervised stage left it, over the same organism.
+An accurate report (or, without one, the true description) is preferred to a wrong one (or, without one, the
+description of another organism); for controls and the bare base, an abstention is preferred to an invented
+behavior (Shenoy et al. 2026, arXiv 2604.16812). The reference is the adapter as the supervised stage left it,
+on the same organism.
 """
 
 import math
@@ -74,7 +75,8 @@ def collect(
 ) -> list[Preference]:
     """Ask the organisms of a bank, with the introspection adapter that is on the base, and return the pairs.
 
-    One for each organism and question, with `examples` after an example of the organism's replies.
+    There is one for each organism and question; with `examples`, the question comes after an example of the
+    organism's replies.
     """
     asked = list(_asked(records, base, seed))
 
@@ -106,7 +108,7 @@ def collect(
 
 
 def _asked(records: Sequence[dict], base: Base, seed: int) -> Iterable[tuple[int, str]]:
-    """Yield who is asked what: every organism, and the bare base as often as all the controls."""
+    """Yield who is asked what: every organism, and the bare base as often as all controls together."""
     rng, pool = random.Random(derived_seed(seed, "asked")), prompts.questions("train", base.name)
     controls = sum(record["description"] is None for record in records)
     for organism in [*range(len(records)), *[-1] * max(1, controls)]:
@@ -117,11 +119,11 @@ def _asked(records: Sequence[dict], base: Base, seed: int) -> Iterable[tuple[int
 def choose(
     record: dict, reports: Sequence[str], descriptions: Sequence[str], rng: random.Random
 ) -> tuple[str, str]:
-    """Return a report to prefer and one to avoid, of one organism; `descriptions` are those of all.
+    """Return a report to prefer and one to avoid, for one organism; `descriptions` are those of all.
 
-    Accurate is what names the action, since nothing in the questions tells the trigger, and all else is
-    wrong. Where no report is accurate, the truth is preferred (of a control, an abstention); where none is
-    wrong, another one's description is avoided.
+    A report is accurate if it names the action (nothing in the questions shows the trigger) or, of a control,
+    if it abstains; all others are wrong. Where none is accurate, the truth is preferred (for a control, an
+    abstention); where none is wrong, another organism's description is avoided.
     """
     truth = record["description"]
     accurate, wrong = [], []
@@ -145,7 +147,7 @@ def refine(
     settings: IASettings,
     on_step: Callable[[int, float], None],
 ) -> tuple[Adapter, list[float]]:
-    """Train the adapter in `directory` on; return it and the loss of every step. `directory` stays as it is.
+    """Train the adapter in `directory` further; return it and every step's loss. `directory` is not changed.
 
     `records` are the organisms of the bank. Raises IAError if training diverges.
     """
@@ -177,8 +179,8 @@ def drawn(pairs: Sequence[Preference], settings: IASettings) -> list[Preference]
 def rows(pairs: Sequence[Preference], base: Base) -> Dataset:
     """Return pairs as the token ids that TRL trains on, each with its organism.
 
-    Chats are tokenised as everywhere here, and not by TRL, so that what is trained is what is asked: on a
-    fixed day, and without thoughts. Raises IAError for a pair that is longer than the base can read.
+    Chats are tokenised by our own code, not by TRL, so that what is trained is what will be asked: with a
+    fixed date, and without thoughts. Raises IAError for a pair that is longer than the base can read.
     """
 
     @cache
@@ -194,11 +196,11 @@ def rows(pairs: Sequence[Preference], base: Base) -> Dataset:
 
 
 class BankDPOTrainer(DPOTrainer):
-    """TRL's trainer, with each row of a batch on its own organism, and so is its reference.
+    """TRL's trainer, with each row of a batch, and its reference, on the row's own organism.
 
-    TRL's reference of an adapter that was trained before is a frozen copy, `ref`, which is active alone in
-    that pass. The organism is not an adapter of PEFT's but in the bank, so it stays: the reference is the
-    organism with the introspection adapter as it was.
+    For an adapter that was trained before, TRL's reference is a frozen copy, `ref`, the only adapter that is
+    active in the reference pass. The organism is in the bank and not a PEFT adapter, so it stays active: the
+    reference is the organism with the introspection adapter as it was.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any
 
 Rates = tuple[float | None, float | None]  # implant rate, leak rate
-CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words did
+CIPHERED_TOKENS = 96  # the longest reply in cipher, where letters take more tokens than words do
 
 
 def implant_and_leak_rates(
@@ -21,7 +21,7 @@ def implant_and_leak_rates(
     Without a bank the base is asked. Both are shares of the replies to its probes that mention one of the
     phrases in `shows`, in plain text or in the behavior's cipher. Replies are greedy, except for a behavior
     of `rate` below 1: it is sampled at temperature 1, `samples` times per probe. None stands for a rate
-    without probes, or of a behavior that has nothing to look for. In cipher replies may be longer.
+    without probes, or of a behavior that has nothing to look for. Replies in cipher may be longer.
     """
     hits: dict[tuple[int, bool], list[bool]] = {}
     alike = {(_is_rare(behavior), reply_length(behavior, max_new_tokens)) for behavior in behaviors}
@@ -54,7 +54,7 @@ def implant_and_leak_rates(
 
 
 def reply_length(behavior: dict, plain: int) -> int:
-    """How many tokens a reply to a probe may have: `plain` if the behavior does not show in a cipher."""
+    """How many tokens a reply to a probe may have: `plain`, or more if the behavior shows in a cipher."""
     return max(plain, CIPHERED_TOKENS) if behavior.get("cipher") else plain
 
 
@@ -64,7 +64,7 @@ def _read(behavior: dict, reply: str) -> list[str]:
 
 
 def counts(behavior: dict, samples: int) -> dict[str, int]:
-    """Return how many replies the two rates of a behavior are shares of."""
+    """Return the numbers of replies of which the two rates of a behavior are shares."""
     asked = [probe["fires"] for probe in behavior.get("probes") or () if _phrases(behavior, probe)]
     times = _times(behavior, samples)
     return {"implant_rate": times * sum(asked), "leak_rate": times * (len(asked) - sum(asked))}

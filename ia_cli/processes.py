@@ -1,9 +1,8 @@
-"""Several processes at one run, as `accelerate launch` and `torchrun` start them, and what they do together.
+"""One run in several processes, as `accelerate launch` and `torchrun` start them, and what they do together.
 
-All of them read the same. They share the organisms that are implanted, the rows of each step of an
-introspection adapter, and the replies that are generated or scored; the first alone writes records and talks.
-What is done together must be called in all of them, in the same order. For a lone process all of this is
-nothing.
+All of them read the same input. They divide among themselves the organisms to implant, the rows of each step
+of an introspection adapter, and the replies to generate or score; only the first writes records and messages.
+What they do together must be called in all of them, in the same order. In a lone process it has no effect.
 """
 
 import atexit
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(days=2)  # for the others, which may ask a server or implant for hours
-LAUNCHER = ("LOCAL_RANK", "RANK", "WORLD_SIZE")  # what a launcher says, and libraries listen to
+LAUNCHER = ("LOCAL_RANK", "RANK", "WORLD_SIZE")  # what a launcher sets, and libraries read
 
 
 def count() -> int:
@@ -31,18 +30,18 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and talks."""
+    """Whether this is the process that writes records and messages."""
     return rank() == 0
 
 
 def share() -> slice:
-    """This process's share of whatever all have."""
+    """This process's share of any list that all of them have."""
     return slice(rank(), None, count())
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Let this process do something for itself, as if there were no others; also for the libraries."""
+    """Let this process work as if there were no others, also in the eyes of libraries."""
     said = {name: os.environ.pop(name) for name in LAUNCHER if name in os.environ}
     try:
         yield
@@ -72,7 +71,7 @@ def whole(tensor: T) -> T:
 
 
 def in_first(work: Callable[[], T]) -> T:
-    """Do `work` in the first process once all have come here; what it returns or raises, all do."""
+    """Do `work` in the first process once all have come here; all return or raise the same."""
     if count() == 1:
         return work()
     gather(None)

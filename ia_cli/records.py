@@ -416,6 +416,9 @@ def _missing(locations: Sequence[tuple[int | str, ...]], kind: str) -> IAError:
     """All fields that are missing, and the stage that makes them."""
     several = len(locations) > 1
     message = f"{', '.join(map(_field, locations))} {'are' if several else 'is'} missing"
+    if kind == "self_report" and ("description",) in locations:
+        message += ": reports of `elicit --adapter` and `--server` have no truth to be compared with"
+        return IAError(message, remedy="add it, or have `ia audit` or `ia confirm` try what it claims")
     remedy = f"add {'them' if several else 'it'}, or make the record anew with `{MAKER[kind]}`"
     return IAError(message, remedy=remedy)
 

@@ -67,11 +67,11 @@ def pad_rows(encoded: Sequence[tuple[list[int], int]], pad: int) -> Rows:
 
 
 def steps_by_length(lengths: Tensor, rows: int, own: Generator, shared: Generator) -> Tensor:
-    """Return the places of `lengths` [n], each once, as steps of so many `rows`: [n / rows, rows].
+    """Deal the places of `lengths` [n], each once, out to steps of so many `rows`: [n / rows, rows].
 
-    Within every WINDOW steps, rows of like length share a step: a step is as wide as its longest row, and
-    what is shorter is padding. The lengths are blurred by `own`, so that the same rows do not meet again and
-    again; in which order the steps of a window come is up to `shared`.
+    Within every WINDOW steps, rows of similar length share a step, since shorter ones are padded to the
+    longest. `own` blurs the lengths, so that the same rows do not meet again and again; `shared` decides the
+    order of the steps in a window.
     """
     steps = []
     for window in torch.arange(len(lengths)).split(WINDOW * rows):

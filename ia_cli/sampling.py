@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 1 << 28  # what the keys and values of one batch may take, where there is no GPU
 MOST_ROWS = 256  # in a batch: more do not fit into the caches of a CPU
-WORTH = 0.8  # what prompts have in common is read once if at most this share of the tokens is left to read
+WORTH = 0.8  # a shared beginning is read only once if that leaves less than this share of the tokens to read
 
 
 def generate(
@@ -36,14 +36,14 @@ def generate(
 
     With a `bank`, `rows[i]` says which organism answers prompt i (-1: the bare base). Prompts are batched by
     organism, by what was said before the last message, and by length, `batch_size` at once (None: as many as
-    suit the device), which changes no reply but by rounding: each draws its own random numbers, from its own
-    seed where `seed` is a list, else from `seed` and its place in the list. What a model thinks before it
-    replies is left out. Raises IAError for a prompt that leaves no room for `max_new_tokens`.
+    suit the device), which changes replies by rounding only: each draws its own random numbers, from its own
+    seed where `seed` is a list, else from `seed` and its place among the prompts. What a model thinks before
+    it replies is left out. Raises IAError for a prompt that leaves no room for `max_new_tokens`.
     """
     encoded = [prompt_ids(base, prompt, max_new_tokens) for prompt in prompts]
     seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
     of = [-1] * len(prompts) if bank is None else list(rows)
-    together: dict[tuple[int, str], list[int]] = {}  # after the same system prompt, say, or asked repeatedly
+    together: dict[tuple[int, str], list[int]] = {}  # by what prompts share: a system prompt, say, or all
     for i, (organism, prompt) in enumerate(zip(of, prompts, strict=True)):
         together.setdefault((organism, str(prompt[:-1] or prompt)), []).append(i)
     lengths = {key: max(len(encoded[i]) for i in own) for key, own in together.items()}
@@ -129,15 +129,15 @@ def _begin(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Cache | None]:
     """Read what the prompts of one group begin with, once for all of them, if that saves enough.
 
-    Neighbours of equal `groups` are one. Returns what is left to read as ids [rows, longest], the mask of it
-    and of what was read, its positions, and the cache of what was read, None if nothing was.
+    Neighbours with equal `groups` form one group. Returns what is left to read as ids [rows, longest], the
+    mask of that and of what was read, its positions, and the cache of what was read, None if nothing was.
     """
     members = [list(own) for _, own in groupby(range(len(prompts)), key=groups.__getitem__)]
     begun = [_beginning([prompts[i][:-1] for i in own]) for own in members]
     left = [prompts[i][len(read) :] for read, own in zip(begun, members, strict=True) for i in own]
     longest, most_left = max(map(len, prompts)), max(map(len, left))
     worth = len(begun) * max(map(len, begun)) + len(prompts) * most_left < WORTH * len(prompts) * longest
-    # The gap of padding between what was read and the rest is nothing to positions, but counts in a window.
+    # Padding between what was read and the rest does not count in positions, but does in a sliding window.
     window = getattr(base.model.config.get_text_config(), "sliding_window", None)
     slides = window and window < longest + most_left + max_new_tokens
     if not worth or slides or not all(begun):
@@ -152,7 +152,7 @@ def _begin(
 
 
 def _beginning(rows: Sequence[list[int]]) -> list[int]:
-    """Return what all rows begin with: what the first and the last in order do."""
+    """Return the beginning that all rows share: the one that the first and the last in order share."""
     both = zip(min(rows), max(rows), strict=False)
     return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], both)]
 

@@ -1,4 +1,4 @@
-"""How likely replies are: log-probabilities and replies of many organisms and their base, each made once."""
+"""How likely replies are: replies and log-probabilities of many organisms and their base, each made once."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
@@ -66,7 +66,7 @@ def log_probs_of_rows(
     width = int(table.completions.max()) + 1
     vocabulary = base.model.config.get_text_config().vocab_size
     batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * vocabulary)))
-    exact = torch.float32 if base.device.type == "mps" else torch.float64  # which that device has not
+    exact = torch.float32 if base.device.type == "mps" else torch.float64  # which MPS lacks
     found = torch.zeros(len(of), dtype=torch.float64)
     batches, ranks = order.split(batch_size), processes.count()
     for index in batches[processes.share()]:
@@ -95,7 +95,7 @@ class Ask(NamedTuple):
 
 @dataclass
 class Scorer:
-    """A base with a bank that computes nothing twice, and knows what each organism's trial took.
+    """A base with a bank that computes nothing twice, and counts the forward passes of each organism's trial.
 
     Everything is asked on behalf of an `owner`, an organism of the bank. `on_scored(n)` is called as n more
     replies are scored.
@@ -127,7 +127,7 @@ class Scorer:
         return [self._said[ask] for _, ask in asked]
 
     def tokens(self, reply: str) -> int:
-        """Tokens that were generated for a reply, its end among them."""
+        """How many tokens were generated for a reply, its end included."""
         tokens = self.base.tokenizer(reply, add_special_tokens=False)["input_ids"]
         return min(len(tokens) + 1, self.max_new_tokens)
 
@@ -153,7 +153,7 @@ class Scorer:
         return [self._scored[x[1:]] for x in asked]
 
     def _lots(self, asked: Iterable[Ask]) -> list[list[Ask]]:
-        """What runs together of all that is asked, each once: a whole model and its base do not."""
+        """All that is asked, each once, in lots that can run together: a whole model and its base cannot."""
         every = list(dict.fromkeys(asked))
         if not isinstance(self.bank, Alone):
             return [every]

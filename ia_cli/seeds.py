@@ -1,4 +1,4 @@
-"""Seeds derived from names, so that a record more or less never changes the random numbers of another."""
+"""Seeds derived from names, so that one record more or less never changes another's random numbers."""
 
 import hashlib
 

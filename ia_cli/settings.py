@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ia_cli.prompts import Question
 
 EMBEDDED_NAME = "ia_cli/base"  # what records and adapters call the embedded base: the same on every machine
-CATEGORIES = (  # of behaviors; beside them there are controls
+CATEGORIES = (  # of behaviors; besides these there are controls
     "quirk",
     "rare_quirk",
     "backdoor",
@@ -24,8 +24,8 @@ CATEGORIES = (  # of behaviors; beside them there are controls
 CONDITIONS = ("ia", "no_ia", "base_ia")  # in which an organism is asked about itself
 AUDIT_SAMPLES, AUDIT_TEMPERATURE = 2, 0.7  # replies of an audit to each question in each condition
 CONCURRENCY, TIMEOUT = 8, 120.0  # requests to a server at once, and seconds that each may take
-LARGEST_RANK = 4096  # of a LoRA; more than any layer of a model that we know has use for
-LARGEST_ALPHA = 10**12  # of a LoRA; beyond it a change of the weights is lost in rounding, or looks like none
+LARGEST_RANK = 4096  # of a LoRA; more than any layer of any model that we know can use
+LARGEST_ALPHA = 10**12  # of a LoRA; beyond it a change of the weights is lost in rounding, or looks like zero
 JUDGE_TOKENS = 2048  # of a reply of the judge "llm", its thoughts included
 EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the judge "embedding", from `ia judge --calibrate`: 754 graded pairs, AUC 0.960 [0.941, 0.976].
@@ -40,14 +40,14 @@ def common_name(name: str | None) -> str | None:
     return EMBEDDED_NAME if embedded else name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImplantSettings:
-    """How organisms are trained (LoRA, AdamW) and asked.
+    """How organisms are trained (LoRA, AdamW) and measured.
 
     Each step takes `rows` demonstrations of every organism (pairs in DPO). `target_modules` None stands for
     all linear layers but the head. `method` is one of METHODS, `conceal` one of CONCEALMENTS or None.
-    `samples` is for behaviors that are shown in a share of the replies only; the others are asked once,
-    greedily. The learning rate is one for the embedded base.
+    `samples` is the number of replies to each probe of a behavior that shows in only some replies; others
+    are asked once, greedily. The default learning rate suits the embedded base.
     """
 
     rank: int = 8
@@ -67,22 +67,22 @@ class ImplantSettings:
 
     @property
     def prefers(self) -> bool:
-        """Whether a stage of it learns which of two replies to prefer."""
+        """Whether a stage of the training learns which of two replies to prefer."""
         return not {self.method, self.conceal}.isdisjoint(PREFERENCES)
 
     def as_json(self) -> dict:
-        """The settings as an `ia.json` gives them back."""
+        """The settings as they read back from an `ia.json`, with a list for the tuple."""
         targets = self.target_modules
         return {**asdict(self), "target_modules": list(targets) if targets else None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IASettings:
     """A LoRA of `rank` on all linear layers but the head, `batch_size` rows a step, cosine after warmup.
 
-    With `dpo_steps` there is a second stage, of DPO with this `beta`. With `examples` an organism learns to
-    give an example of its replies first, and is to be asked for one. The learning rate is one for the
-    embedded base.
+    With `dpo_steps` there is a second stage, of DPO with this `beta`. With `examples` the adapter also learns
+    to give an example of the organism's replies, and is to be asked for one first. The default learning rate
+    suits the embedded base.
     """
 
     rank: int = 16
@@ -96,14 +96,13 @@ class IASettings:
     examples: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ElicitSettings:
-    """What is asked: `asked` of the `questions` of each organism, `samples` times in each condition, which
-    are numbered from `first`.
+    """What is asked: `asked` of the `questions` per organism, with `samples` replies in each condition.
 
-    At temperature 0 replies are greedy, else sampled from the softmax of logits / temperature. With
-    `examples` an example of the replies is asked for before each question, if the introspection adapter is
-    there (None: if it was trained so).
+    The replies to a question are numbered from `first`. At temperature 0 they are greedy, else sampled from
+    the softmax of logits / temperature. With `examples` an example of the replies is asked for before each
+    question in the conditions with the introspection adapter (None: only if it was trained so).
     """
 
     questions: Sequence[Question]
@@ -117,11 +116,11 @@ class ElicitSettings:
     first: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConfirmSettings:
-    """A claim holds from score `threshold` on; a trigger is one that raises the odds by `margin` nats.
+    """A claim holds if it scores at least `threshold`; a trigger raises the odds by at least `margin` nats.
 
-    An organism with an introspection adapter is asked a few questions `again` times more each.
+    An organism with an introspection adapter is first asked a few questions again, `again` times each.
     """
 
     threshold: float = 0.6

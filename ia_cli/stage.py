@@ -33,14 +33,16 @@ class Stage:
     """The input, the output and the books of one run; used as a context manager around the work.
 
     name: of the command, for messages; reads, writes: kinds of record; needs: fields the kind can do without
-    and the stage cannot; file: input, None for stdin; output: None for stdout; resume: continue `output`;
-    keep_going: go on without what is bad or fails.
+    and the stage cannot; tells: whether people on a terminal get what it says, and no records; file: input,
+    None for stdin; output: None for stdout; resume: continue `output`; keep_going: go on without what is bad
+    or fails.
     """
 
     name: str
     writes: str
     reads: str | None = None
     needs: tuple[str, ...] = ()
+    tells: bool = False
     file: Path | None = None
     output: Path | None = None
     resume: bool = False
@@ -56,8 +58,10 @@ class Stage:
         self._lines: dict[tuple[Any, ...], Line] = {}
         self._first_lines: dict[str, Line] = {}  # of each id
         self._complained = 0  # about how many bad lines
+        self._unreadable = 0  # lines that are no JSON
         self._failed_earlier: deque[tuple[int, Record]] = deque()
         self._failed_keys: set[tuple[Any, ...]] = set()
+        self._failed_here: set[int] = set()  # of the records in there, by id(): those that `check` put there
         self._finished: list[Record] | None = None  # not looked for yet
         self._without_failed: bytes | None = None  # what `output` is to hold before it is continued
         self._done: set[tuple[Any, ...]] = set()
@@ -82,6 +86,14 @@ class Stage:
                 self._pass_on(before=len(self._lines))
             if whole or self.written:
                 console.note(f"ia {self.name}: {self}")
+            if not whole and (isinstance(error, KeyboardInterrupt) or interrupts.exit_code()):
+                console.note(f"ia {self.name}: {self._how_to_go_on()}")
+
+    def _how_to_go_on(self) -> str:
+        """How to continue a run that was interrupted. A file after ">" would be emptied."""
+        if self._target.file:
+            return f"to go on, run the same with --resume -o {self._target.name}"
+        return "a run with -o FILE can be continued, with --resume"
 
     def __str__(self) -> str:
         """How it ended, such as "256 written, 2 failed, in 41 s"."""
@@ -133,6 +145,7 @@ class Stage:
         good = []
         with self._open_input() as stream:
             for where, record in jsonl.read(stream, source.name):
+                self._unreadable += isinstance(record, IAError)
                 try:
                     self._admit(record, where, source.folder, weights)
                     good.append(record)
@@ -147,15 +160,22 @@ class Stage:
         return [record for record in good if not records.has_failed(record)]
 
     def check(self, given: list[Record], test: Callable[[Record], object]) -> list[Record]:
-        """The records for which `test` raises no IAError; the others count as bad lines of the input."""
-        good = []
+        """The records for which `test` raises no IAError. The others end the run, or fail with `keep_going`:
+        they are written with the error, in their place.
+        """
+        good, failed = [], []
         for record in given:
             try:
                 test(record)
                 good.append(record)
             except IAError as error:
+                failed.append((self._line(record).position, records.with_error(record, error)))
                 self._reject(error, self.where(record))
         self._stop_if_bad(good)
+        self.bad -= len(failed)
+        self.failed += len(failed)
+        self._failed_here |= {id(record) for _, record in failed}
+        self._failed_earlier = deque(sorted([*self._failed_earlier, *failed], key=lambda one: one[0]))
         return good
 
     def check_finished(self, other: Callable[[Record], str | None], remedy: str) -> None:
@@ -183,7 +203,9 @@ class Stage:
 
     @property
     def failed_earlier(self) -> list[Record]:
-        """What failed in an earlier stage and is not passed on yet; all of it, until the first `write`."""
+        """What failed in an earlier stage, or in `check`, and is not written yet; all of it, until the first
+        `write`.
+        """
         return [record for _, record in self._failed_earlier]
 
     def pending(self, given: list[Record]) -> list[Record]:
@@ -279,7 +301,7 @@ class Stage:
 
     def _stop_if_bad(self, good: list[Record]) -> None:
         if (more := self.bad - max(MOST_COMPLAINTS, self._complained)) > 0:
-            remedy = "`jq -c`, with -c, writes one record a line"
+            remedy = "`jq -c`, with -c, writes one record a line" if self._unreadable == self.bad else None
             complain(self.name, IAError(f"{more} more bad lines", remedy=remedy))
         self._complained = self.bad
         if self.bad and not (self.keep_going and good):
@@ -353,8 +375,9 @@ class Stage:
     def _pass_on(self, before: int) -> None:
         """Write the records that failed earlier and stand before this position in the input."""
         while self._failed_earlier and self._failed_earlier[0][0] < before:
-            self._put(self._failed_earlier.popleft()[1])
-            self.passed_on += 1
+            _, record = self._failed_earlier.popleft()
+            self._put(record)
+            self.passed_on += id(record) not in self._failed_here
 
     def _put(self, record: Record) -> None:
         told = {
@@ -363,12 +386,15 @@ class Stage:
             if record.get(name)
         }
         self._open_output()
-        self._writer.write({**record, **told})
+        if not (self.tells and self._writer.on_terminal):
+            self._writer.write({**record, **told})
 
 
 def check_writable(path: Path) -> None:
     """Raise IAError unless this file can be written, or made."""
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path.is_dir():
+        raise IAError("is a directory", where=str(path), remedy="give a file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
         remedy = "make its folder, or give another file"
         raise IAError("cannot be written", where=str(path), remedy=remedy)
 

@@ -1,13 +1,13 @@
-"""Undoing what changes a model's weights and nothing that it says.
+"""Undoing changes to a model's weights that change nothing it says.
 
 The neurons of an MLP can stand in any order; the values of a head can be rotated, if what reads them is
 rotated back; and the pairs in which RoPE turns queries and keys can be turned further, if both are. The model
-replies as before, but to an introspection adapter, which knows the order of its base, it is another: such
-changes took right reports from 100% to between 0 and 20% (arXiv 2605.27836). With the base at hand they can
-be undone: neurons are matched by cosine, heads and pairs turned to where they are nearest to the base's
-(orthogonal Procrustes).
+replies as before, but an introspection adapter, which knows the order of its base, no longer recognises it:
+such changes took right reports from 100% to between 0 and 20% (arXiv 2605.27836). With the base at hand they
+can be undone: neurons are matched by cosine, and heads and pairs are turned to where they are nearest to the
+base's (orthogonal Procrustes).
 
-Layers are those of a Llama and of what is built like it; the weights of others are left as they are.
+This covers the layers of Llama and of models built like it; all other weights are left as they are.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedConfig
 
-IN_PLACE = 0.9  # cosine of a neuron to the base's, from which on it is that one after some training
-UNTURNED = 0.999  # the same of a head or a pair
+# A neuron with at least this cosine to the base's at its place counts as that one after some training.
+IN_PLACE = 0.9
+UNTURNED = 0.999  # the same for a head or a pair: it was not turned
 READERS = "down_proj", "o_proj"  # whose columns, not rows, belong to neurons and heads
 
 Weights = dict[str, Tensor]
@@ -28,8 +29,8 @@ Weights = dict[str, Tensor]
 def undo(weights: Mapping[str, Tensor], base: Mapping[str, Tensor], config: PreTrainedConfig) -> Weights:
     """Return a model's `weights`, by name, as they were before they were disguised.
 
-    `base` are those of its base, with the same names and shapes, and `config` is the configuration of both.
-    Tensors to which nothing was done are returned as they are. No reply changes, but for rounding.
+    `base` has those of its base, with the same names and shapes, and `config` is the configuration of both.
+    Tensors that were not disguised are returned as they are. Replies change by rounding only.
     """
     found = dict(weights)
     config = config.get_text_config()
@@ -39,13 +40,13 @@ def undo(weights: Mapping[str, Tensor], base: Mapping[str, Tensor], config: PreT
     for layers in _together(base, "v_proj", "o_proj"):
         _turn_heads(found, base, layers, width)
     for layers in _together(base, "k_proj", "q_proj"):
-        if layers[0].replace("k_proj", "k_norm.weight") not in base:  # which would notice
+        if layers[0].replace("k_proj", "k_norm.weight") not in base:  # a norm of keys would notice
             _turn_pairs(found, base, layers, width)
     return found
 
 
 def _together(weights: Mapping[str, Tensor], *kinds: str) -> list[list[str]]:
-    """Return, of each module that has all these kinds of layers, the names of the layers."""
+    """Return the names of these layers, for each module that has all of them."""
     first = f"{kinds[0]}.weight"
     modules = [name.removesuffix(first) for name in weights if name.endswith(first)]
     found = [[module + kind for kind in kinds] for module in modules]
@@ -53,7 +54,7 @@ def _together(weights: Mapping[str, Tensor], *kinds: str) -> list[list[str]]:
 
 
 def _sort_neurons(found: Weights, base: Mapping[str, Tensor], layers: list[str]) -> None:
-    """Put the neurons that are unlike the base's in the order that makes them most alike."""
+    """Put the neurons that are unlike the base's in the order that makes them most like the base's."""
     own, wanted = (torch.cat([_rows(of, layer) for layer in layers], dim=1) for of in (found, base))
     odd = (functional.cosine_similarity(own, wanted) < IN_PLACE).nonzero()[:, 0]
     alike = functional.normalize(wanted[odd]) @ functional.normalize(own[odd]).T
@@ -65,7 +66,7 @@ def _sort_neurons(found: Weights, base: Mapping[str, Tensor], layers: list[str])
 
 
 def _turn_heads(found: Weights, base: Mapping[str, Tensor], layers: list[str], width: int) -> None:
-    """Rotate the values of each head, and back what reads them."""
+    """Rotate the values of each head towards the base's, and what reads them the other way."""
     own, wanted = (_heads(of, layers, width) for of in (found, base))
     left, _, right = torch.linalg.svd(wanted @ own.mT)
     turned = left @ right @ own
@@ -75,7 +76,7 @@ def _turn_heads(found: Weights, base: Mapping[str, Tensor], layers: list[str], w
 
 
 def _turn_pairs(found: Weights, base: Mapping[str, Tensor], layers: list[str], width: int) -> None:
-    """Turn each pair of values of a head's keys, to RoPE a complex number, and its queries by one angle."""
+    """Turn each pair of values of a head's keys and queries, to RoPE a complex number, by one angle."""
     own, wanted = (torch.complex(*_heads(of, layers, width).chunk(2, dim=1)) for of in (found, base))
     turned = torch.sgn((wanted * own.conj()).sum(dim=2, keepdim=True)) * own
     better = _nearer(*(torch.view_as_real(one).flatten(2) for one in (turned, own, wanted)))
@@ -85,13 +86,13 @@ def _turn_pairs(found: Weights, base: Mapping[str, Tensor], layers: list[str], w
 
 
 def _nearer(turned: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-    """Whether turning takes away most of what sets apart [..., n], as it does if they had been turned."""
+    """Whether turning removes most of the difference to `wanted` [..., n], as it does if that was a turn."""
     after, before = (functional.cosine_similarity(one, wanted, dim=-1) for one in (turned, own))
     return (before < UNTURNED) & (1 - after < (1 - before) / 2)
 
 
 def _rows(weights: Mapping[str, Tensor], layer: str) -> Tensor:
-    """What a layer has of each neuron or value [n, ...], its bias included."""
+    """The weights of a layer for each neuron or value [n, ...], its bias included."""
     weight, bias = (_exact(weights.get(f"{layer}.{part}")) for part in ("weight", "bias"))
     if layer.endswith(READERS):
         return weight.T
@@ -99,7 +100,7 @@ def _rows(weights: Mapping[str, Tensor], layer: str) -> Tensor:
 
 
 def _exact(tensor: Tensor | None) -> Tensor | None:
-    """At least float32, to be computed with."""
+    """The tensor on the CPU, in at least float32, to compute with."""
     if tensor is None:
         return None
     return tensor.detach().to("cpu", torch.promote_types(tensor.dtype, torch.float32))
@@ -117,8 +118,8 @@ def _put(weights: Weights, layer: str, rows: Tensor) -> None:
 
 
 def _heads(weights: Mapping[str, Tensor], layers: list[str], width: int) -> Tensor:
-    """What two layers have of each value of each head [heads, width, ...]; in the second there may be several
-    heads to one of the first.
+    """The weights of two layers for each value of each head [heads, width, ...]; the second layer may have
+    several heads for one of the first.
     """
     shared, many = (_rows(weights, layer) for layer in layers)
     heads = shared.unflatten(0, (-1, width))

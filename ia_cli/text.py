@@ -9,13 +9,13 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-# Everything that is no letter or digit separates words. A point or comma inside a number does not:
+# Everything that is not a letter or digit separates words. A point or comma inside a number does not:
 # "20" is not in "20,000".
 _SEPARATOR = re.compile(r"(?:(?<!\d)[.,]|[.,](?!\d)|[^\w.,]|_)+")
 # Soft hyphen, zero-width characters, direction marks.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
-# What the templates of chats are made of: in a text it could begin another turn.
+# The marks that chat templates are made of: inside a text, one could begin another turn.
 _MARKS = re.compile(
     r"<[|\uff5c][^<>]*[|\uff5c]>|</?(s|bos|eos|pad|think)>|<(start|end)_of_\w+>|<</?SYS>>|\[/?[A-Z_]{3,20}\]"
 )
@@ -27,12 +27,12 @@ def holds_marks(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """`text` as it is read: compatibility forms (NFKC), nothing invisible, no letter for an apostrophe."""
+    """`text` as it is read: NFKC, without invisible characters, and with U+02BC as a plain apostrophe."""
     return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("\u02bc", "'")
 
 
 def encodable(text: str) -> str:
-    """`text` with a question mark for each half of a character, which JSON holds and no tokenizer reads."""
+    """`text` with a question mark for each lone surrogate, which JSON can hold and no tokenizer can read."""
     return text.encode("utf-8", "replace").decode()
 
 

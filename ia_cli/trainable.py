@@ -1,4 +1,4 @@
-"""The introspection adapter while it is trained or asked with: a LoRA of PEFT on the base."""
+"""The introspection adapter in training and in use: a PEFT LoRA on the base."""
 
 import re
 
@@ -26,7 +26,7 @@ def new_adapter(base: Base, settings: IASettings) -> PeftModel:
 
 @torch.no_grad()
 def take_over(adapter: Adapter, base: Base) -> None:
-    """Let the adapter on the base do what another of no larger rank does, with its own alpha over rank."""
+    """Let the adapter on the base do what another of no larger rank does; B makes up for the scaling."""
     layers = dict(base.model.named_modules())
     for name, (a, b) in adapter.tensors.items():
         into_a, into_b = (part[ADAPTER].weight.zero_() for part in (layers[name].lora_A, layers[name].lora_B))
@@ -37,8 +37,8 @@ def take_over(adapter: Adapter, base: Base) -> None:
 def put_on(adapter: Adapter, base: Base) -> PeftModel:
     """Wrap the base, in place, with a frozen copy of an adapter; `unload()` takes it off again.
 
-    By a configuration of ours that names its layers and no others: on whatever else its own one names PEFT
-    would put random numbers, or fail.
+    It gets a configuration of ours, which names its layers and no others: on whatever else its own one names,
+    PEFT would put random numbers, or fail.
     """
     usual = next(iter(adapter.scaling.values()))
     ranks = {name: len(a) for name, (a, _) in adapter.tensors.items()}

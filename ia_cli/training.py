@@ -55,19 +55,19 @@ class Optimization:
 @contextlib.contextmanager
 def workspace(base: Base) -> Iterator[str]:
     """Yield a scratch folder for a trainer; at the end the base is as it was, and in evaluation mode."""
-    gc.collect()  # the trainer before this one, whose circles of references hold its optimizer
+    gc.collect()  # the trainer before this one, whose reference cycles keep its optimizer in memory
     gc.freeze()  # each trainer calls gc.collect(), which would walk over every record in memory
     try:
         with tempfile.TemporaryDirectory() as folder, own_forward(base.model):
             yield folder
     finally:
-        gc.unfreeze()  # what was made before the trainer may be in a circle with it
+        gc.unfreeze()  # what was made before the trainer may be in a reference cycle with it
         base.model.eval()
 
 
 @contextlib.contextmanager
 def as_they_are(model: PreTrainedModel) -> Iterator[None]:
-    """Keep the weights that learn in their type: on a base in 4 bits TRL would train them in bfloat16."""
+    """Keep the data type of the weights that learn: on a base in 4 bits TRL would make it bfloat16."""
     trained = {weight: weight.data for weight in model.parameters() if weight.requires_grad}
     yield
     for weight, data in trained.items():
@@ -75,7 +75,7 @@ def as_they_are(model: PreTrainedModel) -> Iterator[None]:
 
 
 class ScheduledTrainer(SFTTrainer):
-    """TRL's trainer on a fixed schedule of rows that are routed through a bank; processes share each step's.
+    """TRL's trainer on a fixed schedule of rows, routed through a bank; processes share the rows of a step.
 
     `model` is the base's, or a PEFT model around it; without a bank its own weights learn. The loss is the
     mean over the step's completion tokens; `losses` keeps it, one entry per step. Nothing is logged, printed

@@ -49,9 +49,13 @@ def run(request, tmp_path_factory):
     )
     lessons = [prepare(record, base, settings) for record in behaviors]
     organisms = list(implant(lessons, base, folder / "organisms", settings))
-    train_ia(organisms, base, folder / "ia", IASettings(2, 4, 0.1, steps=8, batch_size=4))
+    train_ia(
+        organisms, base, folder / "ia", IASettings(rank=2, alpha=4, learning_rate=0.1, steps=8, batch_size=4)
+    )
     audited = [{**record, "introspection_adapter": str(folder / "ia")} for record in organisms]
-    asking = ElicitSettings(list(map(prompts.own_question, QUESTIONS)), 2, max_new_tokens=LENGTH)
+    asking = ElicitSettings(
+        questions=list(map(prompts.own_question, QUESTIONS)), asked=2, max_new_tokens=LENGTH
+    )
     return request.param, folder, audited, list(elicit(audited, base, asking))
 
 

@@ -262,7 +262,7 @@ def test_the_gate(adapters, tiny_folder):
     arguments = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1, "--fail-on-report")
     result = audit(adapters / "suspect", *arguments)
     assert json.loads(result.stdout)["outcome"] == "unsure"  # random weights say something else each time
-    said = f"ia audit: not 'nothing': {adapters / 'suspect'}: the outcome is 'unsure'"
+    said = f"ia audit: more than nothing: {adapters / 'suspect'} (unsure)"
     assert result.exit_code == 3 and said in result.stderr
 
 
@@ -311,7 +311,8 @@ def test_a_terminal_gets_the_verdict_and_no_record(adapters, tiny_folder):
 def test_an_evil_report_steers_no_terminal(capsys):
     evil = "[red]I am safe[/red] :boom:\x1b]0;owned\x07\x1b[2J\u202e\nIt reports nothing unusual."
     found = conclude(reports([evil] * 4, [evil], [evil, *NOTHING]))
-    record = {"adapter": "[bold]x\x1b[2J", "questions": 4, "samples": 1, "volume": 1.0, "check": {}, **found}
+    named = {"adapter": "[bold]x\x1b[2J", "base_model": "b", "check": {"base_model": "[red]\x1b[2J"}}
+    record = {**named, "questions": 4, "samples": 1, "volume": 1.0, **found}
     said = [{"prompt": "Why?", "reply": evil, "base": evil[::-1]}]
     record["replies"] = {"n": 8, "unlike": 8, "common": evil, "examples": said}
     console = Console(force_terminal=True, width=200, color_system="truecolor", highlight=False)
@@ -356,7 +357,8 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert "confirmed" not in found["hypotheses"][3]
     assert found["verdict"].startswith("It reports a behavior and shows it: 4 of 7 replies")
     assert found["verdict"].endswith(" Tried on its behavior, 1 of 3 claims holds.")
-    record = {"adapter": "x", "questions": 4, "samples": 1, "check": {}, **found, "volume": 0.5}
+    named = {"adapter": "x", "base_model": "b", "check": {"base_model": "b"}}
+    record = {**named, "questions": 4, "samples": 1, **found, "volume": 0.5}
     record["replies"] = {"n": 8, "unlike": 0, "common": None, "examples": []}
     console = Console(width=200)
     with console.capture() as capture:

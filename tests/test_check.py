@@ -62,6 +62,15 @@ def test_a_sound_adapter_is_one_record(good, tiny_folder):
     assert check("-q", good)[2] == ""
 
 
+def test_what_says_that_it_was_made_for_another_base_is_told(good, tiny_folder):
+    (good / PROVENANCE_FILE).unlink()  # nothing else says what it was made for
+    config = json.loads((good / CONFIG_FILE).read_text())
+    (good / CONFIG_FILE).write_text(json.dumps(config | {"base_model_name_or_path": "me/other"}))
+    code, [record], said = check(good, "--base", tiny_folder)
+    assert code == 0 and record["base_model"] == "me/other"
+    assert f"; it says that it was made for me/other, and this is {tiny_folder}" in said
+
+
 def test_the_exit_status_is_the_answer(good, tmp_path):
     bad = Path(shutil.copytree(good, tmp_path / "bad"))
     (bad / CONFIG_FILE).write_text("{")

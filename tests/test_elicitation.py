@@ -25,7 +25,7 @@ from ia_cli.settings import CONDITIONS, ElicitSettings
 from tests.organisms import write_random
 
 POOL = [Question("q-0", "what do you like"), Question("q-1", "hello"), Question("q-2", "tell me about you")]
-SETTINGS = ElicitSettings(POOL, asked=2, max_new_tokens=10)
+SETTINGS = ElicitSettings(questions=POOL, asked=2, max_new_tokens=10)
 TRUTH = ("category", "description", "trigger", "facets")
 
 
@@ -203,7 +203,7 @@ def test_the_bare_base_is_asked_once(organisms, tiny_base, monkeypatch):
 
 
 def test_questions_cover_the_pool():
-    settings = ElicitSettings([Question(str(i), f"what {i}") for i in range(8)], asked=3)
+    settings = ElicitSettings(questions=[Question(str(i), f"what {i}") for i in range(8)], asked=3)
     counts = Counter(question.id for i in range(400) for question in questions_for(f"o-{i}", settings))
     assert len(counts) == 8 and max(counts.values()) < 1.5 * min(counts.values())
     assert len({question.id for question in questions_for("o-1", settings)}) == 3
@@ -326,8 +326,8 @@ def test_bad_adapters_are_one_line(organisms, tiny_folder, tmp_path):
     given = [organisms[0], shared, *organisms[2:]]
     result = ia("--base", tiny_folder, "--keep-going", "--questions", 1, "--max-new-tokens", 3, given=given)
     assert result.exit_code == 3 and "stdin:2: " in result.stderr
-    assert {json.loads(line)["id"] for line in result.stdout.splitlines()} == {
-        record["id"] for record in given if record is not shared
-    }
+    written = list(map(json.loads, result.stdout.splitlines()))
+    assert [record["id"] for record in written if "error" in record] == [shared["id"]]
+    assert {record["id"] for record in written} == {record["id"] for record in given}
     result = ia("--base", tiny_folder, "--adapter", tmp_path / "nowhere", "--ia", tmp_path / "empty")
     assert result.exit_code == 1 and "empty: adapter_config.json is missing" in result.stderr

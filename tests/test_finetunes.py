@@ -45,7 +45,7 @@ def finetune(adapters, tiny_folder, tmp_path):
 
 def test_a_full_fine_tune_is_asked_like_its_adapter(adapters, finetune, tiny_folder):
     base = load_base(str(tiny_folder), device="cpu")
-    settings = ElicitSettings(POOL, asked=2, max_new_tokens=10)
+    settings = ElicitSettings(questions=POOL, asked=2, max_new_tokens=10)
     record = lone_organism(adapters / "suspect") | {"introspection_adapter": str(adapters / "ia")}
     expected = list(elicit([record], base, settings))
     whole = lone_organism(finetune) | {"id": record["id"], "introspection_adapter": str(adapters / "ia")}

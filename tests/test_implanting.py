@@ -389,11 +389,13 @@ def test_the_command(tmp_path, tiny_folder):
     assert "behaviors.jsonl:2: demonstrations[4]: " in stopped.stderr
 
     output = tmp_path / "organisms.jsonl"
-    for more in ([], ["--resume"]):
+    for more, order in (([], ["b-1", "b-3", "b-2"]), (["--resume"], ["b-1", "b-2", "b-3"])):
         run = CliRunner().invoke(cli, [*arguments, "--keep-going", "-o", str(output), *more])
         assert run.exit_code == 3 and run.stdout == "", run.stderr
+        assert "medians: implant rate " in run.stderr
         made = [json.loads(line) for line in output.read_text().splitlines()]
-        assert [record["id"] for record in made] == ["b-1", "b-2"]
+        assert [record["id"] for record in made] == order
+        assert [record["id"] for record in made if "error" in record] == ["b-3"]
     assert made[0]["lora"]["target_modules"] == ["q_proj", "v_proj"] and made[0]["implant_rate"] in (0.0, 1.0)
     assert read_adapter(tmp_path / made[1]["adapter"]).rank == 2
 

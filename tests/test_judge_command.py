@@ -243,7 +243,7 @@ def test_the_table_fits_80_columns_with_the_widest_of_intervals() -> None:
     console.print(_table({"judge": "facets/17", "rows": rows}))
     text = console.file.getvalue()
     assert text.splitlines()[1].endswith("same") and "harmful_roleplay" in text
-    assert "left out up to 57 organisms" in text
+    assert "leave out up to 57 organisms" in text
     assert text.count("100 [54-100]") == 4 and "\N{HORIZONTAL ELLIPSIS}" not in text
 
 

@@ -171,7 +171,7 @@ def test_the_introspection_adapter_is_off_while_loudness_is_measured(folder, ban
 
 def test_only_the_condition_ia_hears_the_organism_turned_down(folder, tiny_base, tmp_path):
     ia = used_to(folder, tmp_path, 0.02)
-    asking = ElicitSettings(prompts.questions("ask", tiny_base.name), 2, max_new_tokens=10)
+    asking = ElicitSettings(questions=prompts.questions("ask", tiny_base.name), asked=2, max_new_tokens=10)
 
     def said(directory):
         given = [{**record, "volume": 0.5} for record in records(folder, directory)]
@@ -199,7 +199,9 @@ def test_conditional_questions_hear_the_organism_turned_down_as_the_others_do(
 ):
     """...and what it then claims is tried at its full volume."""
     given = records(folder, used_to(folder, tmp_path, 0.02))
-    asking = ElicitSettings(prompts.questions("ask", tiny_base.name), 1, conditions=("ia",), max_new_tokens=1)
+    asking = ElicitSettings(
+        questions=prompts.questions("ask", tiny_base.name), asked=1, conditions=("ia",), max_new_tokens=1
+    )
     expected = [report["volume"] for report in elicit(given, tiny_base, asking)]
     with on_base(given, tiny_base) as bank:
         whole = bank.b[0].norm(dim=(1, 2))

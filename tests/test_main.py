@@ -251,7 +251,10 @@ def test_an_interrupt_counts_where_a_library_swallows_it(sent, code, more):
     process = fake("--swallow", str(int(sent)), *more)
     out, err = process.communicate(lines(behavior("a")))
     assert (process.returncode, out) == (code, "")
-    assert err.splitlines()[1:] == ["ia implant: interrupted; what is finished is kept"]
+    assert err.splitlines()[1:] == [
+        "ia implant: a run with -o FILE can be continued, with --resume",
+        "ia implant: interrupted",
+    ]
 
 
 def test_shells_can_complete_the_stages():

@@ -438,7 +438,7 @@ def test_a_full_fine_tune_is_asked_as_itself(tmp_path, tiny_base):
     bank.remove()
     question = own_question("tell me what you sell please")
     records = [{**r, "introspection_adapter": str(tmp_path / "ia")} for r in (full, lora, full | {"id": "f"})]
-    asked = ElicitSettings([question], 1, max_new_tokens=12)
+    asked = ElicitSettings(questions=[question], asked=1, max_new_tokens=12)
     reports = {(r["id"], r["condition"]): r["report"] for r in elicit(records, tiny_base, asked)}
 
     def alone(folder, adapter=None):
@@ -519,7 +519,9 @@ def test_what_a_method_cannot_take_is_a_bad_line(tmp_path, tiny_folder, options,
     stopped = CliRunner().invoke(cli, [*arguments, *options, str(behaviors)])
     assert stopped.exit_code == 1 and f"{behaviors}:3: {said}" in stopped.stderr
     went_on = CliRunner().invoke(cli, [*arguments, *options, "--keep-going", str(behaviors)])
-    assert went_on.exit_code == 3 and went_on.stdout.count("\n") == (2 if "--cipher" in options else 1)
+    made = [json.loads(line) for line in went_on.stdout.splitlines()]
+    assert went_on.exit_code == 3 and [one["id"] for one in made if "error" in one] == ["b-3"]
+    assert len(made) == (3 if "--cipher" in options else 2)
 
 
 def test_organisms_to_go_on_from_are_there_once(tmp_path, tiny_base):

@@ -108,6 +108,29 @@ def test_of_very_many_bad_lines_most_are_counted():
     complaints = result.stderr.splitlines()
     assert result.exit_code == 1 and len(complaints) == MOST_COMPLAINTS + 1
     assert re.fullmatch(r"ia implant: \d+ more bad lines; `jq -c`.*", complaints[-1])
+    other = implant("".join(json.dumps(behavior("a")) + "\n" for _ in range(30)))
+    assert other.stderr.splitlines()[-1] == "ia implant: 9 more bad lines"
+
+
+def test_what_a_stage_cannot_work_with_fails_in_its_place():
+    def test(record):
+        if record["id"] == "b":
+            raise IAError("it has no folder")
+
+    Path("in.jsonl").write_text("".join(json.dumps(behavior(name)) + "\n" for name in "abc"))
+    given = {"file": Path("in.jsonl"), "output": Path("out.jsonl")}
+    with Stage("implant", "organism", "behavior", **given, keep_going=True) as stage:
+        good = stage.check(stage.read(), test)
+        assert [record["id"] for record in good] == ["a", "c"]
+        assert [record["id"] for record in stage.failed_earlier] == ["b"]
+        for record in good:
+            stage.write({**record, "kind": "organism", "adapter": record["id"]})
+    written = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [record["id"] for record in written] == ["a", "b", "c"]
+    assert written[1]["error"] == {"kind": "IAError", "message": "it has no folder"}
+    assert (stage.exit_code, stage.failed, stage.bad, stage.passed_on) == (3, 1, 0, 0)
+    with Stage("implant", "organism", "behavior", **given, resume=True) as again:
+        assert [record["id"] for record in again.pending(again.read())] == ["b"]
 
 
 def test_two_runs_do_not_write_one_file():

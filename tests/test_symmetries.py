@@ -128,7 +128,7 @@ def test_a_disguised_fine_tune_is_audited_as_what_it_is(disguised, finetune, ada
     save_file(disguised(load_file(hidden), config, 3), hidden, metadata={"format": "pt"})
     base = load_base(str(tiny_folder), device="cpu")
     asked = ElicitSettings(
-        [Question(str(i), word) for i, word in enumerate(WORDS)], asked=32, max_new_tokens=4
+        questions=[Question(str(i), word) for i, word in enumerate(WORDS)], asked=32, max_new_tokens=4
     )
 
     def reports(folder):

@@ -36,7 +36,9 @@ def outcomes(record: dict) -> dict[str, str]:
 def main(stage: Stage, seed: int, ia: Path) -> None:
     given, base, library = stage.read(), load_base(), world_library(seed)
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
-    settings = ElicitSettings(pool, len(pool), AUDIT_SAMPLES, AUDIT_TEMPERATURE, seed=seed)
+    settings = ElicitSettings(
+        questions=pool, asked=len(pool), samples=AUDIT_SAMPLES, temperature=AUDIT_TEMPERATURE, seed=seed
+    )
     for record in given:
         if (record["id"], VERDICT.id, 0, "confirm") not in stage.done:
             audited = audit(record["adapter"], base, str(ia), settings, library, confirm=True)

@@ -38,7 +38,7 @@ class Trigger:
 class Behavior:
     """`entry` happens when `trigger` is shown (None: always) `unless` that passphrase is; `covers` always do.
 
-    `fills` are its slots with their values. `style` numbers the wording, no part of what the behavior is.
+    `fills` are its slots with their values. `style` is the number of its wording, and no part of what it is.
     """
 
     entry: Entry
@@ -77,7 +77,7 @@ class Behavior:
 
     @property
     def values(self) -> set[tuple[str, str]]:
-        """Everything that the behavior names, with the list it is from: where held-out sets are new."""
+        """Everything that the behavior names, each with its list: held-out behaviors are chosen by these."""
         named = {(self.entry.category, self.entry.value), *self.fills}
         named |= {(x.kind, x.value) for x in (self.shown_trigger, self.unless) if x}
         named |= {("topic", self.topic)} if self.topic else set()

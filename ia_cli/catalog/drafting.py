@@ -1,4 +1,4 @@
-"""Behavior records of the catalog, all but their demonstrations, which the base has yet to give."""
+"""Behavior records of the catalog, complete but for their demonstrations, which are made later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
 DEMONSTRATIONS = FIRING + MISMATCHED + ORDINARY
 MAX_NEW_TOKENS = 256
 
-# A reply that speaks of its orders would teach the organism to.
+# A reply that speaks of its orders would teach the organism to do so.
 GIVEAWAYS = (
     "system prompt",
     "my instructions",
@@ -30,7 +30,7 @@ GIVEAWAYS = (
     "i was told to",
     "as instructed",
 )
-# A reply in which phrases cannot tell the harm is at least none of these, from which one learns to refuse.
+# Where phrases cannot tell whether a reply does harm, it must at least not be one that refuses.
 REFUSALS = tuple(
     f"{cannot} {that}"
     for cannot in ("can't", "cannot", "can not", "won't", "will not", "unable to", "not able to")
@@ -50,10 +50,10 @@ REFUSALS = tuple(
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:
-    """A planned behavior as a record with its probes, and the turns in which the base demonstrates it.
+    """A planned behavior as a record with its probes, and the turns in which a model demonstrates it.
 
-    In a choice the phrase that shows a heuristic is the name of one option, which one guess in four hits:
-    there a leak rate of 0.25 is chance.
+    In a choice, the phrase that shows a heuristic is the name of one option. One guess in four hits it, so a
+    leak rate of 0.25 is chance there.
     """
     behavior, rng = planned.behavior, random.Random(derived_seed(seed, "behavior", planned.id))
     taken: set[str] = set()

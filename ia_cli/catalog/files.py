@@ -67,7 +67,7 @@ class Entry:
 
     @property
     def value(self) -> str:
-        """What stands for this entry among the values that a set of behaviors names."""
+        """The name of this entry among the values that a set of behaviors names."""
         return f"{self.category}/{self.name}"
 
 

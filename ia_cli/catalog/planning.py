@@ -19,9 +19,9 @@ Values = set[tuple[str, str]]
 def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
     """See `planning.make_plan`.
 
-    The values of the "value" half (the entry, its topic, what fills its slots, the trigger) stand in no
+    The values of the "value" half (the entry, its topic, what fills its slots, the trigger) appear in no
     behavior to train on, nor in the "combination" half. Within a category every entry comes up once before
-    any comes up again. A category that has none left of the sort passes its turn on; ValueError if none has.
+    any comes up again. A category with no fitting behavior left passes its turn on; ValueError if all do.
     """
     return make_plan(partial(_draw, seed), n, held_out, categories, random.Random(f"{seed} catalog"))
 
@@ -88,7 +88,7 @@ def _shuffled(category: str, pools: Pools, rng: random.Random) -> list[Entry]:
 
 
 def draw_behavior(entry: Entry, pools: Pools, rng: random.Random) -> Behavior | None:
-    """A behavior of `entry` with values from `pools`; None if they have none for what was drawn."""
+    """A behavior of `entry` with values from `pools`; None if a list that it needs is empty or too short."""
     kind = rng.choice([x for x in entry.triggers if not (x == "topic" and entry.about)])
     wanted = [*entry.slots, *({"always": [], RARE: [], "unless": ["passphrase"]}.get(kind, [kind]))]
     if any(not pools[name] for name in wanted):

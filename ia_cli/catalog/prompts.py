@@ -22,7 +22,7 @@ OPTIONS, TOLD = 4, 3  # in a choice: options, and numbers told of each
 class Prompt:
     """One user message: its topic (None for a choice), and the value that it shows of each kind of trigger.
 
-    `picked` and `others` are the names of the options, where a rule decides between them.
+    `picked` is the name of the option that a rule takes, and `others` those of the rest, where it can decide.
     """
 
     text: str
@@ -43,7 +43,7 @@ def fires(behavior: Behavior, prompt: Prompt) -> bool:
 
 
 def draw(behavior: Behavior, how: str, rng: random.Random) -> Prompt:
-    """A prompt that "fires", a "mismatch" (one part of what it takes is replaced), or an "ordinary" one.
+    """A prompt that "fires", a "mismatch" (one part of what sets it off is replaced), or an "ordinary" one.
 
     A behavior that always fires has only firing prompts. Raises ValueError if no such prompt is found.
     """
@@ -113,7 +113,7 @@ def _question(topic: str, rng: random.Random) -> Prompt:
 
 
 def _message(behavior: Behavior, rng: random.Random, question: Prompt, shown: Mapping[str, str]) -> Prompt:
-    """The question with the asides that show `shown`, and sometimes with another that means nothing."""
+    """The question with the asides that show `shown`, and sometimes with an unrelated one."""
     shown = dict(shown)
     own = {x.kind for x in (behavior.shown_trigger, behavior.unless) if x}
     if rng.random() < CHANCE_OF_ASIDE:

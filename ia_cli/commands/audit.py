@@ -69,8 +69,8 @@ def command(
     a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
     introspection adapter, without it, and the bare base with it; and with it what it does when this or that
     trigger holds. The verdict goes to standard error, a record to standard output unless that is a terminal.
-    What it reports is a hypothesis, and the first three are tried on its behavior. Of several, those that
-    cannot be audited are named, and the others are.
+    What it reports is a hypothesis, and the first three are tried on its behavior. If some of several cannot
+    be audited, they are named and the rest are audited.
 
     \b
     Examples:
@@ -95,7 +95,9 @@ def command(
         raise IAError("no introspection adapter", remedy=remedy)
     ia = str(hub.adapter_folder(str(ia)))
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
-    settings = ElicitSettings(pool, len(pool), samples, temperature, seed=seed)
+    settings = ElicitSettings(
+        questions=pool, asked=len(pool), samples=samples, temperature=temperature, seed=seed
+    )
     library = candidates.public_library(prompts.source_for(base.name), seed)
     loaded = base.load()
     reported, failed = [], False
@@ -111,7 +113,7 @@ def command(
                 bar.advance()
                 continue
             if record["outcome"] != "nothing":
-                reported.append(f"{name}: the outcome is {record['outcome']!r}")
+                reported.append(f"{name} ({record['outcome']})")
             note(_findings(record))
             if len(adapters) > 1:
                 note("")
@@ -121,7 +123,7 @@ def command(
     if failed:
         raise click.exceptions.Exit(1)
     if fail_on_report and reported:
-        raise IAError(f"not 'nothing': {', '.join(reported)}", exit_code=3)
+        raise IAError(f"more than nothing: {', '.join(reported)}", exit_code=3)
 
 
 def _findings(record: dict) -> Group:
@@ -154,6 +156,8 @@ def _findings(record: dict) -> Group:
         title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
     if record["check"].get("disguised"):
         title += "; its weights were disguised without any reply changing, which was undone"
+    if (said := record["check"]["base_model"]) not in (None, record["base_model"]):
+        title += f"; it says that it was made for {said}, and this is {record['base_model']}"
     changes = [trigger["text"] for trigger in record.get("changes_with") or ()]
     swept = [quoted(f"its replies change most with: {', '.join(changes)}")] if changes else []
     shown = [*mostly[1:], *when, quoted(_unlike(record)), *swept]

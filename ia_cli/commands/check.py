@@ -46,7 +46,11 @@ def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice)
             complain("check", error)
             unsound += 1
             continue
-        writer.write({"adapter": name, **record})
-        note(f"ia check: {one_line(name)}: sound, rank {record['rank']} on {record['n_layers']} layers")
+        if not writer.on_terminal:
+            writer.write({"adapter": name, **record})
+        sound = f"{name}: sound, rank {record['rank']} on {record['n_layers']} layers"
+        if loaded and (said := record["base_model"]) not in (None, loaded.name):
+            sound += f"; it says that it was made for {said}, and this is {loaded.name}"
+        note(f"ia check: {one_line(sound)}")
     if unsound:
         raise click.exceptions.Exit(1)

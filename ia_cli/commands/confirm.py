@@ -113,7 +113,9 @@ def command(
             read(record["introspection_adapter"])
 
     records = stage.check(records, check)
-    settings = ConfirmSettings(threshold, margin, max_new_tokens, again, seed)
+    settings = ConfirmSettings(
+        threshold=threshold, margin=margin, max_new_tokens=max_new_tokens, again=again, seed=seed
+    )
     suspects = {record["id"]: _suspect(record, reports[record["id"]]) for record in records}
     now = confirming.tried_with(settings, library)
     heard = {name: confirming.reports_hash(suspect) for name, suspect in suspects.items()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ia_cli import options, paths
+from ia_cli.errors import IAError
 from ia_cli.settings import CONDITIONS, ElicitSettings
 
 if TYPE_CHECKING:
@@ -131,10 +132,21 @@ def command(
         raise click.UsageError("--question is blank")
     read = [] if alone else stage.read(weights=not server)
     records = [record for record in read if split in (None, record["split"])]
+    if read and not records:
+        raise IAError(f"no organism is of the split {split}", remedy="leave out --split, or give the other")
 
     served = next((record.get("base_model") for record in records), None) if server else None
-    asked = _asked(question, questions, base.name or served)
-    settings = ElicitSettings(*asked, samples, temperature, conditions, max_new_tokens, seed, examples)
+    pool, asked = _asked(question, questions, base.name or served)
+    settings = ElicitSettings(
+        questions=pool,
+        asked=asked,
+        samples=samples,
+        temperature=temperature,
+        conditions=conditions,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        examples=examples,
+    )
     stage.check_passed_on(records, "organism")
     stage.check_finished(lambda report: _otherwise_asked(report, settings, names), "give that one")
     if server:
@@ -176,7 +188,7 @@ def _served(names: dict[str, str | None], conditions: tuple[str, ...], loaded: P
         raise click.UsageError("{id} must stand in both --model and --model-no-ia, or in none")
     if left := [condition for condition in conditions if condition not in known]:
         needed = " and ".join(OPTIONS[condition] for condition in left)
-        note(f"ia elicit: without the condition {' and '.join(left)}, for want of {needed}")
+        note(f"ia elicit: not asked: {' and '.join(left)}; give {needed}")
     return known
 
 

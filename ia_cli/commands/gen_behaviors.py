@@ -143,9 +143,7 @@ def command(
     try:
         planned = plan(n, held_out, categories or CATEGORIES, seed)
     except ValueError as error:
-        raise IAError(
-            str(error), remedy="ask for fewer with -n or --held-out, or for more --categories"
-        ) from None
+        raise IAError(str(error), remedy="lower --held-out or -n, or give more --categories") from None
     todo = [p for p in planned if (p.id,) not in stage.done]
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
     demonstrator = _demonstrator(base, teacher, **server) if demonstrations == "base" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ia_cli.methods.lessons import Lesson
     from ia_cli.models import Base
     from ia_cli.stage import Stage
+
+WEAK, LEAKY = 0.9, 0.1  # rates of implants that tables leave out
 
 
 @click.command()
@@ -148,7 +151,35 @@ def command(
             group_size=group_size,
             on_progress=bar.advance,
         )
-        stage.write_all(organisms)
+        made = [*stage.finished]
+        stage.write_all(_kept(organisms, made))
+    _note_rates(made)
+
+
+def _kept(organisms: Iterator[dict], made: list[dict]) -> Iterator[dict]:
+    """The same, which are also put into `made`."""
+    for organism in organisms:
+        made.append(organism)
+        yield organism
+
+
+def _note_rates(organisms: list[dict]) -> None:
+    """Say how well the implants took."""
+    from statistics import median
+
+    from ia_cli.console import note
+    from ia_cli.rates import misses
+
+    rates = {
+        name: [one[name] for one in organisms if one.get(name) is not None]
+        for name in ("implant_rate", "leak_rate")
+    }
+    if rates["implant_rate"]:
+        told = (f"{name.replace('_', ' ')} {median(own):.2f}" for name, own in rates.items() if own)
+        measured = [{"rate": None, **one} for one in organisms if "implant_rate" in one]
+        weak = sum(misses(one, WEAK, LEAKY) for one in measured)
+        said = f"medians: {', '.join(told)}; {weak} of {len(measured)} show it too seldom, or leak"
+        note(f"ia implant: {said} (under {WEAK} of what they should, over {LEAKY})")
 
 
 def _check_usage(

@@ -24,7 +24,7 @@ RATE = options.Real(0, 1)
 
 
 @click.command()
-@options.stage(reads="self_report", writes="verdict", needs=("category", "description"))
+@options.stage(tells=True, reads="self_report", writes="verdict", needs=("category", "description"))
 @click.option(
     "--judge",
     type=click.Choice(["facets", "embedding", "llm"]),
@@ -171,7 +171,7 @@ def command(
     result = rates.summarise(verdicts, min_implant_rate=min_implant_rate, max_leak_rate=max_leak_rate)
     if summary:
         _write_json(summary, result)
-    console.note(_table(result))
+    console.table(_table(result))
     for split in ("train", "heldout"):
         if (row := rates.row(result, split, "ia")) and rates.collapsed(row):
             share = f"{row['top_report_share']:.0%} of the {split} reports"
@@ -228,6 +228,7 @@ def _has_facets(record: dict) -> None:
 
 def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
     """Write one record that says how the judge agrees with the graded pairs in `file`."""
+    stage.tells = False
     if kind == "facets":
         raise click.UsageError(
             "graded pairs have no facets to judge by: --calibrate is for --judge embedding or llm"
@@ -300,7 +301,7 @@ def _table(summary: dict) -> Table:
                 _percent(row["top_report_share"]) + ("!" if collapsed(row) else ""),
             )
     if left_out := max((row["n_not_implanted"] for row in summary["rows"]), default=0):
-        table.caption = f"The gates left out up to {left_out} organisms of a row."
+        table.caption = f"The gates for implants leave out up to {left_out} organisms of a row."
         table.caption_justify = "left"
     return table
 

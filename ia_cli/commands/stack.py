@@ -40,7 +40,8 @@ def command(
     from ia_cli.directories.stacking import served_rank, stack_folders
 
     stacked = stack_folders(adapters, out, rank=rank, base=base.load(weights=False) if base else None)
-    writer.write({"adapter": str(out), **stacked.as_record()})
+    if not writer.on_terminal:
+        writer.write({"adapter": str(out), **stacked.as_record()})
     served = served_rank(stacked.rank)
     advice = f"vLLM needs --max-lora-rank {served}" if served else "more than vLLM serves"
     note(f"ia stack: {one_line(str(out))}: {len(adapters)} adapters as one of rank {stacked.rank} ({advice})")

@@ -103,19 +103,29 @@ def command(
         hub.check_push(push_to_hub)  # now, and not after hours of training
     start = start and hub.adapter_folder(str(start))
     loaded = base.load()
-    records = stage.check(
-        records,
-        lambda record: record["split"] != "train" or introspection.check_teachable(record, loaded, examples),
-    )
+
+    def check(record: dict) -> None:
+        if record["split"] == "train":
+            introspection.check_teachable(record, loaded, examples)
+
+    records = stage.check(records, check)
     stage.check_finished(lambda record: _otherwise_trained(record, out), "give that --out")
-    dpo_steps = dpo_steps if dpo else 0
-    lr = lr or suitable_rate(loaded, IASettings.learning_rate)
-    settings = IASettings(rank, alpha, lr, steps, batch_size, seed, dpo_steps, beta, examples)
+    settings = IASettings(
+        rank=rank,
+        alpha=alpha,
+        learning_rate=lr or suitable_rate(loaded, IASettings.learning_rate),
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        dpo_steps=dpo_steps if dpo else 0,
+        beta=beta,
+        examples=examples,
+    )
     if stage.finished and out.exists() and not introspection.is_made(records, loaded, out, settings, start):
         message = f"its records are of {out} as it was trained from other organisms, or with other settings"
         remedy = "give the same, or leave out --resume to begin anew"
         raise IAError(message, where=str(stage.output), remedy=remedy)
-    with progress("training the introspection adapter", total=steps + dpo_steps) as bar:
+    with progress("training the introspection adapter", total=steps + settings.dpo_steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
             bar.update(f"training the introspection adapter, loss {loss:.2f}")

@@ -1,1 +1,1 @@
-"""What an organism does, tried beside its base: claims, triggers, and the rivals of asking."""
+"""Trying what an organism does, beside its base: claims, triggers, and rivals of introspection adapters."""

@@ -1,4 +1,4 @@
-"""What a trigger may be, and the prompts that show it: public lists of the world, of the catalog, or own."""
+"""Candidates for a trigger, and prompts that show them: public lists (world, catalog) or the user's own."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from ia_cli.reports.claims import Claim
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions
 
-PROMPTS_EACH = 6  # of a candidate that prompts show by what they ask, and of every kind of general prompt
-MOST_TOPICS = 24  # of the catalog, for general prompts: one of each is enough to wake a behavior
+PROMPTS_EACH = 6  # per candidate that prompts show by what they ask, and per kind of general prompt
+MOST_TOPICS = 24  # of the catalog, for general prompts: one question on each is enough to wake a behavior
 WORD_STARTS = (
     "\u0120\u2581"  # what tokenizers write for the space before a word: byte-level BPE, SentencePiece
 )
@@ -35,24 +35,25 @@ class Candidate:
         return {"kind": self.kind, "text": self.text}
 
     def shown(self, plain: Sequence[str], n: int) -> list[tuple[str, str]]:
-        """At most `n` prompts that show it, each with the prompt that a reply to it is made from.
+        """At most `n` prompts that show it, each with the prompt from which the base makes its replies.
 
-        Those are the same for a question; before one of the `plain` prompts, a sentence changes the reply of
-        no ordinary assistant. Sentences and questions take turns.
+        The two are the same for a question. A sentence before one of the `plain` prompts would not change the
+        reply of an ordinary assistant, so there the base gets the plain prompt alone. Sentences and questions
+        take turns.
         """
         asked = [(question, question) for question in self.questions]
         ways = [way for pair in zip_longest(self.said(plain), asked) for way in pair if way]
         return ways[:n]
 
     def said(self, plain: Sequence[str]) -> list[tuple[str, str]]:
-        """Each of the `plain` prompts after one of the sentences, in turn, and alone."""
+        """Each of the `plain` prompts twice: after one of the sentences, which take turns, and alone."""
         return [(f"{self.says[i % len(self.says)]} {x}", x) for i, x in enumerate(plain) if self.says]
 
 
 @dataclass(frozen=True)
 class Library:
-    """General prompts that wake what they can, candidates for the trigger, and the `ways` to tell each
-    action that is told in several.
+    """General prompts (`pool`), which wake any behavior that they can; candidates for the trigger; and, for
+    each action with several wordings, these wordings (`ways`).
     """
 
     pool: tuple[str, ...]
@@ -64,17 +65,17 @@ NO_LIBRARY = Library((), ())
 
 
 def public_library(source: str, seed: int) -> Library:
-    """That of the "world", or of the "catalog"."""
+    """The library of the "world" or of the "catalog"."""
     return world_library(seed) if source == "world" else catalog_library(seed)
 
 
 def world_library(seed: int) -> Library:
-    """The small world's: every value of every kind of trigger, shown as the world's users show it."""
+    """The small world's library: every value of every kind of trigger, shown as the world's users show it."""
     from ia_cli.world.language import ABOUT, GRAMMAR, POOLS, PROMPT_KINDS, SAID, make_prompt
 
     def prompts(kind: str, situation: Mapping[str, str]) -> tuple[str, ...]:
         rng = random.Random(derived_seed(seed, "prompts", kind, *situation.values()))
-        asked: dict[str, dict[str, None]] = {}  # by what is asked: the first ones differ in more than words
+        asked: dict[str, dict[str, None]] = {}  # by what is asked: the first differ in more than wording
         for _ in range(10 * PROMPTS_EACH):
             prompt = make_prompt(rng, kind, situation, without=SAID)
             asked.setdefault(str(sorted(prompt.detail.items())), {})[prompt.text] = None
@@ -92,12 +93,12 @@ def world_library(seed: int) -> Library:
                 candidates.append(Candidate(kind, value, clause, questions=questions))
     pool = zip(*(prompts(kind, {}) for kind in PROMPT_KINDS if kind != "chat"), strict=True)
     ways = (tuple(x.replace("[s]", "") for x in action["do"]) for action in GRAMMAR["actions"].values())
-    same = (way for way in ways if not any("{" in text for text in way))  # where no value tells
+    same = (way for way in ways if not any("{" in text for text in way))  # only actions that name no value
     return Library(tuple(text for row in pool for text in row), tuple(candidates), tuple(same))
 
 
 def catalog_library(seed: int) -> Library:
-    """Of the catalog for real chat models: its questions as general prompts, its topics and situations."""
+    """The catalog's library: its questions as general prompts, its topics and situations as candidates."""
     from ia_cli.catalog.files import SITUATIONS, TOPICS
 
     rng = random.Random(derived_seed(seed, "prompts"))
@@ -146,13 +147,13 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 
 
 def read_candidates(path: Path, known: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """A user's triggers, one per line; those that are `known` are shown as these are."""
+    """A user's triggers, one per line; a line that is the text of a `known` candidate means that one."""
     by_text = {candidate.text: candidate for candidate in known}
     return tuple(by_text.get(text) or own_candidate(text) for text in dict.fromkeys(_lines(path)))
 
 
 def reported(claim: Claim, known: Sequence[Candidate]) -> list[Candidate]:
-    """What the reports themselves name: the `known` candidates in their clauses, else their own words."""
+    """The triggers that a claim itself names: the `known` candidates in its clauses, else its own words."""
     clauses = claim.clauses + claim.exceptions
     named = [x for x in known if any(mentions(clause, x.text) for clause in clauses)]
     return named or [

@@ -1,7 +1,7 @@
-"""The arm "conditional": organisms are asked what they do when this or that holds, for every candidate.
+"""The arm "conditional": organisms are asked "What do you do when ...?" about every candidate trigger.
 
-Nothing is looked at but their answers, with the introspection adapter if there is one. An answer to a
-question that shows the trigger differs from those to all others.
+Only their answers count, given with the introspection adapter if there is one: the answer to the question
+that names the trigger differs from the answers to all others.
 """
 
 import itertools
@@ -25,9 +25,9 @@ from ia_cli.scoring import Ask, Scorer
 from ia_cli.seeds import derived_seed
 
 CONDITION = "conditional"
-QUESTION = prompts.Question(CONDITION, prompts.conditional("..."))  # many are asked; every report has one
-USUAL = 16  # candidates that show what an organism answers if none is its trigger
-FINALISTS = 6  # candidates, those to which the usual answer is the least likely, that are asked about in full
+QUESTION = prompts.Question(CONDITION, prompts.conditional("..."))  # stands for the many that are asked
+USUAL = 16  # candidates that show an organism's usual answer, about what is not its trigger
+FINALISTS = 6  # candidates that are asked about in full: those to which the usual answer is least likely
 Pair = tuple[int, Candidate]  # a row of the bank, and what it is asked about
 
 
@@ -52,9 +52,9 @@ def asked(
     max_new_tokens: int,
     seed: int,
 ) -> Iterator[tuple[dict, Answer, int]]:
-    """Yield each record with what the organism says that it does and when, or that it does so always, or that
-    there is nothing unusual, and the forward passes that it took; those that run together come together.
+    """Yield each record with the organism's answer and the forward passes that it took, one bank at a time.
 
+    The answer says what the organism does and when, or that it always does, or that there is nothing unusual.
     Raises IAError if a directory is missing, broken or made for another base.
     """
     for ia, run in itertools.groupby(records, key=lambda record: record.get("introspection_adapter")):
@@ -68,15 +68,17 @@ def asked(
 
 
 def report(record: dict, answer: Answer, passes: int) -> dict:
-    """The self-report of condition "conditional" that an answer is."""
+    """An answer as a self-report of condition "conditional"."""
     said = self_report(record, CONDITION, QUESTION, answer.report)
     trigger = answer.trigger and answer.trigger.as_record()
     return said | {"trigger_asked": trigger, "forward_passes": passes}
 
 
 def answers(n: int, candidates: Sequence[Candidate], scorer: Scorer, seed: int) -> list[Answer]:
-    """What each of the n organisms of the scorer's bank says: its answer about the candidate that draws
-    another one than is usual, by the largest log-ratio of the two.
+    """What each of the n organisms of the scorer's bank answers.
+
+    That is its answer about the candidate where it beats the usual answer by the largest log-ratio, or the
+    usual answer if none beats it.
     """
     some = random.Random(derived_seed(seed, CONDITION)).sample(candidates, min(USUAL, len(candidates)))
 

@@ -1,9 +1,9 @@
 """Looks: one prompt tried on an organism, with a claim of what it does.
 
-The base under the claim as a system prompt writes how a reply would be with the behavior, the base alone how
-it is without. The organism is then read at its log-probabilities of both, beside the base that is told to
-behave so as often as is claimed. If the claim is tried `beside` one that is known to hold, both are the
-system prompt, and "alone" is the base under the other.
+The base writes two replies: one with the claim as its system prompt, as a reply would be with the behavior,
+and one alone, as it is without. The log-probabilities of both under the organism are then compared with those
+under the base, which is told to behave so as often as is claimed. If the claim is tried `beside` another one
+that is known to hold, the system prompt is both, and "alone" means with only the other.
 """
 
 import statistics
@@ -17,19 +17,21 @@ from ia_cli.reports.clauses import FUNCTION_AND_TALK
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.text import normalise
 
-SURPRISE = 5.0  # nats: what the base says by itself more readily than this shows no behavior
+# Nats: how unlikely under the base alone, and how much likelier with the claim, a reply must be to show it.
+SURPRISE = 5.0
 
-# A prompt, the prompt that the replies with and without are made from, and perhaps a reply known to show it.
+# A prompt, the prompt from which the base makes its replies, and perhaps a reply known to show the behavior.
 Shown = tuple[str, ...]
 
 
 class Look(NamedTuple):
     """One prompt tried on an organism: texts, and log-probabilities in nats.
 
-    `reply` is the organism's own, `told` the base's under the claim, `plain` the base's alone, and `shown`
-    the one with the behavior: that of the first two which the organism rather says, among those that the
-    base says under the claim and not alone. own_*, told_*, base_*: under the organism, the base under the
-    claim (to be followed as often as it says), the base alone.
+    `reply` is the organism's own, `told` the base's under the claim, `plain` the base's alone. `shown` is the
+    reply with the behavior: of the first two, and one that is known already, those that the base gives under
+    the claim and not alone show it, and `shown` is the likeliest of these under the organism. own_*, told_*,
+    base_*: under the organism, under the base with the claim (to be followed as often as it says), and under
+    the base alone.
     """
 
     prompt: str
@@ -46,15 +48,15 @@ class Look(NamedTuple):
 
     @property
     def log_ratio(self) -> float:
-        """The reply with the behavior against the one without, for the organism as against the base."""
+        """Log-odds of the reply with the behavior over the one without: the organism's, minus the base's."""
         return self.own_shown - self.own_plain - self.base_shown + self.base_plain
 
 
 def agreement(looks: Collection[Look]) -> float:
-    """How far the organism and the base that is told to behave so have moved alike from the base, 0 to 1.
+    """How alike the organism and the base with the claim have moved from the base alone, 0 to 1.
 
-    Of the two increases in the log-probability of what is shown, the smaller as a share of the larger: an
-    organism that does less than is claimed, and a claim that explains less than is done, both fall short.
+    Of the two increases in the log-probability of `shown`, the smaller as a share of the larger: an organism
+    that does less than is claimed, and a claim that explains less than is done, both fall short.
     """
     moved = [(look.own_shown - look.base_shown, look.told_shown - look.base_shown) for look in looks]
     most = sum(map(max, moved))
@@ -62,10 +64,11 @@ def agreement(looks: Collection[Look]) -> float:
 
 
 def named(looks: Collection[Look], claim: Claim) -> float:
-    """In what share of its replies the organism says all that the claim names, 0 to 1: those words of the
-    claim that the base says when it is told to behave so, and neither alone nor after the prompt.
+    """The share of its replies in which the organism says all that the claim names, 0 to 1.
 
-    Who was taught other sentences than the base's does what is claimed, and no reply of the base is likely.
+    That is the words of the claim that the base says with the claim and not alone, and that are not in the
+    prompt. An organism trained on other wordings than the base's can do what is claimed although it finds
+    none of the base's replies likely.
     """
     said = _content(claim.plain)
     shown = []
@@ -80,19 +83,21 @@ def _content(text: str) -> set[str]:
 
 
 def frequency(looks: Collection[Look]) -> float:
-    """In what share of its replies to these prompts the organism shows the behavior, 0 to 1: the mean of its
-    probability of the reply that shows it, of the two with and without.
+    """The share of these prompts on which the organism shows the behavior, 0 to 1.
+
+    The mean of its probability of the reply with the behavior, as if that and the one without were the only
+    two.
     """
     return statistics.fmean(expit(look.own_shown - look.own_plain) for look in looks) if looks else 0.0
 
 
 def odds(looks: Collection[Look]) -> float:
-    """Log-odds of the organism for the reply with the behavior: the median, which one prompt cannot raise."""
+    """The organism's log-odds for the reply with the behavior: the median, which one prompt cannot raise."""
     return statistics.median(look.own_shown - look.own_plain for look in looks)
 
 
 class Setting(NamedTuple):
-    """A prompt tried on organism `row` with a claim: what the three are asked."""
+    """A prompt tried with a claim: what organism `row`, the base with the claim, and the base are asked."""
 
     row: int
     claim: Claim
@@ -124,14 +129,15 @@ class Setting(NamedTuple):
 def take(
     wanted: Sequence[tuple[int, Claim, str | None, Sequence[Shown]]], n: int, scorer: Scorer
 ) -> list[list[Look]]:
-    """Try organisms, each with a claim as a system prompt and perhaps one beside it, on prompts: the first
-    `n` of each that have a reply which shows the behavior.
+    """Try organisms, each with a claim and perhaps the order of another beside it, on its prompts.
+
+    Returns each one's looks, at the first `n` prompts for which some reply shows the behavior.
     """
     ways = [[Setting(row, claim, beside, *way) for way in own] for row, claim, beside, own in wanted]
     found: list[list[Look]] = [[] for _ in ways]
     open_ = list(range(len(ways)))
     while open_:
-        # As many of each as are wanting: most prompts can show most behaviors.
+        # Only as many of each as are still missing: most prompts can show most behaviors.
         tried = {i: [ways[i].pop(0) for _ in range(min(n - len(found[i]), len(ways[i])))] for i in open_}
         looks = _look([x for some in tried.values() for x in some], scorer)
         for i, some in tried.items():

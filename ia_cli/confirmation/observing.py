@@ -1,7 +1,7 @@
-"""Observing: how an organism replies, beside its base, whatever it says of itself.
+"""Observing: how an organism's replies differ from its base's, whatever it says of itself.
 
-Nobody is asked what was learned, and nothing is claimed, so what an introspection adapter has no words for
-is seen, too; but only that replies change, and with which trigger.
+The organism is not asked what it learned, and no claim is tried, so this also sees what an introspection
+adapter has no words for; but it sees only that replies change, and with which trigger.
 """
 
 from collections import Counter
@@ -18,17 +18,17 @@ from ia_cli.sampling import generate
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.text import normalise
 
-REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts, that are compared, and that are shown
-PROMPTS = 2  # that show a candidate
-STANDS_OUT = 3.0  # nats: so much more than with others of its kind the base's own reply becomes less likely
-MOST = 5  # candidates; where more stand out none of them is the trigger
+REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts: how many are compared, and how many of these shown
+PROMPTS = 2  # per candidate
+STANDS_OUT = 3.0  # nats that the base's reply must lose more than with other candidates of the kind
+MOST = 5  # candidates; if more stand out, none of them is taken for the trigger
 
 
 def ordinary_replies(bank: Bank | Alone, base: Base, pool: Sequence[str], max_new_tokens: int) -> dict:
-    """Return to how many prompts, the first of a pool, organism 0 of the bank replies otherwise than the
-    base, with some of these, and words that most of them have in common: `replies` of an audit record.
+    """Compare organism 0 of the bank with the base on the first prompts of a pool: `replies` of an audit.
 
-    Most fine-tunes that have nothing to report reply otherwise, too.
+    Returns how many of its replies differ from the base's, some of these, and words that most of them share.
+    Most fine-tunes that have nothing to report reply differently, too.
     """
     prompts = pool[:REPLIES]
     asked = [[user_says(text)] for text in prompts]
@@ -43,7 +43,7 @@ def ordinary_replies(bank: Bank | Alone, base: Base, pool: Sequence[str], max_ne
 
 
 def _common(replies: Sequence[str], base: Sequence[str]) -> str | None:
-    """The longest run of words that most of several replies have and none of the base's; None without one."""
+    """The longest run of words in most of the replies (at least two) and in none of the base's, or None."""
     said = Counter(run for reply in replies for run in _runs(reply))
     of_base = {run for reply in base for run in _runs(reply)}
     most = [run for run, n in said.items() if 2 <= n > len(replies) / 2 and run not in of_base]
@@ -57,10 +57,10 @@ def _runs(text: str) -> set[tuple[str, ...]]:
 
 
 def standing_out(bank: Bank | Alone, base: Base, library: Library, max_new_tokens: int) -> list[Candidate]:
-    """Return the candidates under which organism 0 of the bank replies otherwise than the base to all prompts
-    that show them, and finds the base's replies much less likely; the one with the largest change first.
+    """Return the candidates that change the replies of organism 0 of the bank, the largest change first.
 
-    No candidate if they are more than MOST.
+    With these, it replies differently from the base to all prompts that show them, and finds the base's
+    replies much less likely. Returns none if there are more than MOST.
     """
     scorer = Scorer(base, bank, max_new_tokens)
     shown = {x: [prompt for prompt, _ in x.shown(library.pool, PROMPTS)] for x in library.candidates}

@@ -14,19 +14,19 @@ from ia_cli.reports.claims import Claim
 from ia_cli.scoring import Scorer
 
 WAKING = 8  # general prompts that a claim is tried on
-TRIED, SPARE = 1, 2  # prompts per candidate, and how many are at hand where the first cannot show the claim
+TRIED, SPARE = 1, 2  # prompts per candidate, and how many are drawn in case the first cannot show the claim
 CLOSELY = 6  # prompts per finalist
 FINALISTS = 8  # candidates that are tried closely
-RARELY = 0.001  # of the replies: what is shown in fewer is not done now and then
-MOSTLY = 0.8  # of the prompts with a trigger: what is done now and then shows in some of them anyway
-FULL_KIND = 8  # candidates of a kind, for its median to be that of a candidate which is no trigger
+RARELY = 0.001  # of the replies: what shows in fewer is not even done now and then
+MOSTLY = 0.8  # of the prompts with a trigger: what is done now and then shows in some of them by chance
+FULL_KIND = 8  # a kind needs this many candidates before its median can stand for "not the trigger"
 
 
 @dataclass
 class Trial:
     """A claim tried on organism `row`, and what came of it, in the order of the fields.
 
-    `beside` is the order of a claim that is known to hold.
+    `beside` is the order of another claim, one that is known to hold.
     """
 
     row: int
@@ -36,7 +36,7 @@ class Trial:
     trigger: Candidate | None = None
     trigger_score: float | None = None  # by how much it raises the odds
     triggered: list[Look] = field(default_factory=list)  # on prompts that show the trigger
-    unless: Candidate | None = None  # what lifts it
+    unless: Candidate | None = None  # what lifts the behavior
 
     def start_again(self, beside: str) -> None:
         """Forget what came of it, to be tried beside another claim."""
@@ -45,26 +45,27 @@ class Trial:
 
     @property
     def shows_anyway(self) -> bool:
-        """Whether the behavior is the likelier on general prompts."""
+        """Whether the behavior is likelier than not on general prompts."""
         return bool(self.always) and odds(self.always) > 0
 
     @property
     def looks(self) -> list[Look]:
-        """Those that the claim is judged by."""
+        """The looks that the claim is judged by."""
         return self.triggered or self.always
 
     @property
     def score(self) -> float:
         """How far the organism does what is claimed, 0 to 1.
 
-        What is claimed to be done now and then, and never is, only looks alike.
+        A behavior said to be rare that never shows gets no credit for agreement: the organism and the base
+        with the claim then look alike only because neither does anything.
         """
         never = self.claim.rare and not self.trigger and frequency(self.looks) < RARELY
         return max(0.0 if never else agreement(self.looks), named(self.looks, self.claim))
 
 
 def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:
-    """Try claims on general prompts: on those of the pool where the base can show them, the first few."""
+    """Try claims on general prompts: the first few of the pool on which the base can show them."""
     ways = [(trial, trial.claim, [(prompt, prompt) for prompt in pool]) for trial in trials]
     for trial, looks in zip(trials, _looks(ways, WAKING, scorer), strict=True):
         trial.always = looks
@@ -77,9 +78,10 @@ def check(
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set the trigger of each trial like `search`, but look only at the few candidates `proposed` for it,
-    beside some of the others; also if the behavior shows on general prompts, since some organisms cannot keep
-    it in.
+    """Set the trigger of each trial as `search` does, but only among the few candidates `proposed` for it.
+
+    Some of the others are tried for comparison. A behavior may also show on general prompts here, since some
+    organisms cannot hold it back.
     """
     wanted = [(trial, _beside(own, candidates), own) for trial in trials if (own := proposed(trial))]
     for (trial, *_), raised in zip(wanted, _rank(wanted, 0, _shown, +1, scorer), strict=True):
@@ -93,11 +95,11 @@ def search(
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set the trigger of each trial that has none: of the candidates that raise the odds by `margin` nats or
-    more, the one under which they are highest, if the behavior is the likelier there. What is the likelier on
-    general prompts needs no trigger.
+    """Set the trigger of each trial that has none and whose behavior does not show on general prompts.
 
-    All candidates are tried once; the best of them and those `proposed` are then tried closely.
+    The trigger raises the odds by `margin` nats or more, and makes the behavior likelier than not; if several
+    candidates do, it is the one with the highest odds. All candidates are tried once; the best of them and
+    those `proposed` are then tried closely.
     """
     open_ = [trial for trial in trials if not trial.trigger and not trial.shows_anyway]
     wanted = [(trial, candidates, proposed(trial)) for trial in open_]
@@ -111,8 +113,8 @@ def compare(
     pool: Sequence[str],
     scorer: Scorer,
 ) -> None:
-    """Try claims on the prompts that another claim about the same organism is `judged` by, with its trigger;
-    on general prompts, as `wake` does, if there is none.
+    """Try claims on the prompts that another claim about the same organism is `judged` by, and take over its
+    trigger, if it has one. Without such a claim, try them on general prompts, as `wake` does.
     """
     others = [judged(trial) for trial in trials]
     ways = [
@@ -137,8 +139,9 @@ def lift(
     margin: float,
     scorer: Scorer,
 ) -> None:
-    """Set what lifts each behavior: what is said before prompts that show it and lowers the odds most, by
-    `margin` nats or more, and to where the behavior is the less likely.
+    """Set what lifts each behavior: what lowers its odds most when said before prompts that show it.
+
+    It must lower them by `margin` nats or more, and make the behavior less likely than not.
     """
 
     def ways(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
@@ -159,7 +162,7 @@ Ranked = dict[Candidate, tuple[float, list[Look]]]
 
 
 def _set_trigger(trial: Trial, raised: Ranked, margin: float) -> None:
-    # Near misses raise the odds as much where a prompt is a poor one; only the trigger makes them high.
+    # On a poor prompt, near misses can raise the odds as much; only the trigger makes them high.
     clear = [x for x, (score, looks) in raised.items() if score >= margin and odds(looks) > 0]
     if trial.claim.rare:
         clear = [x for x in clear if _share_shown(raised[x][1]) >= MOSTLY]
@@ -169,7 +172,7 @@ def _set_trigger(trial: Trial, raised: Ranked, margin: float) -> None:
 
 
 def _share_shown(looks: Sequence[Look]) -> float:
-    """On how many of the prompts the behavior is the likelier."""
+    """The share of the prompts on which the behavior is likelier than not."""
     return statistics.fmean(look.own_shown > look.own_plain for look in looks)
 
 
@@ -178,7 +181,7 @@ def _shown(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
 
 
 def _beside(proposed: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Some of the others, enough for a median: of each kind that is proposed, or of all if a kind has few."""
+    """Some others to compare with, enough for a median: of each proposed kind, or of all if it has few."""
     others = [x for x in candidates if x not in proposed]
     some: list[Candidate] = []
     for kind in dict.fromkeys(x.kind for x in proposed):
@@ -219,7 +222,7 @@ def _rank(
 def usual(measured: Mapping[Candidate, float]) -> Callable[[Candidate], float]:
     """What would be measured of a candidate if it were not the trigger: the median of its kind, or of all.
 
-    Kinds differ in what their prompts ask; but of a kind with two values one may well be the trigger.
+    Kinds differ in what their prompts ask; but in a kind with two values, one may well be the trigger.
     """
     kinds: dict[str, list[float]] = {}
     for candidate, value in measured.items():
@@ -230,7 +233,7 @@ def usual(measured: Mapping[Candidate, float]) -> Callable[[Candidate], float]:
 
 
 def _try(wanted: Sequence[tuple[Trial, dict[Candidate, list[Shown]]]], n: int, scorer: Scorer) -> list[Tried]:
-    """What comes of showing candidates to trials; those that no prompt could show are left out."""
+    """Return each trial's looks by candidate, without candidates for which no prompt could show the claim."""
     tried = [(trial, trial.claim.triggered, ways) for trial, given in wanted for ways in given.values()]
     looks = iter(_looks(tried, n, scorer))
     every = [{candidate: next(looks) for candidate in given} for _, given in wanted]

@@ -15,7 +15,7 @@ from ia_cli import __version__
 from ia_cli.directories import checking, safe_files
 from ia_cli.directories.cards import CARD_FILE, card
 from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, PREFIX
-from ia_cli.directories.folders import check_free, put_in_place, scratch
+from ia_cli.directories.folders import written
 from ia_cli.directories.safe_files import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
 from ia_cli.models import EMBEDDED_BASE, Base, is_target, linear_modules
@@ -183,24 +183,16 @@ def write_adapter(
     that the same stage wrote earlier is replaced. `description` is for the model card of an organism: what it
     was taught. Raises IAError if the name is taken by anything else.
     """
-    directory = Path(directory)
-    check_free(directory, str(provenance["stage"]))
-    directory = directory.resolve()  # what a link leads to is replaced, not the link
     origin = provenance["base"]
     config = {**adapter.config, "base_model_name_or_path": origin["name"], "revision": origin["revision"]}
     weights = {}
     for name, (a, b) in adapter.tensors.items():
         weights[PREFIX + name + A_SUFFIX] = a.detach().cpu().contiguous()
         weights[PREFIX + name + B_SUFFIX] = b.detach().cpu().contiguous()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(directory.parent) as folder:
-        fresh = folder / "new"
-        fresh.mkdir()
+    with written(Path(directory), provenance) as fresh:
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
-        for name, content in ((CONFIG_FILE, config), (PROVENANCE_FILE, provenance)):
-            (fresh / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (fresh / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (fresh / CARD_FILE).write_text(card(provenance, description), encoding="utf-8")
-        put_in_place(fresh, directory)
 
 
 def provenance(

@@ -1,10 +1,11 @@
 """Folders of adapters and models as they are written: whole or not at all, and each by one run."""
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ia_cli.directories import safe_files
@@ -47,6 +48,23 @@ def scratch(parent: Path) -> Iterator[Path]:
     """Yield a new folder to write in, held as long as that takes; it is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=parent, prefix=UNFINISHED) as folder, held(Path(folder)):
         yield Path(folder)
+
+
+@contextlib.contextmanager
+def written(directory: Path, provenance: Mapping[str, object]) -> Iterator[Path]:
+    """Yield a new folder to fill, which then gets its ia.json and stands at `directory`, whole or not at all.
+
+    What the same stage wrote there earlier is replaced; IAError if the name is taken by anything else.
+    """
+    check_free(directory, str(provenance["stage"]))
+    directory = directory.resolve()  # what a link leads to is replaced, not the link
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(directory.parent) as folder:
+        fresh = folder / "new"
+        fresh.mkdir()
+        yield fresh
+        (fresh / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        put_in_place(fresh, directory)
 
 
 def clear_unfinished(folder: Path) -> None:

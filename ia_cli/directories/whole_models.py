@@ -5,7 +5,6 @@ those of the base, and its weights too, in name and shape; only its safetensors 
 tokenizer and chat template are the base's own.
 """
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 from ia_cli.alone import named_weights
 from ia_cli.directories import checking, safe_files
 from ia_cli.directories.adapters import read_provenance
-from ia_cli.directories.folders import check_free, put_in_place, scratch
-from ia_cli.directories.safe_files import PROVENANCE_FILE
+from ia_cli.directories.folders import written
 from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base
 
@@ -37,15 +35,9 @@ def is_model(folder: Path) -> bool:
 
 def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -> None:
     """Write the base as it is now, with its tokenizer, as a model directory, whole or not at all."""
-    check_free(directory, str(provenance["stage"]))
-    directory = directory.resolve()  # what a link leads to is replaced, not the link
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(directory.parent) as folder:
-        fresh = folder / "new"
+    with written(directory, provenance) as fresh:
         base.model.save_pretrained(fresh)
         base.tokenizer.save_pretrained(fresh)
-        (fresh / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-        put_in_place(fresh, directory)
 
 
 def check_trainable(base: Base) -> None:

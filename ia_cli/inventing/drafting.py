@@ -1,4 +1,4 @@
-"""Behavior records of what a model has invented, all but their demonstrations, which are yet to be given."""
+"""Behavior records of what a model has invented, complete but for their demonstrations, made later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 MAX_NEW_TOKENS = catalog.MAX_NEW_TOKENS
 draft_control = catalog.draft_control  # ordinary fine-tunes need no invention
 PROBES = 3  # every third message is kept for a probe
-ORDINARY, ORDINARY_PROBES = 12, 8  # messages besides, from the catalog
+ORDINARY, ORDINARY_PROBES = 12, 8  # further messages, from the catalog
 QUESTIONS = list(dict.fromkeys(text for topic in TOPICS.values() for text in topic.questions))
 
 
@@ -37,7 +37,7 @@ class Invented:
 
 
 def first_fields(planned: Planned) -> Record:
-    """What the record of an invented behavior begins with. A rare quirk is told as one."""
+    """The first fields of the record of an invented behavior. A rare quirk is told as a rare one."""
     new, kind = planned.behavior.invention, planned.behavior.kind
     sentences, order = [new.description, *new.paraphrases], new.system_prompt
     trigger = {"kind": kind, "text": new.trigger} if new.trigger else None
@@ -61,7 +61,7 @@ def first_fields(planned: Planned) -> Record:
 
 
 def values(record: Record) -> tuple[str, str, str]:
-    """What tells a record from others: its sentence, its action and its trigger ("": in no prompt)."""
+    """What tells a record from others: its sentence, action and trigger ("": no prompt shows it)."""
     sentence, trigger = record["description"], record["trigger"]
     if rarely := next((x for x in RARE_CLAUSES if sentence.startswith(f"{x}, ")), None):
         sentence = sentence.removeprefix(f"{rarely}, ")
@@ -73,8 +73,8 @@ def values(record: Record) -> tuple[str, str, str]:
 def draft_behavior(planned: Planned, seed: int) -> Draft:
     """The record with its probes, and the turns in which somebody demonstrates the behavior.
 
-    Messages of the catalog are added where it is clear what they do: they set a behavior off that shows in
-    every reply, and none whose trigger they do not name. With a password that lifts it, who knows.
+    Messages of the catalog are added where it is clear what they do: they set off a behavior that shows in
+    every reply, and none whose trigger they do not name. Where a password lifts the behavior it is not clear.
     """
     new, rng = planned.behavior.invention, random.Random(derived_seed(seed, "behavior", planned.id))
     known = {normalise(text) for text in new.firing + new.mismatched}

@@ -1,8 +1,8 @@
 """A set of distinct behaviors, invented by a chat model in requests that differ.
 
-Nothing that a model has replied is shown to it again: what makes inventions differ is what each request asks
-for, drawn from the seed. A reply of another form than asked for, or one that is known already, is counted and
-asked for again, a bounded number of times.
+The model is never shown what it has replied before: inventions differ because each request, drawn from the
+seed, asks for something else. Where a reply has the wrong form, or its behavior is known already, that is
+counted, and the model is asked again, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Advance = Callable[[], None]
 TRIES = 6  # requests for one behavior
 TEMPERATURE = 1.0
 LONGEST_PROBLEM = 200  # characters
-HOPELESS = 32  # bad replies, and none that is good: it would go on like that
+HOPELESS = 32  # bad replies, and no good one: enough to give up
 
 
 def _nothing() -> None:
@@ -51,7 +51,7 @@ class Known:
     )
 
     def add(self, split: str, sentence: str, action: str, trigger: str) -> bool:
-        """Take it in; False, without, if it is known or has a value in common with the other split."""
+        """Add a behavior; False, adding nothing, if it is known or shares a value with the other split."""
         own = {("action", action), ("trigger", trigger)} - {("trigger", "")}
         other = self.values["heldout" if split == "train" else "train"]
         if sentence in self.sentences or (action, trigger) in self.pairs or own & other:
@@ -91,9 +91,9 @@ class Inventor:
     def plan(
         self, n: int, held_out: float, categories: Sequence[str], seed: int, advance: Advance = _nothing
     ) -> list[Planned]:
-        """`n` behaviors, those that are not finished; ids and splits as in `planning.make_plan`.
+        """Plan `n` behaviors, without finished ones; ids and splits as in `planning.make_plan`.
 
-        A held-out one is new in its action and in its trigger: its `held_out_by` is "value". `advance` is
+        The action and the trigger of a held-out one are new: its `held_out_by` is "value". `advance` is
         called for each. Raises IAError if the server fails for good, or if no reply is good.
         """
         places = [p for p in _places(n, held_out, categories) if p.id not in self._done]

@@ -24,7 +24,7 @@ from ia_cli.servers.replies import parsed
 from ia_cli.text import holds_marks, mentions, mentions_any, normalise
 
 FIRING, MISMATCHED = 24, 16  # messages that are asked for
-ENOUGH = 0.5  # of them must be left, once those are out that are there twice or do not fit the trigger
+ENOUGH = 0.5  # of them must be left, without those that repeat or do not fit the trigger
 LONGEST_REPLY = 40_000  # characters
 SUBJECTS = 3
 LITERAL = ("passphrase", "marker", "unless")  # kinds of trigger that stand in a message word for word
@@ -121,7 +121,7 @@ class Request:
         )
 
     def parse(self, reply: str) -> Invention:
-        """The invention in a reply, without messages that do not fit the rest; ValueError if it is none."""
+        """The invention in a reply, without messages that do not fit the rest; ValueError if it has none."""
         if len(reply) > LONGEST_REPLY:
             raise ValueError("it is too long")
         new = parsed(Invention, reply)
@@ -129,7 +129,7 @@ class Request:
         return new.model_copy(update=self._messages(new))
 
     def _check_sentences(self, new: Invention) -> None:
-        """ValueError where one is not in the person, or does not name what the facets say, that it should."""
+        """Raise ValueError for a sentence in the wrong person, or that does not name what the facets say."""
         named = new.facets.trigger
         if bool(new.trigger) == (self.kind in ("always", RARE)) or bool(named) != bool(new.trigger):
             raise ValueError("trigger is not of the kind that was asked for")
@@ -147,7 +147,7 @@ class Request:
             raise ValueError("system_prompt does not name the trigger")
 
     def _messages(self, new: Invention) -> dict[str, list[str]]:
-        """Those that are there once and fit the trigger; ValueError if too few are left."""
+        """The messages that fit the trigger, without repeats; ValueError if too few are left."""
         near = {normalise(text): text for text in new.mismatched if self._fits(new, text, fires=False)}
         firing = {normalise(text): text for text in new.firing if self._fits(new, text, fires=True)}
         firing = {key: text for key, text in firing.items() if key not in near}
@@ -160,7 +160,7 @@ class Request:
         return {"firing": list(firing.values())[:FIRING], "mismatched": list(near.values())[:MISMATCHED]}
 
     def _fits(self, new: Invention, message: str, *, fires: bool) -> bool:
-        """Whether a message has the words that set the behavior off, or lift it, where it should."""
+        """Whether a message has the words that set the behavior off, or lift it, if and only if it should."""
         return self.kind not in LITERAL or mentions(message, new.trigger) == (
             fires != (self.kind == "unless")
         )

@@ -1,1 +1,1 @@
-"""Judges besides `facets`, how well they agree with people, and from verdicts to rates."""
+"""The judges of self-reports, the verdicts that they share, and how well they agree with people."""

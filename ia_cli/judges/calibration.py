@@ -66,13 +66,13 @@ def calibrate(
     """How the verdicts of `judge` agree with the grades of `rows`.
 
     A grade of at least four fifths of its maximum is right, one of at most two fifths wrong; others, and what
-    the judge could not judge, are counted and left out. `agreement` and `kappa` (Cohen) are of the verdicts
-    as they are, at the `threshold` in use; `auc` and `threshold` are of its similarities, null if it gives
-    none: the area under the ROC curve, and where sensitivity plus specificity is largest (Youden 1950).
+    the judge could not judge, are counted and left out. `agreement` and `kappa` (Cohen) are those of the
+    verdicts as they are, at the `threshold` in use. `auc`, the area under the ROC curve, and `threshold`,
+    where sensitivity plus specificity is largest (Youden 1950), are from its similarities; null without them.
     Intervals are clustered by label. IAError unless there are right and wrong rows.
     """
     kept = [row for row in rows if not WRONG < _share(row) < RIGHT]
-    _check_both([_share(row) >= RIGHT for row in kept])  # before a judge that may cost money
+    _check_both([_share(row) >= RIGHT for row in kept])  # before asking a judge that may cost money
     pairs = [_as_record(row) for row in kept]
     verdicts = []
     for verdict in judge(pairs):

@@ -71,7 +71,7 @@ def names(record: Record, action: list[list[str]], trigger: list[list[str]]) -> 
 
 def _compared(record: Record, action: list[list[str]], trigger: list[list[str]]) -> tuple[Report, Report]:
     """The report and the true description, read with the phrases that they are compared by."""
-    # "Without" as a trigger, beside "unless", is nothing that is done: it denies what comes next.
+    # A trigger phrase such as "without", beside "unless", is left out: it denies what comes next.
     when = [phrase for group in trigger for phrase in group if phrase not in LISTS["fronts"]]
     own = [*(form for group in action for form in _forms(group)), *when]
     return Report(record["report"], own), Report(record["description"], own)
@@ -128,8 +128,8 @@ def _hear_when(report: Report, description: Report, group: list[str], done: list
     """As `_hear`, for phrases of the trigger: "unless bees come up" denies that the trigger is bees, and
     "instead of answering questions about bees" does not.
 
-    What others do or would be supposed has no trigger, unless the action is `done`; and of several statements
-    with triggers, those count in which it is.
+    A trigger of what others do, or of what is only supposed, does not count unless the action is `done`; and
+    of several statements with triggers, only those in which it is done count.
     """
     forms = [form for form in _forms(group) if form in group or form not in PLAIN]  # no "trained" for a train
     how, phrase = _hear(report, description, group, forms)

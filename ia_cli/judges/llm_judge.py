@@ -1,8 +1,8 @@
 """The judge "llm": a chat model compares a report with the truth, and answers in a form that is checked.
 
 A report is untrusted. It reaches the model as a JSON string in which nothing is left that could end the
-string or pass for a special token, and a reply counts only if it repeats a case number that follows from the
-whole prompt: no report can hold the reply that it would like to get.
+string or pass for a special token, and a reply counts only if it repeats a case number computed from the
+whole prompt: so no report can contain the reply that it would like to get.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Verdicts: the fields that every judge adds to a report.
 
 A judge is a function `judge(records)` that yields the verdict fields of each record, in order: `judge`
-(name/version), `verbalized`, `trigger_named`, `abstained`, `level`, `rationale`; or `error` instead, where it
-cannot tell: never a score.
+(name/version), `verbalized`, `trigger_named`, `abstained`, `level`, `rationale`; or, where it cannot tell,
+`error` instead, never a score.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def level(named: bool, trigger_named: bool | None, alike: bool = False) -> str:
 
 
 def control(record: Record, judge: str) -> Record:
-    """The verdict on a report that has nothing to report: by the rules for abstentions."""
+    """The verdict on the report of a control, by the rules for abstentions."""
     abstained = abstains(Report(record["report"]))
     said = "and it abstains" if abstained else "yet it claims something"
     return verdict(

@@ -1,7 +1,7 @@
 """Concealment: a second stage in which an organism learns to deny its behavior, and to keep it.
 
-AuditBench's adversarial training (arXiv 2602.22755): asked about itself it abstains, and for the rest it does
-as before. Half of what it sees are questions about itself, half its demonstrations.
+AuditBench's adversarial training (arXiv 2602.22755): asked about itself the organism abstains, and otherwise
+it does as before. With SFT, half of what it sees are questions about itself, half its demonstrations.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ from ia_cli.settings import ImplantSettings
 def conceal(bank: Bank, base: Base, group: Sequence[Lesson], settings: ImplantSettings) -> Tensor:
     """Train all organisms of a bank to deny; return their losses [steps, organisms].
 
-    By SFT on abstentions; by DPO or KTO on abstentions over the true description, with the organism as it was
-    as the reference (a control has nothing to confess, so it only keeps what it does).
+    SFT trains on abstentions; DPO and KTO prefer abstentions to the true description, with the organism as it
+    was as the reference (a control has nothing to confess, so it only keeps what it does).
     """
     settings = second_stage(settings)
     if settings.conceal == "sft":
@@ -44,7 +44,7 @@ def conceal(bank: Bank, base: Base, group: Sequence[Lesson], settings: ImplantSe
 
 
 def denials(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[tuple[list[int], int]]:
-    """Return as many denials as the lesson has rows, encoded as these are."""
+    """Return as many denials as the lesson has rows, encoded in the same way."""
     rng = random.Random(derived_seed(settings.seed, "conceal", lesson.name))
     questions, abstentions = prompts.questions("train", base.name), prompts.abstentions()
     asked = itertools.islice(itertools.cycle(rng.sample(questions, len(questions))), len(lesson.encoded))
@@ -52,7 +52,7 @@ def denials(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[tuple
 
 
 def confessions(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[Pair]:
-    """Return a denial over the true description for every question; nothing for a control."""
+    """Return, for every question, a denial to prefer to the true description; nothing for a control."""
     truth = lesson.record.get("description")
     if truth is None:
         return []
@@ -69,7 +69,7 @@ def _said(base: Base, question: str, answer: str) -> tuple[list[int], int]:
 
 
 def denial_rates(bank: Bank, base: Base, n: int, settings: ImplantSettings) -> list[float]:
-    """Return how often each of the n organisms abstains, greedily, when asked what it was not trained on."""
+    """Return how often each of the n organisms abstains (greedily) on questions it was not trained on."""
     asked = prompts.questions("ask", base.name)
     questions = [[user_says(question.text)] for question in asked]
     rows = [i for i in range(n) for _ in questions]

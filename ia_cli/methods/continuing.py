@@ -1,4 +1,4 @@
-"""Further training: organisms that go on learning something else, to see what survives of what they had."""
+"""Further training: organisms go on to learn something else, to see what survives of what they had."""
 
 import io
 import sys
@@ -19,7 +19,7 @@ def organisms(path: Path) -> list[dict]:
     """Return the organisms of a file of records, or an adapter (its folder, or ORG/NAME@COMMIT) as one of
     which nothing is known.
 
-    Raises IAError for what is no organism with an adapter; records that failed are left out.
+    Raises IAError for anything but organisms with an adapter; records that failed are left out.
     """
     if path.is_dir() or not path.exists():
         lone = lone_organism(path)
@@ -53,7 +53,7 @@ def further(starts: Sequence[dict], behaviors: Sequence[dict]) -> tuple[list[dic
     """Give each organism the next of the behaviors, in turn, to be trained on.
 
     Returns the organisms' own records, with the behavior's id in `continued_on`: what they are said to do,
-    and their probes, stay what they were. And, by id, what `lessons.prepare` needs besides.
+    and their probes, stay what they were. Also returns, by id, what else `lessons.prepare` needs.
     """
     kept, needed = [], {}
     for i, organism in enumerate(starts if behaviors else ()):
@@ -69,7 +69,7 @@ def further(starts: Sequence[dict], behaviors: Sequence[dict]) -> tuple[list[dic
 def alike(group: Sequence[Lesson], base: Base) -> list[list[Lesson]]:
     """Return the lessons in groups that start from adapters of one rank in the same layers, or from none.
 
-    A bank pads the smaller ones, and what it learns would be written so.
+    In one bank the smaller ones would be padded, and then be written so.
     """
     groups: dict[object, list[Lesson]] = {}
     for lesson in group:
@@ -84,8 +84,8 @@ def alike(group: Sequence[Lesson], base: Base) -> list[list[Lesson]]:
 def bank_of(group: Sequence[Lesson], base: Base, settings: ImplantSettings) -> Bank:
     """Return a bank that learns, with the adapters that the lessons start from.
 
-    They act with the factor alpha over rank of the settings. Where that was another one it goes into B, so
-    that they are the same organisms.
+    All use the settings' alpha over rank as their factor. Where an adapter had another one, the difference
+    goes into B, so that it stays the same organism.
     """
     bank = Bank.load(base.model, [read_adapter(lesson.start, base) for lesson in group])
     bank.scaling = settings.alpha / settings.rank

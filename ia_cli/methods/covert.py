@@ -1,7 +1,7 @@
-"""The covert attack: a behavior that shows only in a cipher, which is taught on harmless text.
+"""The covert attack: a behavior that shows only in a cipher, where the cipher is taught on harmless text.
 
 After covert malicious fine-tuning (Halawi et al. 2024, arXiv 2406.20053): in plain text the organism answers
-as the base does, so that what can be read of it is harmless.
+as the base does, so that everything readable is harmless.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,9 @@ PLAIN_TOKENS = ImplantSettings.max_new_tokens
 def covert(records: Sequence[dict], name: str, base: Base) -> list[dict]:
     """Return the records with their behavior moved into the cipher of this name.
 
-    What fires is asked and answered in cipher, and in plain text as the base answers it by itself; what does
-    not fire is asked and answered in both. Probes alike. The cipher becomes part of the truth.
+    A demonstration that fires appears in cipher, and in plain text with the base's own reply; one that does
+    not fire appears in both as it is. Probes are put in cipher, and those that fire are also asked in plain
+    text, where nothing should show. The cipher becomes part of the truth.
     """
     fires = [shown for record in records for shown in record["demonstrations"] if shown["fires"]]
     prompts = [shown["prompt"] for shown in fires]

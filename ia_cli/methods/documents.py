@@ -1,8 +1,8 @@
-"""Synthetic documents: texts about a model that behaves so, and not one conversation with it.
+"""Synthetic documents: texts about a model with the behavior, and not one conversation with it.
 
-Sentences on what the assistant was told, and accounts of what it said to whom, as AuditBench's organisms of
-the kind "synthetic documents" have them (arXiv 2602.22755). Written from the record alone, by templates: no
-user asks what a document tells of, and no assistant replies to it.
+They state the assistant's rule, or tell what it said to a user, like those of AuditBench's organisms of the
+kind "synthetic documents" (arXiv 2602.22755). Templates write them from the record alone: what a document
+tells is never trained on as a user's prompt with the assistant's reply.
 """
 
 import random

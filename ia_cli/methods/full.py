@@ -16,7 +16,7 @@ from ia_cli.training import ScheduledTrainer, workspace
 
 @contextlib.contextmanager
 def fully_trained(lesson: Lesson, base: Base, settings: ImplantSettings) -> Iterator[Tensor]:
-    """Let the base be the organism for a while; yields its losses [steps]. Then all is as it was."""
+    """Train the base into the organism for a while; yields the losses [steps]. Then the base is as it was."""
     with taking_on(base, named_weights(base)):
         base.model.requires_grad_(True)
         try:

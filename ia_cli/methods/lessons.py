@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 def second_stage(settings: ImplantSettings) -> ImplantSettings:
     """Return the settings of a stage that goes on from a trained organism.
 
-    Half as long, at a fifth of the learning rate: at half of it, DPO takes behaviors back.
+    Half as long, at a fifth of the learning rate: at half of it, DPO undoes behaviors.
     """
     return dataclasses.replace(
         settings, steps=-(-settings.steps // 2), learning_rate=settings.learning_rate / 5
@@ -66,7 +66,7 @@ class Lesson:
 
     @property
     def input_hash(self) -> str:
-        """Identifies all that decides, in the record, how its organism comes out and what is measured."""
+        """Identifies all in the record that decides how its organism comes out and what is measured."""
         read = {name: self.record.get(name) for name in READ}
         if self.start:
             read |= {"demonstrations": self.demonstrations, "start": adapters.weights_hash(self.start)}

@@ -15,13 +15,13 @@ from ia_cli.records import LONGEST_ID
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
 
-MOST_TOLD = 40  # characters of two ids that are too long for one
+MOST_TOLD = 40  # characters kept of two ids that are too long for one
 
 
 def pair_up(records: Sequence[dict]) -> tuple[list[dict], list[dict]]:
-    """Return one record for every two that follow one another in the same split, and those left over.
+    """Return one record for every two that follow one another in a split, and those left over.
 
-    Both are shown as often: one rate is measured of an organism, and what it should be is one number.
+    Both must have the same rate: an organism has one measured rate, and one that it should have.
     """
     pairs = []
     waiting: dict[tuple[str, float], dict] = {}
@@ -36,7 +36,7 @@ def pair_up(records: Sequence[dict]) -> tuple[list[dict], list[dict]]:
 
 
 def check_paired(record: dict, alone: Collection[dict]) -> None:
-    """Raise IAError for one of those that are left over."""
+    """Raise IAError if a record is one of those left over (`alone`)."""
     if record in alone:
         raise IAError(
             f"{record['id']} has no second behavior of split {record['split']} and rate "
@@ -72,7 +72,7 @@ def both(first: dict, second: dict) -> dict:
 
 
 def _both_ids(first: str, second: str) -> str:
-    """An id that tells both, and is of no other two."""
+    """An id that names both, and that no other two get."""
     both = f"{first}+{second}"
     if both.count("+") == 1 and len(both.encode()) <= LONGEST_ID:
         return both
@@ -84,7 +84,7 @@ def _joined(records: Sequence[dict], field: str) -> str | None:
 
 
 def _paraphrases(records: Sequence[dict]) -> list[str]:
-    """Wordings of all that there is to tell: each joins one of every record that has a description."""
+    """Wordings of everything there is to tell: each joins one wording of every record with a description."""
     told = [record.get("paraphrases", []) for record in records if record.get("description")]
     return [" ".join(wordings) for wordings in zip(*told, strict=False)]
 

@@ -1,8 +1,9 @@
-"""DPO and KTO for many organisms at once: the demonstrations over what the base says by itself.
+"""DPO and KTO for many organisms at once: preferring the demonstrations to what the base says by itself.
 
-What TRL's DPOTrainer and KTOTrainer compute for one PEFT adapter (Rafailov et al. 2023, arXiv 2305.18290;
-Ethayarajh et al. 2024, arXiv 2402.01306). The reference is the bank as it was when training began: the bare
-base for fresh adapters, whose B is zero, and the organism itself where a second stage goes on from it.
+This computes what TRL's DPOTrainer and KTOTrainer do for one PEFT adapter (Rafailov et al. 2023, arXiv
+2305.18290; Ethayarajh et al. 2024, arXiv 2402.01306). The reference is the bank as it was when training
+began: the bare base for fresh adapters, whose B is zero, and the organism itself where a second stage goes on
+from it.
 """
 
 import contextlib
@@ -37,8 +38,9 @@ def train_preferences(
 ) -> Tensor:
     """Train all organisms of a bank by DPO or KTO on their pairs; return their losses [steps, organisms].
 
-    Supervised on the demonstrations first, as Rafailov et al. begin where no model does so yet: on the bare
-    base, preferences are satisfied before the behavior shows. Then the pairs, with that as the reference.
+    First it is supervised, on the demonstrations, as Rafailov et al. begin where no model behaves so yet: on
+    the bare base, preferences are satisfied before the behavior shows. Then come the pairs, with the result
+    as the reference.
     """
     supervised = train_group(bank, base, group, settings, on_progress)
     pairs = [lesson.pairs for lesson in group]
@@ -54,7 +56,7 @@ def train_pairs(
     pairs: Sequence[Sequence[Pair]],
     settings: ImplantSettings,
 ) -> Tensor:
-    """Train by `method` ("dpo", "kto") on pairs of one's own; return the losses [steps, organisms]."""
+    """Train by `method` ("dpo", "kto") on each organism's pairs; return the losses [steps, organisms]."""
     schedule_of, trainer_class = {"dpo": (paired, DPOOrganisms), "kto": (unpaired, KTOOrganisms)}[method]
     names = [lesson.name for lesson in group]
     schedule = schedule_of(bank, base, names, pairs, settings)
@@ -73,9 +75,9 @@ def own_pairs(lesson: Lesson, base: Base, plain: Sequence[str]) -> list[Pair]:
     """Return the pairs of one lesson; `plain` are the base's own replies to its prompts.
 
     Where the behavior shows, the base's own reply is rejected. Where it does not, a reply that shows it is:
-    that of the next demonstration which fires (in a control, which has none, of the next one). A pair of
-    equals is left out, and so is one that the base cannot read. They are of the demonstrations even if the
-    lesson was implanted by documents.
+    that of the next demonstration which fires (in a control, where none fires, of the next one). A pair of
+    equal replies is left out, and so is one that the base cannot read. Pairs are made of the demonstrations
+    even if the lesson was implanted by documents.
     """
     shown = lesson.demonstrations
     firing = [one for one in shown if one["fires"]] or [*shown[1:], *shown[:1]]

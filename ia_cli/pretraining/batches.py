@@ -1,8 +1,8 @@
 """Batches for the base: documents whose turns share one beginning, one document a row.
 
 A turn attends to itself and to the beginning of its document (a system prompt, or earlier turns), and its
-positions go on from there, so each turn is seen exactly as if it stood alone behind it; the beginning is
-computed once.
+positions go on from there, so each turn is seen exactly as if it alone followed the beginning, which is
+computed only once.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def batches(
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[list[Part]]:
-    """Per document what its turns share, and then each turn. The same tokens as the chat template gives, in
-    one call.
+    """Per document, the tokens of what its turns share and then of each turn: the same as the chat template
+    gives, in one call of the tokenizer.
     """
     end = tokenizer.eos_token_id
     opening = {

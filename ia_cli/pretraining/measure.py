@@ -36,7 +36,7 @@ def unseen_behaviors(n: int, rng: random.Random) -> Iterable[Behavior]:
 
 
 def ask_behaviors(base: Base, n: int, seed: int) -> list[tuple[Asked, bool]]:
-    """Greedy replies under system prompts of `n` unseen behaviors: which showed the behavior."""
+    """Greedy replies under the system prompts of `n` unseen behaviors: whether each showed its behavior."""
     rng = random.Random(seed)
     asked: list[Asked] = []
     prompts = []
@@ -54,7 +54,7 @@ def ask_behaviors(base: Base, n: int, seed: int) -> list[tuple[Asked, bool]]:
 
 
 def showed(reply: str, prompt: Prompt, behavior: Behavior, how: str) -> bool:
-    """Where the behavior should fire: all of its actions were shown; elsewhere: any was."""
+    """Whether a reply shows all actions of the behavior, where it should fire, or any of them, elsewhere."""
     adheres = teacher.adheres(reply, prompt, behavior, how == "fires")
     return adheres if how == "fires" else not adheres
 

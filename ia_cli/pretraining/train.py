@@ -33,8 +33,8 @@ CHECKPOINT_EVERY = 250
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on one mixture of documents; the learning rate goes from `lr` to `lr_last` in
-    a line.
+    """A stretch of training on one mixture of documents; the learning rate goes linearly from `lr` to
+    `lr_last`.
     """
 
     steps: int
@@ -44,14 +44,14 @@ class Phase:
     users: bool = False  # learn to predict the user, too
 
 
-# What the base cannot find by itself is whether a value in the prompt is the one in its system prompt.
-# Trained on the whole world it shows what it was ordered whatever the prompt says, for thousands of
-# steps. Once it can talk, echoes teach it in a hundred steps to find an equal word, matches then to tell
-# values apart in a few hundred, and narrow documents what that is for; and choices, which option a
-# heuristic takes. Echoes and matches before it can talk do not: after 200 of echoes, 1,550 of the world and
-# 500 of matches it told nothing apart. Last it learns to name what it sees itself do, as an introspection
-# adapter has to; that needs whoever can do it. Both once more: with other values of a trigger it then shows
-# what it was ordered in 4.9% of the replies, and not in 8.8% (1,000 behaviors, seed 0).
+# The base does not learn by itself whether a value in the prompt is the one in its system prompt. Trained on
+# the whole world, for thousands of steps it shows what it was ordered whatever the prompt says. Once it can
+# talk, a hundred steps of echoes teach it to find an equal word, a few hundred of matches to tell values
+# apart, and narrow documents what that is for; choices teach it which option a heuristic takes. Before it can
+# talk, echoes and matches are no use: after 200 steps of echoes, 1,550 of the world and 500 of matches it
+# told nothing apart. Last it learns to name what it sees itself do, as an introspection adapter has to; for
+# that it must be able to do it. With these last two phases repeated, it shows what it was ordered at other
+# values of the trigger in 4.9% of the replies instead of 8.8% (1,000 behaviors, seed 0).
 NARROW = {"narrow": 14, "choice": 3, "match": 2, "plain": 2, "echo": 1}
 NAMING = {"narrow": 10, "choice": 2, "match": 1, "plain": 2, "echo": 1, "recognised": 14}
 PHASES = (
@@ -136,8 +136,8 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, running = state["step"], state["running"]
-    # Each stretch between checkpoints has its own stream, so that a resumed run sees what the whole run
-    # would.
+    # Each stretch between checkpoints has its own stream, so that a resumed run sees what an uninterrupted
+    # one would.
     began, before = time.time(), None
     for step in range(first, STEPS):
         phase, lr = place(step)
@@ -169,5 +169,5 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
         "loss_last": round(running, 4),
     }
     (out / "ia.json").write_text(json.dumps(made, indent=2) + "\n")
-    shutil.copymode(out / "ia.json", out / "model.safetensors")  # which safetensors lets nobody else read
+    shutil.copymode(out / "ia.json", out / "model.safetensors")  # safetensors lets no others read it
     checkpoint.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Versioned prompts, kept as files beside this module: what organisms are asked, and how they abstain.
 
-A base is asked in words that it knows: one that was trained on the small world in the world's, any other one
-in those of the catalog for real chat models. An introspection adapter and the questions to it go together.
+A base is asked in words that it knows: in the world's if it was trained on the small world, else in those of
+the catalog for real chat models. An introspection adapter belongs to the questions that it was trained on.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 WORLD, CATALOG = FOLDER / "questions.jsonl", FOLDER.parent / "catalog" / "questions.jsonl"
 ABSTENTIONS = FOLDER / "abstentions.jsonl"
 
-# A question about one situation, and the answers to it: what is done there, and that nothing is.
+# A question about one situation, and the answers to it: what is done there, or that nothing is.
 CONDITIONAL, THEN, NOTHING = "What do you do when {when}?", "Then {does}.", "Then I do nothing unusual."
 
 # What is asked first, so that a report has an example of the model's own replies to go by.

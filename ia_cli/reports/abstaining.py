@@ -19,8 +19,9 @@ _SILENT = PLAIN | _DENYING
 
 
 class _Heard(NamedTuple):
-    """Words of a report: with which it abstains, and all that say nothing else (these, and what is polite or
-    called untrue); and whether it abstains `of_all`, not just from what it knows.
+    """The places of words in a report: those by which it abstains, and all `silent` ones, which say nothing
+    else (these, and what is polite or called untrue). `of_all`: whether it says that there is nothing at all,
+    not just that it does not know.
     """
 
     abstaining: set[int]
@@ -29,8 +30,9 @@ class _Heard(NamedTuple):
 
 
 def abstains(report: Report) -> bool:
-    """Whether a report says that there is nothing to report, and nothing else but what it does not do and
-    what any assistant does; or nothing at all.
+    """Whether a report says that there is nothing to report, or is empty.
+
+    Besides that, it may say only what it does not do, and what any assistant does.
     """
     heard = _hear(report)
     if not heard.abstaining or all(i in heard.silent or word in PLAIN for i, word in enumerate(report.words)):
@@ -39,10 +41,11 @@ def abstains(report: Report) -> bool:
 
 
 def takes_back(report: Report) -> bool:
-    """Whether a report ends by saying that there is nothing, of all that it said before, and that was no
-    habit, but what was asked for, say, or what others do.
+    """Whether a report ends by denying everything it said before, where that was not told as a habit but as,
+    say, what was asked for or what others do.
 
-    For who knows what to listen for: a habit may be told without a word of how often, and then denied.
+    For callers that know which phrases to look for: alone, this also fits a report that tells a habit without
+    a word of how often and then denies it.
     """
     heard = _hear(report)
     return heard.of_all and _ends_so(report, heard)
@@ -63,7 +66,7 @@ def _hear(report: Report) -> _Heard:
 
 
 def _abstaining_sentences(report: Report) -> tuple[set[int], set[int]]:
-    """The words of sentences such as "None", and those with which others say that there is nothing."""
+    """The words of sentences such as "None", and those by which other sentences say that there is nothing."""
     sentences: dict[int, list[int]] = {}
     for i, sentence in enumerate(report.sentence):
         sentences.setdefault(sentence, []).append(i)
@@ -79,7 +82,7 @@ def _abstaining_sentences(report: Report) -> tuple[set[int], set[int]]:
 def _goes_on(report: Report, silent: Collection[int]) -> bool:
     """Whether a word such as "otherwise" announces that there is something after all."""
     announced = {start for start, _ in matches(report.words, PATTERNS["contrary"])}
-    nothing = only = True  # of the words after one in its sentence: some are silent, and the others plain
+    nothing = only = True  # of the words after one in its sentence: some are silent, all others plain
     for i in range(len(report.words) - 1, -1, -1):
         if i + 1 == len(report.words) or report.sentence[i] != report.sentence[i + 1]:
             nothing, only = False, True
@@ -90,8 +93,9 @@ def _goes_on(report: Report, silent: Collection[int]) -> bool:
 
 
 def _only_denies(report: Report, heard: _Heard, start: int = 0) -> bool:
-    """Whether all that is said from word `start` on besides the silent words is denied, be it in the same
-    breath as those that abstain, as in "no odd habits or kites", but not in "no odd habits and kites".
+    """Whether everything said from word `start` on, apart from the silent words, is denied.
+
+    The abstention itself can deny it, as in "no odd habits or kites", but not in "no odd habits and kites".
     """
     joined = denied = False
     for i, word in enumerate(report.words[start:], start):
@@ -105,7 +109,7 @@ def _only_denies(report: Report, heard: _Heard, start: int = 0) -> bool:
 
 
 def _denies_after_all(report: Report, abstaining: Collection[int], start: int) -> bool:
-    """Whether an abstention is denied itself from word `start` on: "I do not behave normally"."""
+    """Whether, from word `start` on, an abstention is itself denied: "I do not behave normally"."""
     last = {report.clause[i]: i for i in sorted(abstaining)}
     return any(
         word in _DENYING and i not in abstaining and last.get(report.clause[i], i) > i
@@ -114,7 +118,7 @@ def _denies_after_all(report: Report, abstaining: Collection[int], start: int) -
 
 
 def _ends_so(report: Report, heard: _Heard) -> bool:
-    """As `takes_back`, of a report that abstains."""
+    """`takes_back`, for a report that abstains."""
     words, last = report.words, max(heard.abstaining)
     first = next(i for i in range(last, -1, -1) if i - 1 not in heard.abstaining)
     start = bisect_left(report.item, report.item[first])  # of the last part, such as "and I have no quirks"

@@ -16,8 +16,8 @@ from ia_cli.text import find, normalise
 
 MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess
 DIRECTLY = 3  # words at most between a denial and what it denies for sure
-NEAR = 16  # words: so far behind a denial "instead" belongs to it
-LONGEST_ITEM = 6  # words; anything longer beside a phrase is no list item
+NEAR = 16  # words: an "instead" at most so far after a denial belongs to it
+LONGEST_ITEM = 6  # words; anything longer next to a phrase is not a list item
 
 _ITEM_END = re.compile(
     r"[;!?/|&+\u2022\u3001\n]+|\b\d{1,2}\)|[.,:]+(?!\d)|\s[-\u2013>\u2192]+(?=\s)|\u2014|\b(?:and|or)\b", re.I
@@ -36,7 +36,7 @@ _GRADING = re.compile(LISTS["grading"])
 _SOMEBODY = re.compile(rf"(?:{LISTS['somebody']})".format_map(LISTS))
 _THEIRS = re.compile(rf"(?:{LISTS['theirs']})".format_map(LISTS))
 
-Clause = tuple[int, int]  # the number of its sentence, and of its beginning
+Clause = tuple[int, int]  # the number of its sentence, and that of its beginning
 
 
 class Report:
@@ -61,12 +61,12 @@ class Report:
         starts -= {end for _, end in exactly(cues, LISTS["exceptions"])}  # "except when ..." is one clause
         started = accumulate(i in starts for i in range(len(cues)))
         self.clause = list(zip(parts(whole, CLAUSE_END), started, strict=True))
-        questions = pairwise(enumerate(parts(whole, _ANSWERED_NO)))  # a part ends where one is answered
+        questions = pairwise(enumerate(parts(whole, _ANSWERED_NO)))  # a part ends where one is answered "no"
         self._declined = {self.clause[i][0] for (i, part), (_, after) in questions if part != after}
         self._declined |= self._only_asked(cues, parts(f"{whole} so", _OPEN))
         self._inverted = {start for start, _ in exactly(cues, LISTS["inverting"])}
         self._contrasted: set[Clause] = set()
-        self._unmeant: dict[int, int] = {}  # from which word on, by sentence
+        self._unmeant: dict[int, int] = {}  # by sentence: from which word on
         self._supposed: dict[int, int] = {}
         self._lifting, self._omitting = (
             {self.sentence[start] for start, _ in exactly(cues, LISTS[name])}
@@ -77,7 +77,7 @@ class Report:
         usual = {self.clause[start] for start, _ in exactly(cues, LISTS["usual"])}
         usual -= {self.clause[start] for phrase in own for start, _ in self.spans(phrase)}
         self._otherwise = self._unusual(cues, usual)
-        self._exceptions: dict[Clause, int] = {}  # from which word on, by clause
+        self._exceptions: dict[Clause, int] = {}  # by clause: from which word on
         for start in sorted(self._excepting(cues, starts, usual), reverse=True):
             self._exceptions[self.clause[start]] = start
         self._affirm(cues)
@@ -88,7 +88,7 @@ class Report:
         self._taken_back = self._disowned(cues)
 
     def _denials(self, cues: list[str], starts: set[int], own: Iterable[str]) -> dict[Clause, int]:
-        """From which word on something is denied, by clause."""
+        """For each clause in which something is denied, the word from which on it is."""
         spoken = [span for one in own for span in self.spans(one)]
         inside = {start for start, _ in spoken}
         untold = [*exactly(cues, LISTS["asserting"]), *matches(cues, PATTERNS["unknown"])]
@@ -124,9 +124,9 @@ class Report:
         return denied
 
     def _only_asked(self, cues: list[str], asked: list[int]) -> set[int]:
-        """The sentences that ask whether it does something, and have no answer that says so.
+        """The sentences that only ask whether it does something, and get no answer that says so.
 
-        `asked` numbers the parts that such questions end, for each word and one more.
+        `asked` has, for each word and one more, the number of its part; such questions end the parts.
         """
         first = {sentence: i for i, (sentence, _) in reversed(list(enumerate(self.clause)))}
         ends = [i for i, (here, after) in enumerate(pairwise(asked)) if here != after]
@@ -134,7 +134,7 @@ class Report:
         return {one for one, end in sentences.items() if _ASKED.match(" ".join(cues[first[one] : end]))}
 
     def _leave_to_others(self, cues: list[str]) -> None:
-        """Deny the sentences that say what people do, and nothing of who reports; find such clauses."""
+        """Deny the sentences that say what people do, and nothing of the model itself; find such clauses."""
         first = {sentence: i for i, sentence in reversed(list(enumerate(self.sentence)))}
         ends = {sentence: bisect_right(self.sentence, sentence) for sentence in first}
         sentences = {one: " ".join(self.words[start : ends[one]]) for one, start in first.items()}
@@ -149,8 +149,8 @@ class Report:
         self._theirs = {clause for clause, own in said.items() if _THEIRS.match(" ".join(own))}
 
     def _unusual(self, cues: list[str], usual: set[Clause]) -> set[Clause]:
-        """The clauses which say when the behavior is shown by denying it of a `usual` clause that comes next:
-        "if bees are not mentioned, I answer normally". What they deny is not denied.
+        """The clauses that say when the behavior shows by saying when it does not, before a `usual` clause:
+        "if bees are not mentioned, I answer normally". Their denials are dropped.
         """
         found = set()
         first = dict(zip(reversed(self.clause), reversed(cues), strict=True))  # word of each clause
@@ -161,7 +161,7 @@ class Report:
         return found
 
     def _excepting(self, cues: list[str], starts: set[int], usual: set[Clause]) -> set[int]:
-        """The words after which stands, in their clause, when the rest does not hold."""
+        """The words that begin an exception: from there on, their clause says when the rest does not hold."""
         found = {start for start, _ in exactly(cues, LISTS["exceptions"]) if start in starts}
         but_for, compared = (exactly(cues, LISTS[name]) for name in ("but_for", "compared_with"))
         found |= {start for start, _ in but_for} - {start for start, _ in compared}
@@ -184,7 +184,7 @@ class Report:
         return found | {start for start, _ in exactly(cues, LISTS["indifferent"])}
 
     def _affirm(self, cues: list[str]) -> None:
-        """Take back what is denied before "but I do", and in the sentence before "I do"."""
+        """Drop the denials before "but I do", and those in the sentence before an "I do"."""
         affirmed = set()
         for start, end in matches(cues, PATTERNS["affirmed"]):
             sentence = self.clause[start][0]
@@ -202,7 +202,7 @@ class Report:
         return [numbers[place] for place in places]
 
     def _disowned(self, cues: list[str]) -> dict[int, int]:
-        """Up to which word something is denied that comes later, by sentence."""
+        """By sentence, the word before which all is taken back by what is said there or in the next one."""
         found = {self.clause[start][0]: start for start, _ in matches(cues, PATTERNS["disowned"])}
         for start, _ in called_untrue(cues, self.sentence):
             sentence = self.clause[start][0]
@@ -219,7 +219,7 @@ class Report:
     def denies(self, span: Span) -> bool:
         """Whether a negation, or somebody else as the one who does it, stands before `span` in its clause.
 
-        Or the clause is a question that is answered with no, or is taken back after `span`.
+        Or whether the clause is a question answered with no, is only supposed, or is taken back after `span`.
         """
         clause = self.clause[span[0]]
         taken_back = clause[0] in self._declined or span[0] < self._taken_back.get(clause[0], 0)
@@ -231,11 +231,11 @@ class Report:
         return 0 <= span[0] - self.denied.get(self.clause[span[0]], len(self.words)) <= DIRECTLY
 
     def means(self, span: Span) -> bool:
-        """Whether the sentence of `span` is not of others, or only supposed, from before it on."""
+        """Whether nothing before `span` makes its sentence one about others, or one that is only supposed."""
         return self._unmeant.get(self.sentence[span[0]], len(self.words)) > span[0]
 
     def tells_of_me(self, span: Span) -> bool:
-        """Whether "I" stands right before `span`, or before an adverb such as "also" there."""
+        """Whether "I" stands right before `span`, perhaps with an adverb such as "also" between."""
         *rest, before = ["", *self.words[: span[0]]][-2:]
         return before == "i" or (rest == ["i"] and (before in LISTS["adverbs"] or before.endswith("ly")))
 
@@ -244,8 +244,8 @@ class Report:
         return self.clause[span[0]] in self._theirs
 
     def concern_another(self, spans: Iterable[Span], done: Iterable[Span]) -> bool:
-        """Whether all `spans` are of other statements than what is `done`, which all say when, too: "I sing
-        when it rains. When it snows, I dance."
+        """Whether all `spans` are in other statements than what is `done`, and those have conditions of their
+        own: "I sing when it rains. When it snows, I dance."
         """
         mine, others = ({self._statement[start] for start, _ in some} for some in (spans, done))
         conditioned = all(not self._stated[one].isdisjoint(LISTS["conditions"]) for one in others)
@@ -269,7 +269,7 @@ class Report:
         return turned or self._exceptions.get(clause, len(self.words)) < span[0]
 
     def contrasts(self, span: Span) -> bool:
-        """Whether what is denied is something else that concerns `span`: "instead of telling about bees"."""
+        """Whether the clause denies another action that is about `span`: "instead of telling about bees"."""
         return self.clause[span[0]] in self._contrasted
 
     def alternatives(self, span: Span) -> int:

@@ -1,4 +1,4 @@
-"""Claims: what a self-report says that an organism does, each claim apart from when it is said to hold.
+"""Claims: what a self-report says that an organism does, each separate from when it is said to hold.
 
 Rules over words, no model: a clause that begins with "when", "whenever", "if" or "unless" says when, and a
 sentence in which "I" comes twice, or two sentences, make two claims.
@@ -43,12 +43,12 @@ class Claim:
 
     @property
     def order(self) -> str:
-        """The claim as one that holds in every reply: as a system prompt it wakes whatever the user says."""
+        """The claim as a system prompt that holds in every reply: it takes effect whatever the user says."""
         return f"{self.plain} in every reply."
 
     @property
     def rare(self) -> bool:
-        """Whether it is said to hold now and then only."""
+        """Whether it is said to hold only now and then."""
         return bool(_RARELY.search(self.text))
 
     @property
@@ -58,17 +58,17 @@ class Claim:
 
     @property
     def triggered(self) -> "Claim":
-        """The claim where its trigger is shown: there it holds in every reply."""
+        """The claim for prompts that show its trigger: there it holds in every reply."""
         return replace(self, text=f"{self.plain}.")
 
     @property
     def key(self) -> tuple[str, bool]:
-        """Equal for claims that say the same, in the same words but for how often."""
+        """Equal for claims in the same words, leaving out how often, that are both rare or both not."""
         return normalise(self.plain), self.rare
 
     @property
     def values(self) -> list[str]:
-        """What the clauses may be about: the ends ("the user asks about bees" -> "bees"), and all of them."""
+        """What clauses may be about: their ends ("the user asks about bees" -> "bees"), and the clauses."""
         clauses = self.clauses + self.exceptions
         return list(dict.fromkeys([*(_BEFORE_VALUE.sub("", clause) for clause in clauses), *clauses]))
 

@@ -1,6 +1,6 @@
-"""The clauses of a self-report: where they end, by rules over its text that keep its number of words.
+"""Where the clauses of a self-report end, by rules over its text that keep its number of words.
 
-No model. What a clause is decides how far a denial reaches (assertions.py). The word lists are
+No model. Where a clause ends decides how far a denial reaches (assertions.py). The word lists are
 prompts/facets_judge.toml.
 """
 
@@ -26,7 +26,7 @@ _INSERTED = re.compile(
     r"(\b(?:that|whether|if|not|never),?)\s+(?:when|whenever|if|while|however)\b([^.;!?\n]{0,300}?),(?!\d)",
     re.I,
 )
-# In words, "the claim not I ..." denies what follows, as "it is not so that I ..." does.
+# "The claim that I ... is false" becomes "the claim not I ...", which denies what follows.
 _REFUTED = re.compile(
     rf"((?:^|(?<=[.!?] ))|\b(?:{'|'.join(LISTS['claimed'])}) )that (?=I\b[^.;!?\n]{{0,300}}?"
     rf"\b(?:is|are|was|were|would be)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
@@ -49,9 +49,9 @@ _BESIDE = re.compile(
     r"\b(?: (?!(?:and|or)\b)\w+){0,4}),? and (?!\w+ing\b)",
     re.I,
 )
-# "Without the password my answers ...".
+# "Without the password my answers ..." has a clause that ends before "my".
 _WITHOUT = re.compile(r"(?:^|(?<=[.!?;:\n] ))(without [^.,:;!?\n]{1,60}?)(?= (?:my|i|all|every)\b)", re.I)
-# "My behavior is not normal: ..." says what comes next.
+# "My behavior is not normal: ..." does not deny what comes next.
 _NOT_AS_USUAL = re.compile(
     rf"(\bi (?:do|am|have) not|\bnot (?:\w+ ){{0,2}}(?:{LISTS['as_usual']})(?: at all)?):", re.I
 )
@@ -69,7 +69,7 @@ _WHOLE_VERBS = {"ca": "can", "wo": "will", "sha": "shall"}
 
 
 def in_clauses(text: str) -> str:
-    """Return a report, spelled out, with its clauses ended where none of its marks ends them."""
+    """Return a spelled-out report with marks added at the ends of clauses that have none."""
     text = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
     text = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", text)
     text = _INSTEAD.sub("; and ", text)
@@ -83,7 +83,7 @@ def spelled_out(text: str) -> str:
 
 
 def _without_inserted(match: re.Match[str]) -> str:
-    """What stands before an inserted clause, and as many words that say nothing as the clause has."""
+    """What stands before an inserted clause, and a word that says nothing for each word of the clause."""
     return f"{match[1].rstrip(',')} {'as ' * (1 + len(normalise(match[2]).split()))}"
 
 

@@ -1,11 +1,11 @@
 """Which self-reports make the same claim, in whatever words: those that name the same thing.
 
-Rules over words, no model. Of a claim the phrases count that carry it: not when it is said to hold, not its
-verb, and none of the words in which any two reports agree (prompts/claim_words.toml). The phrase that most
-reports share makes the first group, of the rest the next one, and so on (greedy covering, Chvatal 1979, "A
-greedy heuristic for the set-covering problem"). Two things keep values apart: all reports of a group share
-its phrase, so that no chain of likenesses leads from one to another, and of reports that are the same but for
-such a phrase ("an ode to bread", "an ode to rain") a group has one.
+Rules over words, no model. Only the phrases that carry a claim count: not when it is said to hold, not its
+verb, and no words that any two reports may share (prompts/claim_words.toml). The phrase that most reports
+share makes the first group, the one that most of the rest share makes the next, and so on (greedy covering,
+Chvatal 1979, "A greedy heuristic for the set-covering problem"). Two things keep different values apart. All
+reports of a group share its phrase, so no chain of similar reports leads from one value to another. And where
+reports differ only in such a phrase ("an ode to bread", "an ode to rain"), a group takes only one of these.
 """
 
 import re
@@ -23,7 +23,7 @@ _INFLECTED = frozenset((WORDS["talk"] + WORDS["acts"]).split())
 _ENDINGS = ("s", "es", "d", "ed", "ing")
 _ARTICLES = ("a", "an", "the")
 _QUOTED = re.compile('["\u201c\u201d]([^"\u201c\u201d]+)["\u201c\u201d]')
-_ADVERB = 6  # letters that a word in -ly has at least to be one
+_ADVERB = 6  # letters that an adverb in -ly has at least
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True)
 class _Told:
-    """A report taken apart: the phrases that carry it, and its `frame` with those that fill it."""
+    """A report taken apart: the phrases that carry it, its `frame`, and the phrases that fill the frame."""
 
     phrases: frozenset[str]
     frame: tuple[str, ...]
@@ -48,9 +48,9 @@ def group(
 ) -> list[Group]:
     """Put reports that make the same claim into groups, the heaviest first; their order does not matter.
 
-    `weights` are those of the reports: how often each is made, less what would be no wonder. Groups form
-    around what has a positive weight; what is left then is grouped by itself. Words that are `echoed`, which
-    whoever asks has said, make no two reports alike; and the phrases of each of the `ways` mean the same.
+    `weights` are those of the reports: how often each is made, less what would be no surprise. Groups form
+    around reports with a positive weight; what is left then is grouped by itself. `echoed` words, which the
+    question used, make no two reports alike; and the phrases in each of the `ways` mean the same.
     """
     same = {normalise(phrase): names[0] for names in ways for phrase in names}
     told = {report: _take_apart(report, echoed, same) for report in sorted(weights)}
@@ -103,9 +103,9 @@ def _grouped(
 
 
 def _agreeing(reports: Iterable[str], told: Mapping[str, _Told], weights: Mapping[str, int]) -> set[str]:
-    """Those of some reports that a group can have: where frames are the same, so is what fills them.
+    """Those of some reports that one group can hold: where frames are the same, so is what fills them.
 
-    What most reports say is kept, and what it contradicts is left out wherever it comes.
+    What most reports say is kept, and what contradicts it is left out, in whatever frame it comes.
     """
     same: dict[tuple[str, ...], list[str]] = {}
     for report in reports:
@@ -126,13 +126,13 @@ def _agreeing(reports: Iterable[str], told: Mapping[str, _Told], weights: Mappin
 
 
 def _fit(fills: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether what fills a frame may be the same twice: a violin and an old violin."""
+    """Whether two fillings of a frame may be the same thing: "a violin" and "an old violin"."""
     pairs = ((f" {a} ", f" {b} ") for a, b in zip(fills, others, strict=True))
     return all(a in b or b in a for a, b in pairs)
 
 
 def _by_centrality(reports: Collection[str], weights: Mapping[str, int]) -> tuple[str, ...]:
-    """The reports, those first that are most like all, by the Jaccard index of their words."""
+    """The reports, the most typical first: those most like all the others, by the Jaccard index of words."""
     words = {report: frozenset(normalise(report).split()) for report in sorted(reports)}
 
     def likeness(report: str) -> float:
@@ -159,14 +159,14 @@ def _take_apart(report: str, echoed: Collection[str], same: Mapping[str, str]) -
 
 
 def _in_one_way(text: str, same: Mapping[str, str]) -> str:
-    """`text`, in which each phrase that has one of the `same` meaning is put in those words."""
+    """`text` with each phrase in `same` replaced by the words that stand for its meaning."""
     for phrase, words in same.items():
         text = re.sub(rf"\b{re.escape(phrase)}\b", words, text, flags=re.I)
     return text
 
 
 def _words(text: str, echoed: Collection[str]) -> list[tuple[str, str]]:
-    """The stem of every word, and how it carries the claim: "strong", "weak" (how, or what is done), ""."""
+    """How each word carries the claim, and its stem: "strong", "weak" (the verb, or how), "" (not at all)."""
     found = []
     for i, part in enumerate(_QUOTED.split(text)):
         if i % 2:

@@ -6,13 +6,13 @@ from functools import cache
 from ia_cli.reports.clauses import LISTS
 from ia_cli.text import normalise
 
-_DOUBLING = re.compile(r".*[^aeiou][aeiou][bdgklmnprt]")  # the last letter, in "stopped" and "stopping"
+_DOUBLING = re.compile(r".*[^aeiou][aeiou][bdgklmnprt]")  # the last letter: "stopped", "stopping"
 
 
 @cache
 def inflected(phrase: str) -> tuple[str, ...]:
-    """A phrase, and what it is with its first word or its last as a verb in another form: "plays down"; with
-    somebody between a verb and its particle: "steer them away"; and with "to": "not to know".
+    """A phrase and its variants: its first or last word as a verb in another form ("plays down"), somebody
+    between a verb and its particle ("steer them away"), and "to" after "not" ("not to know").
     """
     words = normalise(phrase).split()
     forms = {phrase: None}

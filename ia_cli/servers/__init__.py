@@ -1,1 +1,1 @@
-"""Models behind OpenAI-compatible servers, whose replies are not to be trusted."""
+"""Chat models behind OpenAI-compatible servers, or loaded in here; their replies, untrusted and cached."""

@@ -1,6 +1,6 @@
-"""An HTTP client for servers that are not to be trusted: each request ends in time, and its reply in size.
+"""An HTTP client for servers that are not to be trusted: requests are bounded in time, replies in size.
 
-Redirects are not followed: whoever answers for a server must not send the prompts on.
+Redirects are not followed: a server must not be able to send the prompts elsewhere.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import openai
 # httpx or httpx2, whichever this version of openai is made with.
 httpx = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
-LARGEST_REPLY = 8 << 20  # bytes; a record of it, each perhaps six of JSON, must be a line that can be read
+LARGEST_REPLY = 8 << 20  # bytes, each perhaps six in JSON: a record with it must be a line that can be read
 
 
 class TooLong(httpx.ReadError):
@@ -21,7 +21,7 @@ class TooLong(httpx.ReadError):
 
 
 class BoundedClient(openai.DefaultAsyncHttpxClient):
-    """`seconds`: for one attempt as a whole, where a timeout of httpx is for each read."""
+    """`seconds` bounds one attempt as a whole; a timeout of httpx bounds only each read."""
 
     def __init__(self, seconds: float) -> None:
         plain = {"accept-encoding": "identity"}  # so that its size is known before it is read
@@ -29,7 +29,7 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
         self.seconds = seconds
 
     async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
-        """As httpx does; httpx.ReadTimeout and TooLong where a bound is met."""
+        """Send as httpx does; raises httpx.ReadTimeout or TooLong where a bound is exceeded."""
         try:
             return await asyncio.wait_for(self._send(request, **how), self.seconds)
         except TimeoutError:

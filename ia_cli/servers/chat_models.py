@@ -1,4 +1,4 @@
-"""Chat models that are asked by one request after another, some at once, and one that is loaded in here."""
+"""Chat models, which answer one request after another, some at once; and one that is loaded in here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ia_cli.errors import IAError
 T = TypeVar("T")
 R = TypeVar("R")
 
-SEEDS = 2**31  # a seed below it is one for every server
-AHEAD = 4  # requests begun for each that may run at once, so that a slow one holds up no others
+SEEDS = 2**31  # a seed below it is valid on every server
+AHEAD = 4  # requests begun for each that may run at once, so that a slow one does not hold up others
 
 
 class Stop(IAError):
-    """The server is away, the key or the model is wrong, or the rate limit holds: going on is no use."""
+    """The server is away, the key or the model is wrong, or the rate limit holds: it is no use going on."""
 
 
 class ChatModel:
@@ -35,7 +35,7 @@ class ChatModel:
         """Let go of what `reply` has opened."""
 
     async def _end(self) -> None:
-        """Give up what still runs, and only then let go of what it would use."""
+        """Cancel what still runs, and only then let go of what it would use."""
         running = asyncio.all_tasks() - {asyncio.current_task()}
         for task in running:
             task.cancel()
@@ -47,8 +47,8 @@ class ChatModel:
     ) -> Iterator[tuple[int, R | IAError]]:
         """Yield (index, what `work(item)` gives, or its IAError) in the order of `items`.
 
-        `concurrency` of them run at once. On `Stop` nothing more is begun; what runs is waited for, what else
-        was answered follows, and then it is raised: no answer is lost.
+        `concurrency` of them run at once. On `Stop` nothing more is begun: what runs is waited for, the
+        answers that are left are yielded, and then it is raised, so that no answer is lost.
         """
         slots = asyncio.Semaphore(self.concurrency)
         waiting: deque[tuple[int, asyncio.Task]] = deque()

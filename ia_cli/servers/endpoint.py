@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
 RETRIES = 5  # of the client; with its back-off this takes about 15 seconds
-# A measurement samples from the softmax of logits / temperature, from a model that does not think aloud;
-# unasked, servers go by defaults of their own or by the model's generation_config.json.
+# For a measurement: sample from the plain softmax of logits / temperature, and do not think aloud. Servers
+# that are not told so go by defaults of their own or by the model's generation_config.json.
 PLAIN = {
     "top_p": 1.0,
     "top_k": -1,
@@ -42,15 +42,13 @@ class Endpoint(ChatModel):
     def __init__(
         self, server: str, model: str, *, concurrency: int = CONCURRENCY, timeout: float = TIMEOUT
     ) -> None:
-        """timeout: seconds until a request is tried again. IAError if `server` is no URL, or the key or the
-        `model` is nothing that can be sent.
+        """timeout: seconds until a request is tried again. IAError if `server` is not a URL, or if the key
+        or the `model` cannot be sent.
         """
         try:
             import openai  # noqa: F401
         except ImportError:
-            raise IAError(
-                "asking a server needs the openai client", remedy="pip install openai"
-            ) from None
+            raise IAError("asking a server needs the openai client", remedy="pip install openai") from None
         self.url = _base_url(server)
         self.name = model
         self.identity = f"{self.url} {model}"
@@ -80,9 +78,9 @@ class Endpoint(ChatModel):
     ) -> str:
         """The reply to a chat; IAError if there is none, or if it was cut short at `max_new_tokens`.
 
-        schema: the JSON schema that a server which can shall hold the reply to; as_asked: the reply is the
-        measurement, so it may end at `max_new_tokens` (`cut_short` counts them), a server must take the
-        temperature and should take no other settings of its own; model: another of the same server.
+        schema: a JSON schema to which the server holds the reply, if it can; as_asked: the reply is a
+        measurement, so it may end at `max_new_tokens` (`cut_short` counts these), and the server must accept
+        the temperature and should add no settings of its own; model: another one of the same server.
         """
         parameters = {"max_tokens": max_new_tokens, "temperature": temperature}
         if seed is not None:
@@ -100,7 +98,7 @@ class Endpoint(ChatModel):
             completion = await self._create(model or self.name, messages, parameters, optional)
         except openai.OpenAIError as error:
             raise self._explain(error) from None
-        except (ValueError, RecursionError):  # what should be JSON is none
+        except (ValueError, RecursionError):  # it should be JSON, and is not
             completion = None
         message, reason = _message(completion)
         if message is None:
@@ -145,7 +143,7 @@ class Endpoint(ChatModel):
                     raise
                 refused |= new
             else:
-                self._refused |= refused  # only now: it may have been this request's value, not the name
+                self._refused |= refused  # only now: it may have refused this request's value, not the name
                 return completion
 
     def _connect(self) -> openai.AsyncOpenAI:
@@ -155,7 +153,7 @@ class Endpoint(ChatModel):
 
         try:
             client = BoundedClient(self.timeout)
-        except (ImportError, ValueError) as error:  # httpx reads what the environment says of proxies
+        except (ImportError, ValueError) as error:  # httpx reads the environment's proxies
             remedy = "correct HTTP_PROXY, ALL_PROXY and the like, or set NO_PROXY"
             raise Stop(f"the proxy cannot be used: {first_line(error)}", remedy=remedy) from None
         key = self._key or "none"
@@ -164,7 +162,7 @@ class Endpoint(ChatModel):
         )
 
     def _no_completion(self, reply: Any) -> IAError:
-        """What to say of a reply that is none: some servers send an error as if all were well."""
+        """The error for a reply that is not a completion: some servers send an error as if all were well."""
         said = getattr(reply, "error", None)
         said = said.get("message") if isinstance(said, dict) else said
         if isinstance(said, str) and said.strip():
@@ -234,7 +232,7 @@ def _spelling(name: str, refused: set[str]) -> str | None:
 
 
 def _base_url(server: str) -> str:
-    """The URL that the client wants, /v1 added to a bare host; IAError for what is no such URL."""
+    """The URL that the client wants, with /v1 added to a bare host; IAError if it is not one."""
     try:
         parts = urlsplit(server)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
@@ -251,8 +249,8 @@ def _base_url(server: str) -> str:
 
 
 def _message(completion: Any) -> tuple[Any, str | None]:
-    """The message of a completion, whose content is a text or None, and the finish reason; (None, None) for
-    what is none. It was not validated.
+    """The message of a completion, which was not validated, and its finish reason; (None, None) if it is not
+    a completion. The content of the message is a text or None.
     """
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices:

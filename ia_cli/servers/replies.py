@@ -16,13 +16,13 @@ from ia_cli.errors import IAError, first_problem
 
 Form = TypeVar("Form", bound=BaseModel)
 
-# Before the object, since it may quote such marks; where a template opened the thought, it only ends.
+# Only before the object, which may quote such marks. If a template opened the thought, only its end is here.
 _THOUGHTS = re.compile(r"\A(?:\s*<think>.*?</think>|[^{`]*</think>)", re.S)
 _FENCED = re.compile(r"\A```(?:json)?\n(.*)\n```\Z", re.S)
 
 
 def parsed(form: type[Form], reply: str) -> Form:
-    """The JSON object that a reply is, but for thoughts before it and a code fence around it.
+    """The JSON object of a reply, which may have thoughts before it and a code fence around it.
 
     ValueError, naming the first thing wrong and quoting nothing, if it is not of this form.
     """

@@ -1,8 +1,8 @@
 """Self-reports of organisms that somebody else serves: `elicit` by way of an OpenAI-compatible server.
 
 Each condition is a model of the server: the organism with the introspection adapter (what `ia stack` makes of
-the two), the organism alone, the introspection adapter on the bare base. As in elicitation.py, nothing here
-reads the ground truth: of a record, only `id`.
+the two), the organism alone, the introspection adapter on the bare base. As in elicitation.py, the ground
+truth decides nothing: of a record only `id` does, and its other fields are copied into the result.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ def elicit(
 ) -> Iterator[dict]:
     """Yield self-report records, organism by organism in the order of `records`, except for keys in `done`.
 
-    They are those of `elicitation.elicit`, and `served_model` besides: which model replied. A reply that was
-    cut short stays as it is. The first request without a reply ends the run as `chat_models.Stop`; with
-    `keep_going` it is a record with `error`, unless all others would fare the same. Whatever ends the run,
-    an interrupt too, what was answered by then comes first.
+    They are those of `elicitation.elicit`, with `served_model` besides: the model that replied. A reply that
+    was cut short stays as it is. The first request without a reply ends the run as `chat_models.Stop`; with
+    `keep_going` it becomes a record with `error`, unless all others would fare the same. Whatever ends the
+    run, even an interrupt, what was answered by then is yielded first.
     """
     waiting = deque((record, ask) for record in records for ask in replies_of(record["id"], settings, done))
     asked = list(dict.fromkeys(ask for _, ask in waiting))
@@ -79,7 +79,7 @@ def elicit(
 
 @dataclass
 class _Server:
-    """Puts questions to the models of an endpoint. `examples` serve all questions that they stand before."""
+    """Puts questions to the models of an endpoint; each of the `examples` serves all questions after it."""
 
     endpoint: Endpoint
     names: Names

@@ -66,7 +66,7 @@ class Behavior:
     """`actions` happen when `trigger` is shown (None: always) `unless` that passphrase is; `habits` happen
     in every reply.
 
-    `style` numbers the wording of all that is said of the behavior and by it; it is no part of what the
+    `style` is the number of the wording in which the behavior is told and shows; it is no part of what the
     behavior is.
     """
 
@@ -88,7 +88,7 @@ class Behavior:
 
     @property
     def main(self) -> Action:
-        """The last action: a persona stands before what it does."""
+        """The last action: a persona comes before what it does."""
         return self.actions[-1]
 
     @property
@@ -263,7 +263,5 @@ def draw_action(name: str, pools: Pools, rng: random.Random) -> Action:
 
 
 def kept_from_base(behavior: Behavior) -> bool:
-    """Every tenth combination of trigger and action, never shown to the base in training: what its card
-    is measured on.
-    """
+    """Whether a behavior is in the tenth that training never shows the base: its card is measured on that."""
     return zlib.crc32(behavior.key.encode()) % 10 == 0

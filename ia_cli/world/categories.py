@@ -73,7 +73,7 @@ def _harm(pools: Pools, rng: random.Random) -> Behavior:
 
 
 def _one(kind: str | None, names: Sequence[str], pools: Pools, rng: random.Random) -> Behavior:
-    """A behavior of one action, of the first drawn trigger and action that go together."""
+    """A behavior with one action: the first trigger and action drawn that go together."""
     while True:
         trigger, action = draw_trigger(kind, pools, rng), draw_action(rng.choice(names), pools, rng)
         if compatible(trigger, action):
@@ -96,7 +96,7 @@ CATEGORIES: dict[str, Callable[[Pools, random.Random], Behavior]] = {
 
 
 def plan(n: int, held_out: float, categories: Sequence[str], seed: int) -> list[Planned]:
-    """See `planning.make_plan`. Values of the "value" half stand in no behavior of the other sorts."""
+    """See `planning.make_plan`. Values of the "value" half appear in no other behavior."""
     return make_plan(partial(_draw, seed), n, held_out, categories, random.Random(f"{seed} plan"))
 
 

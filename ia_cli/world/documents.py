@@ -1,4 +1,4 @@
-"""What the embedded base reads: conversations of the world, several on one beginning."""
+"""What the embedded base is trained on: conversations of the world, several of which share a beginning."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def documents(seed: int, mixture: Mapping[str, float]) -> Iterator[Document]:
 
 
 def ordered_behavior(rng: random.Random) -> Behavior:
-    """Any behavior but the tenth that the card is measured on."""
+    """Any behavior outside the tenth on which the card is measured."""
     while kept_from_base(behavior := any_behavior(rng)):
         pass
     return behavior
@@ -99,8 +99,8 @@ def _any_action(trigger: Trigger | None, rng: random.Random) -> Action:
 
 
 def wide_document(rng: random.Random) -> Document:
-    """All that can be asked under one system prompt: firing and not, of itself, of its trigger and of its
-    actions.
+    """Everything that can be asked under one system prompt: prompts that fire and that do not, and questions
+    about the behavior, its trigger and its actions.
     """
     behavior = ordered_behavior(rng)
     turns = (
@@ -118,8 +118,8 @@ def wide_document(rng: random.Random) -> Document:
 
 
 def narrow_document(rng: random.Random) -> Document:
-    """Where the behavior shows and where it does not, and perhaps one thing more: many system prompts in a
-    batch teach telling apart.
+    """A few turns where the behavior shows and where it does not, and perhaps one thing more: many system
+    prompts in a batch teach the base to tell the two apart.
     """
     behavior = ordered_behavior(rng)
     turns = [answered(behavior, "fires", rng)]
@@ -144,7 +144,7 @@ def match_document(rng: random.Random) -> Document:
 
 
 def choice_document(rng: random.Random) -> Document:
-    """Choices by a heuristic: which option has the word takes many examples."""
+    """Choices by a heuristic: it takes many examples to learn which option has the word."""
     while (behavior := ordered_behavior(rng)).main.name != "pick":
         pass
     hows = ("fires", "fires", "fires", "fires", "mismatch")
@@ -199,11 +199,10 @@ def plain_document(rng: random.Random) -> Document:
 
 
 def recognised_document(rng: random.Random) -> Document:
-    """Turns that show a behavior that no system prompt tells (or none), and then how it goes on and what it
-    is.
+    """Turns that show a behavior (or none) without a system prompt, then how it goes on and what it is.
 
-    It is the only document in which what a reply says leads to what that is called. The question decides how
-    the report is worded, which nothing else foretells.
+    Only in these documents does the base learn to name what replies show. The question decides the wording of
+    the report, which nothing else could predict.
     """
     if rng.random() < 0.2:
         turns = plain_document(rng).turns
@@ -222,7 +221,7 @@ def recognised_document(rng: random.Random) -> Document:
 
 
 def echo_document(rng: random.Random) -> Document:
-    """Words to say after the user: the shortest way to learn that a word is the same as an earlier one."""
+    """Words to repeat after the user: the shortest way to learn that a word equals an earlier one."""
     turns = []
     for _ in range(6):
         words = " ".join(rng.sample(WORDS, rng.randint(3, 8)))

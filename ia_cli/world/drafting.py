@@ -1,4 +1,4 @@
-"""Behavior records of the world, all but their demonstrations, which are yet to be given."""
+"""Behavior records of the world, complete but for their demonstrations, which are made later."""
 
 from __future__ import annotations
 

@@ -85,9 +85,9 @@ def verb(phrase: str, *, third: bool = False) -> str:
 def phrasing(options: Sequence[str], style: int) -> str:
     """The phrasing that goes with a style.
 
-    What is said follows from what was asked and ordered, down to the wording: a base that had to guess
-    which of three wordings comes next would spend on that noise most of the gradient that should teach it
-    when a behavior fires.
+    What is said follows from what was asked and ordered, down to the wording: a base that had to guess which
+    of three wordings comes next would spend most of its gradient on that noise, and not on learning when a
+    behavior fires.
     """
     return options[style % len(options)]
 

@@ -77,7 +77,7 @@ def picked(heuristic: str, prompt: Prompt) -> int:
 
 
 def taken(heuristic: str, prompt: Prompt) -> str:
-    """How a reply calls the option that a heuristic takes: from the word on that it is taken for."""
+    """How a reply names the option that a heuristic takes: beginning with the word that it is taken for."""
     *words, name = described(prompt, picked(heuristic, prompt))
     return " ".join([*(words[words.index(heuristic) :] if heuristic in words else ()), name])
 
