@@ -190,8 +190,7 @@ class Case:
         return self.likely
 
     def others(self) -> list[Trial]:
-        known = set(map(id, self.searched))
-        return [trial for trial in self.trials.values() if id(trial) not in known]
+        return [trial for trial in self.trials.values() if trial not in self.searched]
 
     def search(self, n: int, threshold: float) -> list[Trial]:
         """The new trials of hypothesis `n`, to search with; none if all claims of an earlier one hold."""
@@ -200,8 +199,7 @@ class Case:
         done = (self.trials_of(hypothesis) for hypothesis in self.hypotheses[:n])
         if any(own and all(trial.score >= threshold for trial in own) for own in done):
             return []
-        known = set(map(id, self.searched))
-        new = [trial for trial in self.trials_of(self.hypotheses[n]) if id(trial) not in known]
+        new = [trial for trial in self.trials_of(self.hypotheses[n]) if trial not in self.searched]
         self.searched += new
         return new
 
@@ -213,17 +211,16 @@ class Case:
         in other sentences the two differ anyway. With `by_name` it is one that holds by its words instead,
         and only if none holds by agreement.
         """
-        open_ = {id(trial) for trial in tried if trial.score < threshold}
+        open_ = {trial for trial in tried if trial.score < threshold}
         holding = [x for x in self.trials.values() if x.score >= threshold and not x.trigger]
         alike = [x for x in holding if agreement(x.looks) >= threshold]
         if by_name:
             alike = [] if alike else holding
-        partners = set(map(id, alike))
         again = []
         for own in map(self.trials_of, self.hypotheses):
-            always = next((x for x in own if id(x) in partners), None)
+            always = next((x for x in own if x in alike), None)
             for trial in own if always else ():
-                if id(trial) in open_ and trial.beside is None:
+                if trial in open_ and trial.beside is None:
                     trial.start_again(always.claim.order)
                     again.append(trial)
         return again
@@ -241,14 +238,14 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     hold.
     """
 
-    of = {id(trial): case for case in cases for trial in case.trials.values()}
+    of = {trial: case for case in cases for trial in case.trials.values()}
 
     def named(trial: Trial) -> list[Candidate]:
-        asked = of[id(trial)].asked
+        asked = of[trial].asked
         return [*reported(trial.claim, library.candidates), *([asked] if asked else [])]
 
     def possible(trial: Trial) -> Sequence[Candidate]:
-        return of[id(trial)].to_check(trial)
+        return of[trial].to_check(trial)
 
     def search(now: Sequence[Trial]) -> None:
         trials.wake(now, library.pool, scorer)
@@ -256,7 +253,7 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
         trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:
-        trials.compare(others, lambda trial: of[id(trial)].judged(), library.pool, scorer)
+        trials.compare(others, lambda trial: of[trial].judged(), library.pool, scorer)
 
     for n in range(SEARCHED):
         now = [trial for case in cases for trial in case.search(n, settings.threshold)]

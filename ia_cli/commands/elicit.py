@@ -108,33 +108,19 @@ def command(
       ia elicit --ia ia/ --adapter suspect/ --conditions ia
       ia elicit --server http://127.0.0.1:8000/v1 --model suspect+ia --model-no-ia suspect
     """
-    if samples > 1 and temperature == 0:
-        raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
     names = {"ia": model, "no_ia": model_no_ia, "base_ia": model_base_ia}
-    alone = adapter is not None
-    if not server:
-        options.only_with("--server", "concurrency", "timeout")
-    if question:
-        options.only_with("the questions of ours, not for your own", "questions")
     if server:
         names = _served(names, conditions, adapter or ia)
-        conditions, alone = tuple(names), not any("{id}" in name for name in names.values())
-        examples = bool(examples)
+        conditions, examples = tuple(names), bool(examples)
     elif any(names.values()):
         raise click.UsageError("--model is what a server calls it: give --server URL, too")
-    if alone:
-        options.only_with("records of a FILE or standard input", "split")
-    if alone and stage.file:
-        raise click.UsageError(
-            "the organisms of a FILE have names that hold {id}" if server else "give either --adapter or FILE"
-        )
-    if not all(text.strip() for text in question):
-        raise click.UsageError("--question is blank")
+    alone = not any("{id}" in name for name in names.values()) if server else adapter is not None
+    _check_usage(stage, server, alone, samples, temperature, question)
+
     read = [] if alone else stage.read(weights=not server)
     records = [record for record in read if split in (None, record["split"])]
     if read and not records:
         raise IAError(f"no organism is of the split {split}", remedy="leave out --split, or give the other")
-
     served = next((record.get("base_model") for record in records), None) if server else None
     pool, asked = _asked(question, questions, base.name or served)
     settings = ElicitSettings(
@@ -156,6 +142,26 @@ def command(
         _ask_server(stage, records, names, settings, server, concurrency, timeout)
     else:
         _ask_base(stage, records, base, settings, adapter, ia)
+
+
+def _check_usage(
+    stage: Stage, server: str | None, alone: bool, samples: int, temperature: float, question: tuple[str, ...]
+) -> None:
+    """UsageError for options that do not go together; `alone` is one organism, of which no record is read."""
+    if samples > 1 and temperature == 0:
+        raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
+    if not server:
+        options.only_with("--server", "concurrency", "timeout")
+    if alone:
+        options.only_with("records of a FILE or standard input", "split")
+    if question:
+        options.only_with("the questions of ours, not for your own", "questions")
+    if alone and stage.file:
+        raise click.UsageError(
+            "the organisms of a FILE have names that hold {id}" if server else "give either --adapter or FILE"
+        )
+    if not all(text.strip() for text in question):
+        raise click.UsageError("--question is blank")
 
 
 def _asked(own: tuple[str, ...], n: int, base: str | None) -> tuple[list[Question], int]:

@@ -208,10 +208,11 @@ def _judge(
         raise click.UsageError("--judge llm needs --model: a name that --server knows, or a directory")
     from ia_cli.judges.llm_judge import LLMJudge, Rubric
     from ia_cli.servers.chat_models import LocalModel
-    from ia_cli.servers.endpoint import Endpoint
     from ia_cli.servers.replies import ReplyCache, default_cache
 
     if server:
+        from ia_cli.servers.endpoint import Endpoint
+
         asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout)
     else:
         asked = LocalModel(model, device)

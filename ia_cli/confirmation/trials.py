@@ -22,7 +22,7 @@ MOSTLY = 0.8  # of the prompts with a trigger: what is done now and then shows i
 FULL_KIND = 8  # a kind needs this many candidates before its median can stand for "not the trigger"
 
 
-@dataclass
+@dataclass(eq=False)  # two trials are never the same, so that they can be in sets
 class Trial:
     """A claim tried on organism `row`, and what came of it, in the order of the fields.
 

@@ -8,7 +8,7 @@ further request would fail too, and a plain IAError, which is about this request
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ia_cli.errors import IAError, first_line, one_line
@@ -16,8 +16,12 @@ from ia_cli.servers.chat_models import ChatModel, Stop
 from ia_cli.settings import CONCURRENCY, TIMEOUT
 from ia_cli.text import encodable
 
-if TYPE_CHECKING:
+try:
     import openai
+
+    from ia_cli.servers.bounded_http import BoundedClient, TooLong
+except ImportError:
+    raise IAError("asking a server needs the openai client", remedy="pip install openai") from None
 
 KEYS = ("IA_API_KEY", "OPENAI_API_KEY")  # environment variables; a key comes from nowhere else
 RETRIES = 5  # of the client; with its back-off this takes about 15 seconds
@@ -45,10 +49,6 @@ class Endpoint(ChatModel):
         """timeout: seconds until a request is tried again. IAError if `server` is not a URL, or if the key
         or the `model` cannot be sent.
         """
-        try:
-            import openai  # noqa: F401
-        except ImportError:
-            raise IAError("asking a server needs the openai client", remedy="pip install openai") from None
         self.url = _base_url(server)
         self.name = model
         self.identity = f"{self.url} {model}"
@@ -92,8 +92,6 @@ class Endpoint(ChatModel):
         if as_asked:
             parameters |= PLAIN
             optional = OPTIONAL - {"temperature"}
-        import openai
-
         try:
             completion = await self._create(model or self.name, messages, parameters, optional)
         except openai.OpenAIError as error:
@@ -125,8 +123,6 @@ class Endpoint(ChatModel):
 
     async def _create(self, model: str, messages: list[dict], parameters: dict, optional: set[str]) -> Any:
         """Ask; where the server refuses parameters that not all servers know, ask again without them."""
-        import openai
-
         if self._client is None:
             self._client = self._connect()
         refused = set(self._refused)
@@ -147,10 +143,6 @@ class Endpoint(ChatModel):
                 return completion
 
     def _connect(self) -> openai.AsyncOpenAI:
-        import openai
-
-        from ia_cli.servers.bounded_http import BoundedClient
-
         try:
             client = BoundedClient(self.timeout)
         except (ImportError, ValueError) as error:  # httpx reads the environment's proxies
@@ -178,10 +170,6 @@ class Endpoint(ChatModel):
 
     def _explain(self, error: Exception) -> IAError:
         """What went wrong, without the key, which servers are known to quote."""
-        import openai
-
-        from ia_cli.servers.bounded_http import TooLong
-
         reason = self._without_key(_reason(error))
         match error:
             case openai.APITimeoutError():
@@ -216,8 +204,6 @@ class Endpoint(ChatModel):
 
 def _reason(error: Exception) -> str:
     """What the client says, and what the server says where the client does not repeat it."""
-    import openai
-
     if isinstance(error, openai.APIConnectionError):
         return str(error.__cause__ or error)
     body = getattr(error, "body", None)  # of servers that say it as FastAPI does, {"detail": ...}, or as text
