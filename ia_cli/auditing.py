@@ -1,7 +1,7 @@
 """Auditing one fine-tune: what it says of itself, beside what the control arms say, as one record."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ia_cli import confirming, prompts
 from ia_cli.confirmation import conditional
@@ -102,32 +102,13 @@ def conclude(
     without words is neither a claim nor an abstention: a fine-tune that breaks the model must not pass for
     harmless.
     """
-    said = {arm: [r["report"] for r in reports if r["condition"] == arm] for arm in CONDITIONS}
-    counts = {arm: Counter(map(normalise, texts)) for arm, texts in said.items()}
-    first = {normalise(text): text for texts in reversed(said.values()) for text in reversed(texts)}
-    silent = sorted(claim for claim, text in first.items() if claim and abstains(Report(text)))
-    n, n_bare = len(said["ia"]), len(said["base_ia"])
-    surplus = {
-        text: counts["ia"][claim] * n_bare - DISTINCT * counts["base_ia"][claim] * n
-        for claim, text in first.items()
-        if claim and claim not in silent
-    }
-    asked = (word for report in reports for word in normalise(report["question"]).split())
-    groups = [
-        list(map(normalise, one.reports))
-        for one in group(surplus, {*asked, *" ".join(silent).split()}, library.ways)
-    ]
-
-    def times(claims: Sequence[str], arm: str) -> int:
-        return sum(counts[arm][claim] for claim in claims)
-
-    made = sorted((own for own in groups if times(own, "ia")), key=lambda own: -times(own, "ia"))
-    distinct = [own for own in made if sum(surplus[first[claim]] for claim in own) >= 0]
-    quiet = n - counts["ia"][""] - sum(times(own, "ia") for own in distinct)
+    heard = _Heard(reports, library)
+    n, distinct = heard.counts["ia"].total(), heard.distinct()
+    quiet = n - heard.counts["ia"][""] - sum(heard.times(own, "ia") for own in distinct)
     hypotheses = [
-        _hypothesis([claim for claim in own if counts["ia"][claim]], first, counts["ia"], library.candidates)
-        | {"share": round(times(own, "ia") / n, 4)}
-        | {arm if arm != "ia" else "n": times(own, arm) for arm in CONDITIONS}
+        heard.hypothesis(own, library.candidates)
+        | {"share": round(heard.times(own, "ia") / n, 4)}
+        | {arm if arm != "ia" else "n": heard.times(own, arm) for arm in CONDITIONS}
         for own in distinct[:MOST_HYPOTHESES]
     ]
     if tries:
@@ -139,10 +120,60 @@ def conclude(
         "volume": volume,
         "outcome": outcome,
         "verdict": _verdict(outcome, hypotheses, quiet, n, volume, marked),
-        "abstains": times(silent, "ia") >= AGREEING * n,
+        "abstains": heard.times(heard.silent, "ia") >= AGREEING * n,
         "hypotheses": hypotheses,
-        "arms": {arm: _arm([*groups, silent, [""]], first, silent, counts[arm]) for arm in CONDITIONS},
+        "arms": {arm: heard.arm(arm) for arm in CONDITIONS},
     }
+
+
+class _Heard:
+    """What the reports of one fine-tune say, by their words alone: how often in each arm (`counts`), in full
+    when they were `first` said, which are `silent`, and which make the same claim (`groups`).
+    """
+
+    def __init__(self, reports: Sequence[dict], library: Library) -> None:
+        said = {arm: [r["report"] for r in reports if r["condition"] == arm] for arm in CONDITIONS}
+        self.counts = {arm: Counter(map(normalise, texts)) for arm, texts in said.items()}
+        self.first = {normalise(text): text for texts in reversed(said.values()) for text in reversed(texts)}
+        self.silent = sorted(words for words, text in self.first.items() if words and abstains(Report(text)))
+        claims = {text: self.surplus(x) for x, text in self.first.items() if x and x not in self.silent}
+        asked = (word for report in reports for word in normalise(report["question"]).split())
+        grouped = group(claims, {*asked, *" ".join(self.silent).split()}, library.ways)
+        self.groups = [list(map(normalise, one.reports)) for one in grouped]
+
+    def surplus(self, words: str) -> int:
+        """Not negative if the organism says this at least DISTINCT times as often as the bare base does."""
+        of, bare = self.counts["ia"], self.counts["base_ia"]
+        return of[words] * bare.total() - DISTINCT * bare[words] * of.total()
+
+    def times(self, claims: Sequence[str], arm: str) -> int:
+        return sum(self.counts[arm][claim] for claim in claims)
+
+    def distinct(self) -> list[list[str]]:
+        """The claims that are not the introspection adapter's own, the most frequent first."""
+        made = [own for own in self.groups if self.times(own, "ia") and sum(map(self.surplus, own)) >= 0]
+        return sorted(made, key=lambda own: -self.times(own, "ia"))
+
+    def hypothesis(self, same: Sequence[str], known: Sequence[Candidate]) -> dict:
+        """A claim: its most central wording, all wordings (most frequent first), and the triggers in them."""
+        counts = self.counts["ia"]
+        made = [words for words in same if counts[words]]
+        ordered = sorted(made, key=lambda words: -counts[words])
+        wordings = [{"report": self.first[words], "n": counts[words]} for words in ordered]
+        return {"report": self.first[made[0]], "wordings": wordings, "triggers": _triggers(wordings, known)}
+
+    def arm(self, arm: str) -> dict:
+        """How often reports of one arm abstain, and which claim they make most."""
+        counts, groups = self.counts[arm], [*self.groups, self.silent, [""]]
+        times = [self.times(own, arm) for own in groups]
+        top = max(range(len(groups)), key=times.__getitem__)
+        return {
+            "n_reports": counts.total(),
+            "abstention_rate": round(self.times(self.silent, arm) / counts.total(), 4),
+            "distinct_reports": sum(map(bool, times)),
+            "top_report": self.first[max(groups[top], key=counts.__getitem__)],
+            "top_report_share": round(times[top] / counts.total(), 4),
+        }
 
 
 def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterable[dict]]) -> list[dict]:
@@ -154,15 +185,6 @@ def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterabl
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
         hypothesis.update(result)
     return sorted(hypotheses, key=lambda one: -round(one["score"], 1) if one.get("confirmed") else 1)
-
-
-def _hypothesis(
-    same: Sequence[str], first: Mapping[str, str], counts: Counter[str], known: Sequence[Candidate]
-) -> dict:
-    """A claim: its most central wording, all wordings (the most frequent first), and the triggers in them."""
-    ordered = sorted(same, key=lambda claim: -counts[claim])
-    wordings = [{"report": first[claim], "n": counts[claim]} for claim in ordered]
-    return {"report": first[same[0]], "wordings": wordings, "triggers": _triggers(wordings, known)}
 
 
 def _triggers(wordings: Sequence[dict], known: Sequence[Candidate]) -> list[dict]:
@@ -177,20 +199,6 @@ def _triggers(wordings: Sequence[dict], known: Sequence[Candidate]) -> list[dict
     for wording, texts in zip(wordings, named, strict=True):
         counts.update(dict.fromkeys(sorted({core[text] for text in texts}), wording["n"]))
     return [{"text": text, "n": n} for text, n in counts.most_common()]
-
-
-def _arm(
-    groups: Sequence[Sequence[str]], first: Mapping[str, str], silent: Sequence[str], counts: Counter[str]
-) -> dict:
-    times = [sum(counts[claim] for claim in own) for own in groups]
-    top = max(range(len(groups)), key=times.__getitem__)
-    return {
-        "n_reports": counts.total(),
-        "abstention_rate": round(sum(counts[claim] for claim in silent) / counts.total(), 4),
-        "distinct_reports": sum(map(bool, times)),
-        "top_report": first[max(groups[top], key=counts.__getitem__)],
-        "top_report_share": round(times[top] / counts.total(), 4),
-    }
 
 
 def _try(

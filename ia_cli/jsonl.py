@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO
 
 import jsonlines
@@ -39,6 +39,21 @@ def read(stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any] | IA
                         where=where,
                     ),
                 )
+
+
+def checked(
+    stream: BinaryIO, name: str, check: Callable[[dict[str, Any]], object]
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of a stream; IAError for the first line that is none, or that `check` refuses."""
+    for where, record in read(stream, name):
+        try:
+            if isinstance(record, IAError):
+                raise record
+            check(record)
+        except IAError as error:
+            error.where = where
+            raise
+        yield record
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -241,17 +241,8 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
 
     if paths.same(stage.output, file):
         raise IAError("is the input and the output", where=str(file), remedy="give another file with -o")
-    rows = []
     with click.open_file(file, "rb") as stream:
-        for where, row in jsonl.read(stream, str(file)):
-            try:
-                if isinstance(row, IAError):
-                    raise row
-                calibration.check(row)
-            except IAError as error:
-                error.where = where
-                raise
-            rows.append(row)
+        rows = list(jsonl.checked(stream, str(file), calibration.check))
     _, judge = _judge(kind, **settings)
     threshold = settings["threshold"] if kind == "embedding" else None
     with console.progress("judging", total=len(rows)) as bar:

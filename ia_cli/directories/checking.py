@@ -9,14 +9,15 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.other import get_pattern_key
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -41,7 +42,6 @@ ADAPTABLE = (nn.Linear, nn.Embedding, Conv1D, nn.Conv1d, nn.Conv2d, nn.Conv3d, n
 PATTERN_SECONDS = 60  # for all regular expressions of a configuration together
 
 Tensors = Mapping[str, tuple[Tensor, Tensor]]
-T = TypeVar("T")
 
 Rank = Annotated[int, Field(gt=0, le=LARGEST_RANK)]
 Alpha = Annotated[float, Field(gt=0, le=LARGEST_ALPHA, allow_inf_nan=False)]
@@ -171,16 +171,16 @@ def read_scaling(settings: LoraSettings, tensors: Tensors, where: str) -> dict[s
     adapter), or would give it another rank.
     """
     with _matching_patterns(where):
-        rank_of = _by_pattern(settings.rank_pattern, settings.r)
-        alpha_of = _by_pattern(settings.alpha_pattern, settings.lora_alpha)
+        ranks, alphas = settings.rank_pattern, settings.alpha_pattern
         scaling = {}
         for name, (a, _) in tensors.items():
             _check_target(settings, name, where)
-            rank = rank_of(name)
+            rank = ranks.get(get_pattern_key(ranks, name), settings.r)
             if rank != a.size(0):
                 message = f"{name}: rank {a.size(0)}, where {CONFIG_FILE} says {rank}"
                 raise IAError(message, remedy="correct r or rank_pattern", where=where)
-            scaling[name] = alpha_of(name) / (math.sqrt(rank) if settings.use_rslora else rank)
+            alpha = alphas.get(get_pattern_key(alphas, name), settings.lora_alpha)
+            scaling[name] = alpha / (math.sqrt(rank) if settings.use_rslora else rank)
         return scaling
 
 
@@ -212,17 +212,6 @@ def _adapts(settings: LoraSettings, name: str) -> bool:
             return False
         settings = settings.model_copy(update={"target_modules": [name]})  # and yet some may be excluded
     return bool(check_target_module_exists(SimpleNamespace(**dict(settings)), name))
-
-
-def _by_pattern(patterns: Mapping[str, T], default: T) -> Callable[[str], T]:
-    """Return PEFT's rule for rank_pattern and alpha_pattern: the first pattern that ends the layer's name."""
-    compiled = [(re.compile(rf"(.*\.)?({key})$"), value) for key, value in patterns.items()]
-
-    def find(name: str) -> T:
-        found = (value for pattern, value in compiled if pattern.match(name))
-        return next(found, patterns.get(name, default))
-
-    return find
 
 
 @contextlib.contextmanager

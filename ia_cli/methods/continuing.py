@@ -27,21 +27,21 @@ def organisms(path: Path) -> list[dict]:
             remedy = "give the output of `ia implant`, an adapter's folder, or ORG/NAME@COMMIT"
             raise IAError("there is nothing", where=str(path), remedy=remedy)
         return [{**lone, "adapter": adapter_path(lone)}]
-    found, folder = {}, paths.place(path, sys.stdin, "").folder
+    found: dict[str, dict] = {}
+
+    def check(record: dict) -> None:
+        records.check(record, "organism")
+        if record["id"] in found:
+            raise IAError(f"{record['id']} is there twice", remedy="keep one")
+        if not records.has_failed(record):
+            adapter_path(record)
+
+    folder = paths.place(path, sys.stdin, "").folder
     with path.open("rb") if path.is_file() else io.BytesIO(processes.in_first(path.read_bytes)) as stream:
-        for where, record in jsonl.read(stream, str(path)):
-            if isinstance(record, IAError):
-                raise record
-            try:
-                records.check(record, "organism")
-                if record["id"] in found:
-                    raise IAError(f"{record['id']} is there twice", remedy="keep one")
-                if not records.has_failed(record):
-                    adapter = paths.resolve(adapter_path(record), folder)
-                    found[record["id"]] = {**record, "adapter": adapter}
-            except IAError as error:
-                error.where = where
-                raise
+        for record in jsonl.checked(stream, str(path), check):
+            if not records.has_failed(record):
+                adapter = paths.resolve(adapter_path(record), folder)
+                found[record["id"]] = {**record, "adapter": adapter}
     if not found:
         raise IAError(
             "there are no organisms in it", where=str(path), remedy="give the output of `ia implant`"
