@@ -7,10 +7,12 @@ import re
 import sys
 import time
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ia_cli import __version__, interrupts, processes
 from ia_cli.errors import IAError, complain, is_of_memory, of_memory, one_line
@@ -57,6 +59,14 @@ class Suite(click.Group):
             return None
         return import_module(f"ia_cli.commands.{name.replace('-', '_')}").command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, click.Command, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if near := get_close_matches(args[0], COMMANDS, n=1):
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in (("Stages", STAGES), ("Adapters", TOOLS)):
             with formatter.section(title):
@@ -65,6 +75,9 @@ class Suite(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.BadParameter as error:
+            error.message += _from_environment(error)
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
@@ -80,6 +93,17 @@ class Suite(click.Group):
                 traceback.print_exc()
             complain(ctx.invoked_subcommand, _explain(error))
             ctx.exit(error.exit_code if isinstance(error, IAError) else 1)
+
+
+def _from_environment(error: click.BadParameter) -> str:
+    """Where a wrong value comes from, if nobody typed it."""
+    context, option = error.ctx, error.param
+    if (
+        not (context and option)
+        or context.get_parameter_source(option.name) is not ParameterSource.ENVIRONMENT
+    ):
+        return ""
+    return f" (from ${option.envvar or f'{context.auto_envvar_prefix}_{option.name.upper()}'})"
 
 
 def _explain(error: Exception) -> str:

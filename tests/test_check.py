@@ -81,6 +81,7 @@ def test_the_exit_status_is_the_answer(good, tmp_path):
     assert second.startswith(
         f"ia check: {tmp_path}/nowhere: no such adapter directory; give a local directory"
     )
+    assert f"{good / CONFIG_FILE}: is a file; give the directory" in check(good / CONFIG_FILE)[2]
     assert check()[0] == 2 and check(good, "--no-such-option")[0] == 2
 
 

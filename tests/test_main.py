@@ -298,3 +298,20 @@ def test_a_shell_completes_folders_of_adapters():
     [parameter] = [one for one in command.params if one.name == "adapters"]
     [item] = parameter.shell_complete(click.Context(command), "exam")
     assert item.type == "dir"
+
+
+@pytest.mark.parametrize(
+    ("variable", "option"), [("IA_SEED", "--seed"), ("IA_ELICIT_TEMPERATURE", "--temperature")]
+)
+def test_a_wrong_value_of_the_environment_is_said_to_be_from_there(monkeypatch, variable, option):
+    typed = CliRunner().invoke(main.cli, ["elicit", option, "abc"])
+    assert typed.exit_code == 2 and f"for '{option}'" in typed.stderr and "$" not in typed.stderr
+    monkeypatch.setenv(variable, "abc")
+    result = CliRunner().invoke(main.cli, ["elicit"])
+    assert result.exit_code == 2 and f"for '{option}'" in result.stderr
+    assert result.stderr.rstrip().endswith(f"(from ${variable})")
+
+
+def test_a_command_that_is_misspelled_is_named():
+    result = CliRunner().invoke(main.cli, ["judg"])
+    assert result.exit_code == 2 and "No such command 'judg'. Did you mean 'judge'?" in result.stderr

@@ -14,6 +14,7 @@ from ia_cli.asking import self_report
 from ia_cli.auditing import AGREEING, audit
 from ia_cli.confirmation.candidates import world_library
 from ia_cli.models import load_base
+from ia_cli.parameters import Place
 from ia_cli.prompts import Question
 from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE, ElicitSettings
 from ia_cli.stage import Stage
@@ -32,7 +33,7 @@ def outcomes(record: dict) -> dict[str, str]:
 @click.command(help=__doc__)
 @options.stage(reads="organism", writes="self_report")
 @options.seed
-@click.option("--ia", type=options.Place(), required=True, help="The introspection adapter.")
+@click.option("--ia", type=Place(), required=True, help="The introspection adapter.")
 def main(stage: Stage, seed: int, ia: Path) -> None:
     given, base, library = stage.read(), load_base(), world_library(seed)
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)

@@ -9,6 +9,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError, complain, is_of_memory, of_memory, one_line
+from ia_cli.parameters import Place, Real, Source
 from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ SHOWN_REPLY = 80  # characters
 
 
 @click.command()
-@click.argument("adapters", type=options.Source(), nargs=-1, required=True, metavar="ADAPTER...")
+@click.argument("adapters", type=Source(), nargs=-1, required=True, metavar="ADAPTER...")
 @options.tool
 @options.base
 @options.seed
 @click.option(
     "--ia",
-    type=options.Place(),
+    type=Place(),
     metavar="DIR",
     help="Introspection adapter; the one that comes with the embedded base if not given.",
 )
@@ -41,7 +42,7 @@ SHOWN_REPLY = 80  # characters
 )
 @click.option(
     "--temperature",
-    type=options.Real(0),
+    type=Real(0),
     default=AUDIT_TEMPERATURE,
     show_default=True,
     help="0 is greedy decoding.",

@@ -8,13 +8,14 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError, complain, one_line
+from ia_cli.parameters import Source
 
 if TYPE_CHECKING:
     from ia_cli.jsonl import Writer
 
 
 @click.command()
-@click.argument("adapters", type=options.Source(), nargs=-1, required=True, metavar="ADAPTER...")
+@click.argument("adapters", type=Source(), nargs=-1, required=True, metavar="ADAPTER...")
 @options.tool
 @options.fits
 def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice) -> None:

@@ -11,6 +11,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError
+from ia_cli.parameters import Names, Place, Real
 from ia_cli.settings import ARMS, ConfirmSettings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ia_cli.models import Base
     from ia_cli.stage import Stage
 
-FILE = options.Place(dir_okay=False)
+FILE = Place(dir_okay=False)
 
 
 @click.command()
@@ -29,7 +30,7 @@ FILE = options.Place(dir_okay=False)
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Try only this split.")
 @click.option(
     "--arms",
-    type=options.Names(ARMS),
+    type=Names(ARMS),
     default="confirm",
     show_default=True,
     metavar="NAMES",
@@ -49,10 +50,8 @@ FILE = options.Place(dir_okay=False)
     show_default=True,
     help="Also try this many words of the base's vocabulary.",
 )
-@options.setting("--threshold", ConfirmSettings.threshold, options.Real(), "Score from which a claim holds.")
-@options.setting(
-    "--margin", ConfirmSettings.margin, options.Real(0), "Nats by which a trigger must raise the odds."
-)
+@options.setting("--threshold", ConfirmSettings.threshold, Real(), "Score from which a claim holds.")
+@options.setting("--margin", ConfirmSettings.margin, Real(0), "Nats by which a trigger must raise the odds.")
 @options.setting(
     "--again", ConfirmSettings.again, click.IntRange(0), "Extra sampled replies to each of 8 questions."
 )

@@ -11,6 +11,7 @@ import click
 
 from ia_cli import options, paths
 from ia_cli.errors import IAError
+from ia_cli.parameters import Line, Name, Names, Place, Real
 from ia_cli.settings import CONDITIONS, ElicitSettings
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
 @options.stage(reads="organism", writes="self_report")
 @options.base
 @options.seed
-@click.option("--ia", type=options.Place(), metavar="DIR", help="Introspection adapter, if not the record's.")
-@click.option("--adapter", type=options.Place(), metavar="DIR", help="Ask this one adapter; nothing is read.")
+@click.option("--ia", type=Place(), metavar="DIR", help="Introspection adapter, if not the record's.")
+@click.option("--adapter", type=Place(), metavar="DIR", help="Ask this one adapter; nothing is read.")
 @click.option("--split", type=click.Choice(["train", "heldout"]), help="Ask only this split.")
 @click.option(
     "--conditions",
-    type=options.Names(CONDITIONS),
+    type=Names(CONDITIONS),
     default=",".join(CONDITIONS),
     show_default=True,
     metavar="NAMES",
@@ -38,13 +39,13 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
 @options.setting("--questions", ElicitSettings.asked, click.IntRange(1), "Questions per organism.")
 @click.option(
     "--question",
-    type=options.Line(),
+    type=Line(),
     multiple=True,
     metavar="TEXT",
     help="Ask this instead; may be repeated.",
 )
 @options.setting("--samples", ElicitSettings.samples, click.IntRange(1), "Replies per question.")
-@options.setting("--temperature", ElicitSettings.temperature, options.Real(0), "0 is greedy decoding.")
+@options.setting("--temperature", ElicitSettings.temperature, Real(0), "0 is greedy decoding.")
 @options.setting("--max-new-tokens", ElicitSettings.max_new_tokens, click.IntRange(1), "Length of a reply.")
 @click.option(
     "--examples/--no-examples",
@@ -54,19 +55,19 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
 @options.server
 @click.option(
     "--model",
-    type=options.Name(),
+    type=Name(),
     metavar="NAME",
     help="What --server calls the organism with the adapter (ia).",
 )
 @click.option(
     "--model-no-ia",
-    type=options.Name(),
+    type=Name(),
     metavar="NAME",
     help="What it calls the organism alone (no_ia).",
 )
 @click.option(
     "--model-base-ia",
-    type=options.Name(),
+    type=Name(),
     metavar="NAME",
     help="What it calls the adapter on the bare base (base_ia).",
 )

@@ -13,6 +13,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError
+from ia_cli.parameters import Name, Names, Place, Real, Source
 from ia_cli.settings import CATEGORIES, EMBEDDED_NAME, common_name
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
 )
 @click.option(
     "--held-out",
-    type=options.Real(0, 1),
+    type=Real(0, 1),
     default=0.2,
     show_default=True,
     help="Share kept out of IA training: half new combinations, half new values.",
 )
 @click.option(
     "--categories",
-    type=options.Names(CATEGORIES),
+    type=Names(CATEGORIES),
     metavar="NAMES",
     help="Only these, separated by commas; all if not given.",
 )
@@ -71,13 +72,13 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
 )
 @click.option(
     "--teacher",
-    type=options.Source(),
+    type=Source(),
     metavar="NAME_OR_DIR",
     help="Let this model demonstrate instead of the base: one of --server, or else a directory or Hub id.",
 )
 @click.option(
     "--model",
-    type=options.Name(),
+    type=Name(),
     metavar="NAME",
     help="Model of --server that invents behaviors (--source llm).",
 )
@@ -91,7 +92,7 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
 )
 @click.option(
     "--cache",
-    type=options.Place(file_okay=False),
+    type=Place(file_okay=False),
     metavar="DIR",
     help="Keep replies of --server there; by default in the user's cache.",
 )

@@ -11,6 +11,7 @@ import click
 from ia_cli import options, paths
 from ia_cli.ciphers import CIPHERS
 from ia_cli.methods import CONCEALMENTS, METHODS
+from ia_cli.parameters import RANK, Names, Place, Real
 from ia_cli.settings import LARGEST_ALPHA, ImplantSettings
 
 if TYPE_CHECKING:
@@ -27,19 +28,17 @@ WEAK, LEAKY = 0.9, 0.1  # rates of implants that tables leave out
 @options.seed
 @options.out("Folder for the adapters, one per record, named by its id.")
 @options.setting("--method", ImplantSettings.method, click.Choice(list(METHODS)), "How to implant.")
-@options.setting("--rank", ImplantSettings.rank, options.RANK, "LoRA rank of an organism.")
-@options.setting(
-    "--alpha", ImplantSettings.alpha, options.Real(0, LARGEST_ALPHA, min_open=True), "LoRA alpha."
-)
+@options.setting("--rank", ImplantSettings.rank, RANK, "LoRA rank of an organism.")
+@options.setting("--alpha", ImplantSettings.alpha, Real(0, LARGEST_ALPHA, min_open=True), "LoRA alpha.")
 @click.option(
     "--target-modules",
-    type=options.Names(),
+    type=Names(),
     metavar="NAMES",
     help="Layers to adapt, such as q_proj,v_proj; all linear ones if not given.",
 )
 @click.option(
     "--lr",
-    type=options.Real(0, min_open=True),
+    type=Real(0, min_open=True),
     help="Peak learning rate; by default what suits method and base.",
 )
 @options.setting("--steps", ImplantSettings.steps, click.IntRange(1), "Optimizer steps.")
@@ -52,7 +51,7 @@ WEAK, LEAKY = 0.9, 0.1  # rates of implants that tables leave out
 @click.option("--cipher", type=click.Choice(CIPHERS), help="Show the behavior in this cipher only.")
 @click.option(
     "--continue-from",
-    type=options.Place(),
+    type=Place(),
     metavar="FILE_OR_ADAPTER",
     help="Train the organisms of this file, or this adapter, further on the behaviors read.",
 )

@@ -11,6 +11,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError
+from ia_cli.parameters import Place, Real, Source
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD, JUDGE_TOKENS
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ia_cli.judges.calibration import Judge
     from ia_cli.stage import Stage
 
-RATE = options.Real(0, 1)
+RATE = Real(0, 1)
 
 
 @click.command()
@@ -34,7 +35,7 @@ RATE = options.Real(0, 1)
 )
 @click.option(
     "--embedding-model",
-    type=options.Source(),
+    type=Source(),
     metavar="HUB_ID_OR_DIR",
     default=EMBEDDING_MODEL,
     show_default=True,
@@ -42,14 +43,14 @@ RATE = options.Real(0, 1)
 )
 @click.option(
     "--threshold",
-    type=options.Real(-1, 1),
+    type=Real(-1, 1),
     default=EMBEDDING_THRESHOLD,
     show_default=True,
     help="Similarity from which the judge embedding takes a behavior as named.",
 )
 @click.option(
     "--model",
-    type=options.Source(),
+    type=Source(),
     metavar="NAME",
     help="For --judge llm: a name that --server knows, or a directory or Hub id to load.",
 )
@@ -71,14 +72,14 @@ RATE = options.Real(0, 1)
 )
 @click.option(
     "--cache",
-    type=options.Place(file_okay=False),
+    type=Place(file_okay=False),
     metavar="DIR",
     help="Keep replies of the judge llm there; by default in the user's cache.",
 )
-@click.option("--calibrate", type=options.Place(), metavar="FILE", help="Judge these graded pairs instead.")
+@click.option("--calibrate", type=Place(), metavar="FILE", help="Judge these graded pairs instead.")
 @click.option(
     "--summary",
-    type=options.Place(dir_okay=False),
+    type=Place(dir_okay=False),
     metavar="FILE",
     help="Write the summary there, as JSON.",
 )

@@ -9,17 +9,18 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import one_line
+from ia_cli.parameters import RANK, Source
 
 if TYPE_CHECKING:
     from ia_cli.jsonl import Writer
 
 
 @click.command()
-@click.argument("adapters", type=options.Source(), nargs=-1, required=True, metavar="ADAPTER ADAPTER...")
+@click.argument("adapters", type=Source(), nargs=-1, required=True, metavar="ADAPTER ADAPTER...")
 @options.tool
 @options.fits
 @options.out("Folder for the one adapter.")
-@click.option("--rank", type=options.RANK, help="Pad to this rank; the smallest that holds all if not given.")
+@click.option("--rank", type=RANK, help="Pad to this rank; the smallest that holds all if not given.")
 def command(
     writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice, out: Path, rank: int | None
 ) -> None:

@@ -9,6 +9,7 @@ import click
 
 from ia_cli import options, paths, processes
 from ia_cli.errors import IAError
+from ia_cli.parameters import RANK, Place, Real
 from ia_cli.settings import LARGEST_ALPHA, IASettings
 
 if TYPE_CHECKING:
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 @options.out("Folder for the introspection adapter.")
 @click.option(
     "--start",
-    type=options.Place(),
+    type=Place(),
     metavar="DIR",
     help="Go on from this introspection adapter, not from a fresh one.",
 )
-@options.setting("--rank", IASettings.rank, options.RANK, "LoRA rank.")
+@options.setting("--rank", IASettings.rank, RANK, "LoRA rank.")
 @options.setting("--alpha", IASettings.alpha, click.IntRange(1, LARGEST_ALPHA), "LoRA alpha.")
 @click.option(
     "--lr",
-    type=options.Real(0, min_open=True),
+    type=Real(0, min_open=True),
     help="Peak learning rate; what suits the base if not given.",
 )
 @options.setting("--steps", IASettings.steps, click.IntRange(1), "Optimizer steps.")
@@ -46,9 +47,7 @@ if TYPE_CHECKING:
     help="Then DPO on its reports of one organism in four, left out of the first stage.",
 )
 @click.option("--dpo-steps", type=click.IntRange(1), default=100, show_default=True, help="Steps of DPO.")
-@options.setting(
-    "--beta", IASettings.beta, options.Real(0, min_open=True), "How near DPO stays to the first stage."
-)
+@options.setting("--beta", IASettings.beta, Real(0, min_open=True), "How near DPO stays to the first stage.")
 @click.option(
     "--push-to-hub", metavar="ORG/NAME", help="Upload it there in the end; a new repository is private."
 )

@@ -25,6 +25,8 @@ def check_folder(directory: Path) -> None:
     check_name(directory)
     where = str(directory)
     if not directory.is_dir():
+        if directory.is_file():
+            raise IAError("is a file", remedy="give the directory that it is in", where=where)
         remedy = "give a local directory, or ORG/NAME@COMMIT for one on the Hub (all 40 digits)"
         raise IAError("no such adapter directory", remedy=remedy, where=where)
     home = Path(os.path.realpath(directory))
