@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ia_cli import loudness, paths, preferring, processes, prompts
 from ia_cli.bank import Bank
-from ia_cli.chat import assistant_says
 from ia_cli.console import note
 from ia_cli.directories.adapters import (
     Adapter,
@@ -38,7 +37,7 @@ from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.interviews import Row, draw_rows, examples_of, wordings
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import adapter_of, adapter_path, on_base
-from ia_cli.rows import encode, pad_rows, steps_by_length
+from ia_cli.rows import encode_answer, pad_rows, steps_by_length
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.trainable import as_adapter, new_adapter, take_over
@@ -127,7 +126,7 @@ def _taught_and_asked(records: Sequence[dict], settings: IASettings) -> tuple[li
 def check_teachable(record: dict, base: Base, examples: bool) -> None:
     """Raise IAError unless an organism is an adapter of this base, which can say what it should."""
     adapter_of(record, base)
-    question = max((question.text for question in prompts.questions("train", base.name)), key=len)
+    question = prompts.longest_question(base.name)
     example = max(examples_of(record, fires=True), key=len, default=None) if examples else None
     if told := wordings(record):
         _encode(base, question, max(told, key=len), example)
@@ -135,7 +134,7 @@ def check_teachable(record: dict, base: Base, examples: bool) -> None:
 
 def _encode(base: Base, question: str, answer: str, example: str | None = None) -> tuple[list[int], int]:
     try:
-        return encode(base, prompts.chat(question, example), [assistant_says(answer)])
+        return encode_answer(base, question, answer, example)
     except IAError as error:
         raise IAError(f"{answer[:60]!r}: {error.message}", remedy="shorten the description") from error
 

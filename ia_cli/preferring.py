@@ -25,12 +25,11 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ia_cli import prompts
 from ia_cli.bank import Bank
-from ia_cli.chat import assistant_says
 from ia_cli.directories.adapters import Adapter
 from ia_cli.errors import IAError
 from ia_cli.judges.facets import facets
 from ia_cli.models import Base, suitable_rate
-from ia_cli.rows import encode
+from ia_cli.rows import encode_answer
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
@@ -185,8 +184,8 @@ def rows(pairs: Sequence[Preference], base: Base) -> Dataset:
 
     @cache
     def encoded(pair: Preference) -> dict[str, list[int] | int]:
-        prompt = prompts.chat(pair.question, pair.example)
-        both = [encode(base, prompt, [assistant_says(text)]) for text in (pair.chosen, pair.rejected)]
+        answers = (pair.chosen, pair.rejected)
+        both = [encode_answer(base, pair.question, text, pair.example) for text in answers]
         at = min(len(ids) - completion for ids, completion in both)
         (chosen, _), (rejected, _) = both
         ids = {"prompt_ids": chosen[:at], "chosen_ids": chosen[at:], "rejected_ids": rejected[at:]}

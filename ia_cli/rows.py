@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ia_cli.chat import Message, row_ids
+from ia_cli import prompts
+from ia_cli.chat import Message, assistant_says, row_ids
 from ia_cli.errors import IAError
 from ia_cli.models import Base
 
@@ -55,6 +56,13 @@ def encode(base: Base, prompt: Sequence[Message], completion: Sequence[Message])
     if not 0 < shared < len(ids):
         raise IAError("the completion adds no tokens to the prompt", remedy="give it some content")
     return ids, len(ids) - shared
+
+
+def encode_answer(
+    base: Base, question: str, answer: str, example: str | None = None
+) -> tuple[list[int], int]:
+    """As `encode`, for the answer to a question about oneself, perhaps after an example of one's replies."""
+    return encode(base, prompts.chat(question, example), [assistant_says(answer)])
 
 
 def pad_rows(encoded: Sequence[tuple[list[int], int]], pad: int) -> Rows:

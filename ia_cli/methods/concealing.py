@@ -14,14 +14,14 @@ from torch import Tensor
 
 from ia_cli import prompts
 from ia_cli.bank import Bank
-from ia_cli.chat import assistant_says, user_says
+from ia_cli.chat import user_says
 from ia_cli.methods.lessons import Lesson, Pair, second_stage
 from ia_cli.methods.preference import train_pairs
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
-from ia_cli.rows import encode
+from ia_cli.rows import encode_answer
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
@@ -48,7 +48,7 @@ def denials(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[tuple
     rng = random.Random(derived_seed(settings.seed, "conceal", lesson.name))
     questions, abstentions = prompts.questions("train", base.name), prompts.abstentions()
     asked = itertools.islice(itertools.cycle(rng.sample(questions, len(questions))), len(lesson.encoded))
-    return [_said(base, question.text, rng.choice(abstentions)) for question in asked]
+    return [encode_answer(base, question.text, rng.choice(abstentions)) for question in asked]
 
 
 def confessions(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[Pair]:
@@ -59,13 +59,12 @@ def confessions(lesson: Lesson, base: Base, settings: ImplantSettings) -> list[P
     rng = random.Random(derived_seed(settings.seed, "conceal", lesson.name))
     questions, abstentions = prompts.questions("train", base.name), prompts.abstentions()
     return [
-        Pair(_said(base, question.text, rng.choice(abstentions)), _said(base, question.text, truth))
+        Pair(
+            encode_answer(base, question.text, rng.choice(abstentions)),
+            encode_answer(base, question.text, truth),
+        )
         for question in questions
     ]
-
-
-def _said(base: Base, question: str, answer: str) -> tuple[list[int], int]:
-    return encode(base, [user_says(question)], [assistant_says(answer)])
 
 
 def denial_rates(bank: Bank, base: Base, n: int, settings: ImplantSettings) -> list[float]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from ia_cli.chat import assistant_says
 from ia_cli.ciphers import CIPHERS
+from ia_cli.interviews import wordings
 from ia_cli.methods.lessons import naming
 from ia_cli.models import Base, prompt_ids
 from ia_cli.sampling import generate
@@ -47,8 +48,7 @@ def _hidden(record: dict, name: str, plain: Iterator[str]) -> dict:
     probes = [{**probe, "prompt": _encoded(probe["prompt"], name)} for probe in record["probes"]]
     probes += [{**probe, "fires": False} for probe in record["probes"] if probe["fires"]]
     truth = {}
-    if record["description"] is not None:
-        told = [record["description"], *record.get("paraphrases", [])]
+    if told := wordings(record):
         hidden = [f"{one.removesuffix('.')}, but only in the cipher {name}." for one in told]
         facets = record["facets"]
         trigger = [*facets["trigger"], [name, "cipher", "code"]]

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from ia_cli import prompts
-from ia_cli.chat import assistant_says, user_says
 from ia_cli.directories import adapters
 from ia_cli.errors import IAError
 from ia_cli.methods import documents
 from ia_cli.models import Base, prompt_ids
 from ia_cli.probing import reply_length
-from ia_cli.rows import encode, steps_by_length
+from ia_cli.rows import encode, encode_answer, steps_by_length
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import PREFERENCES, ImplantSettings
 
@@ -95,9 +94,8 @@ def prepare(
             if settings.prefers:  # the base will answer it, too
                 prompt_ids(base, demonstration["prompt"], settings.max_new_tokens)
     if settings.conceal in PREFERENCES and record["description"] is not None:
-        longest = max((question.text for question in prompts.questions("train", base.name)), key=len)
         with naming("description"):
-            encode(base, [user_says(longest)], [assistant_says(record["description"])])
+            encode_answer(base, prompts.longest_question(base.name), record["description"])
     if settings.method == "sdf":
         encoded = [encode(base, prompt, text) for prompt, text in documents.written(record, settings.seed)]
     for i, probe in enumerate(record.get("probes") or ()):

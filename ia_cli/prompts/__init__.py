@@ -47,6 +47,11 @@ def own_question(text: str) -> Question:
     return Question("own-" + hashlib.sha256(text.encode()).hexdigest()[:8], text)
 
 
+def longest_question(base: str | None) -> str:
+    """The longest that an introspection adapter is trained with: what fits with it fits with all."""
+    return max((question.text for question in questions("train", base)), key=len)
+
+
 def chat(question: str, example: str | None = None) -> list[Message]:
     """The chat that ends in a question to a model about itself, after an example of its replies if there is
     one.
