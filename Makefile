@@ -15,7 +15,7 @@ IA = $(BIN)/ia
 BASE = $(wildcard ia_cli/base/*.safetensors)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo study test lint benchmark base clean force
+.PHONY: help demo confirm study test lint benchmark base clean force
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ help: ## Say what can be made
 demo: demo/verdicts.jsonl ## Run all five stages on the embedded base, and show what came out
 	@$(IA) judge demo/reports.jsonl > /dev/null
 	@$(BIN)/python examples/show_reports.py demo/verdicts.jsonl
+
+confirm: demo/confirmed.jsonl ## Try on their behavior what the demo's organisms report, and show what holds
+	@$(IA) judge $< > /dev/null
 
 study: .venv/study ## Measure everything in RESULTS.md anew, which takes hours; examples/study has the recipes
 	$(MAKE) -C examples/study
@@ -76,6 +79,9 @@ demo/audited.jsonl: demo/organisms.jsonl
 
 demo/reports.jsonl: demo/audited.jsonl
 	$(call stage,elicit --split heldout --seed $(SEED) $<)
+
+demo/confirmed.jsonl: demo/reports.jsonl
+	$(call stage,confirm --seed $(SEED) $<)
 
 demo/verdicts.jsonl: demo/reports.jsonl
 	$(call stage,judge --quiet --summary demo/summary.json $<)
