@@ -118,7 +118,7 @@ class Lines(Progress):
 
     def show(self) -> None:
         now = time.monotonic()
-        if now - self.shown < PLAIN_EVERY:
+        if now - self.shown < PLAIN_EVERY or self.count == self.total:  # what comes next says that it is done
             return
         self.shown = now
         elapsed = now - self.started
