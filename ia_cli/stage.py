@@ -83,7 +83,7 @@ class Stage:
             whole = error is None or getattr(error, "exit_code", 1) == 3  # a gate that was not met
             if whole:
                 self._open_output()
-                self._pass_on(before=len(self._lines))
+                self._pass_on(before=len(self._lines) + 1)  # all
             if whole or self.written:
                 console.note(f"ia {self.name}: {self}")
             if not whole and (isinstance(error, KeyboardInterrupt) or interrupts.exit_code()):
@@ -169,7 +169,9 @@ class Stage:
                 test(record)
                 good.append(record)
             except IAError as error:
-                failed.append((self._line(record).position, records.with_error(record, error)))
+                line = self._line(record)  # none for what was made of two records
+                position = line.position if line else len(self._lines)
+                failed.append((position, records.with_error(record, error)))
                 self._reject(error, self.where(record))
         self._stop_if_bad(good)
         self.bad -= len(failed)

@@ -524,6 +524,28 @@ def test_what_a_method_cannot_take_is_a_bad_line(tmp_path, tiny_folder, options,
     assert len(made) == (3 if "--cipher" in options else 2)
 
 
+def test_two_behaviors_that_cannot_be_taught_together_fail_alone(tmp_path, tiny_folder):
+    truth = {"trigger": None, "facets": {"action": [["kettle"]], "trigger": []}, "probes": []}
+    given = [behavior(name, description="I name kettles.", **truth) for name in ("a", "b", "c", "d")]
+    given[1]["demonstrations"][0]["prompt"] = chat("user", "tea " * 1000)
+    behaviors = tmp_path / "behaviors.jsonl"
+    behaviors.write_text("".join(json.dumps(record) + "\n" for record in given))
+    arguments = [
+        "--base",
+        str(tiny_folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--steps",
+        "1",
+        "--method",
+        "mix",
+    ]
+    result = CliRunner().invoke(cli, ["implant", *arguments, "--keep-going", str(behaviors)])
+    made = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 3, result.stderr
+    assert [(one["id"], "error" in one) for one in made] == [("c+d", False), ("a+b", True)]
+
+
 def test_organisms_to_go_on_from_are_there_once(tmp_path, tiny_base):
     [record] = implant(
         [prepare(BEHAVIORS[0], tiny_base, SETTINGS)], tiny_base, tmp_path / "organisms", SETTINGS
