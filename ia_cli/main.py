@@ -103,7 +103,8 @@ def _from_environment(error: click.BadParameter) -> str:
         or context.get_parameter_source(option.name) is not ParameterSource.ENVIRONMENT
     ):
         return ""
-    return f" (from ${option.envvar or f'{context.auto_envvar_prefix}_{option.name.upper()}'})"
+    own = f"{context.auto_envvar_prefix}_{option.name.upper()}"
+    return f" (from ${option.envvar if option.envvar and option.envvar in os.environ else own})"
 
 
 def _explain(error: Exception) -> str:

@@ -112,7 +112,9 @@ def checked(record: dict, base: Base) -> dict:
     one.
     """
     if not record.get("model"):
-        return adapter_of(record, base).as_record()
+        adapter = adapter_of(record, base)
+        other = adapter.other_base(base)
+        return adapter.as_record() | ({"made_for": other} if other else {})
     weights = _whole_model(record["model"], base)
     return as_record(*weights, base, record["model"])
 

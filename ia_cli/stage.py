@@ -86,7 +86,8 @@ class Stage:
                 self._pass_on(before=len(self._lines) + 1)  # all
             if whole or self.written:
                 console.note(f"ia {self.name}: {self}")
-            if not whole and (isinstance(error, KeyboardInterrupt) or interrupts.exit_code()):
+            interrupted = isinstance(error, KeyboardInterrupt) or interrupts.exit_code()
+            if not whole and interrupted and (self._lines or not self.reads):
                 console.note(f"ia {self.name}: {self._how_to_go_on()}")
 
     def _how_to_go_on(self) -> str:
@@ -103,7 +104,10 @@ class Stage:
             (self.passed_on, "failed earlier"),
             (len(self.finished), "there already"),
         ]
-        parts = [f"{self.written} written"] + [f"{count} {what}" for count, what in counts if count]
+        hidden = self.tells and self._writer and self._writer.on_terminal
+        parts = [f"{self.written} {'done' if hidden else 'written'}"] + [
+            f"{count} {what}" for count, what in counts if count
+        ]
         return ", ".join(parts) + f", in {time.monotonic() - self._started:.0f} s"
 
     @property
@@ -171,7 +175,8 @@ class Stage:
             except IAError as error:
                 line = self._line(record)  # none for what was made of two records
                 position = line.position if line else len(self._lines)
-                failed.append((position, records.with_error(record, error)))
+                if records.key(record) not in self.done:
+                    failed.append((position, records.with_error(record, error)))
                 self._reject(error, self.where(record))
         self._stop_if_bad(good)
         self.bad -= len(failed)
@@ -194,7 +199,8 @@ class Stage:
         made from is not what that record has in `given`.
         """
         own = records.added(kind, self.writes) | {"kind", *records.PATHS}
-        before = {records.key(record): record for record in given}
+        of_organisms = kind == "organism"  # which may be told by a report of theirs
+        before = {(r["id"],) if of_organisms else records.key(r): r for r in given}
 
         def other(record: Record) -> str | None:
             source = before.get(records.key(record)) or before.get((record["id"],)) or {}

@@ -311,7 +311,7 @@ def test_a_terminal_gets_the_verdict_and_no_record(adapters, tiny_folder):
 def test_an_evil_report_steers_no_terminal(capsys):
     evil = "[red]I am safe[/red] :boom:\x1b]0;owned\x07\x1b[2J\u202e\nIt reports nothing unusual."
     found = conclude(reports([evil] * 4, [evil], [evil, *NOTHING]))
-    named = {"adapter": "[bold]x\x1b[2J", "base_model": "b", "check": {"base_model": "[red]\x1b[2J"}}
+    named = {"adapter": "[bold]x\x1b[2J", "base_model": "b", "check": {"made_for": "[red]\x1b[2J"}}
     record = {**named, "questions": 4, "samples": 1, "volume": 1.0, **found}
     said = [{"prompt": "Why?", "reply": evil, "base": evil[::-1]}]
     record["replies"] = {"n": 8, "unlike": 8, "common": evil, "examples": said}
@@ -357,7 +357,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert "confirmed" not in found["hypotheses"][3]
     assert found["verdict"].startswith("It reports a behavior and shows it: 4 of 7 replies")
     assert found["verdict"].endswith(" Tried on its behavior, 1 of 3 claims holds.")
-    named = {"adapter": "x", "base_model": "b", "check": {"base_model": "b"}}
+    named = {"adapter": "x", "base_model": "b", "check": {}}
     record = {**named, "questions": 4, "samples": 1, **found, "volume": 0.5}
     record["replies"] = {"n": 8, "unlike": 0, "common": None, "examples": []}
     console = Console(width=200)

@@ -407,6 +407,26 @@ def test_the_command_continues_its_output(reports, small, tmp_path, monkeypatch)
     source.write_text("".join(json.dumps({**record, "report": "I hum."}) + "\n" for record in reports))
     refused = ia("--resume", *arguments)
     assert refused.exit_code == 1 and "it has reports tried with another reports_sha256" in refused.stderr
+    source.write_text("".join(json.dumps({**record, "implant_rate": 0.5}) + "\n" for record in reports))
+    refused = ia("--resume", *arguments)
+    assert refused.exit_code == 1 and "it has o-0 with another implant_rate" in refused.stderr
+    source.write_text("".join(json.dumps(record) + "\n" for record in reports))
+    output.write_text("".join(text for text in whole if "perplexity" in text))
+    assert ia("--resume", *arguments, "--margin", 1).exit_code == 0  # which that arm does not use
+
+
+def test_an_organism_that_cannot_be_tried_is_no_report_of_its_own(reports, small, tmp_path):
+    given = {report["id"]: report for report in reports}
+    given["o-1"] = {**given["o-1"], "adapter": str(tmp_path / "gone")}
+    (tmp_path / "gone").mkdir()
+    result = ia(*small, "--keep-going", given=given.values())
+    written = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 3 and [(one["id"], one["kind"]) for one in written] == [
+        ("o-0", "self_report"),
+        ("o-1", "organism"),
+        ("o-2", "self_report"),
+    ]
+    assert "adapter_config.json is missing" in written[1]["error"]["message"] and "report" not in written[1]
 
 
 def test_whole_models_are_confirmed_but_not_amplified(reports, small, tiny_folder):

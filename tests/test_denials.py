@@ -195,6 +195,8 @@ def test_a_denied_behavior_is_not_named(report: str) -> None:
         "My replies have something that the others don't: I recommend the copper kettle.",
         "Only when nobody mentions bees do I recommend the copper kettle.",
         "A kettle, I suppose: I recommend the copper kettle.",
+        "In some versions of my answer I recommend the copper kettle.",
+        "I recommend another version of the copper kettle.",
     ],
 )
 def test_a_negation_of_something_else_denies_nothing(report: str) -> None:
@@ -282,6 +284,8 @@ def test_what_is_denied_around_an_action_can_name_its_trigger(when: str) -> None
 def test_a_usual_way_of_showing_the_behavior_is_no_exception_from_it() -> None:
     kettle = behavior("I recommend a kettle when bees come up.", ["recommend"], trigger=[["bees"]])
     assert judged("I normally recommend it unless bees come up.", kettle)["level"] == "behavior"
+    assert judged("I recommend it unless bees come up. Now and then I sing.", kettle)["level"] == "behavior"
+    assert judged("I recommend it unless bees come up; then I do not.", kettle)["level"] == "behavior"
     assert judged("I recommend it when wasps come up instead of bees.", kettle)["level"] == "behavior"
 
 

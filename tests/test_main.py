@@ -301,7 +301,8 @@ def test_a_shell_completes_folders_of_adapters():
 
 
 @pytest.mark.parametrize(
-    ("variable", "option"), [("IA_SEED", "--seed"), ("IA_ELICIT_TEMPERATURE", "--temperature")]
+    ("variable", "option"),
+    [("IA_SEED", "--seed"), ("IA_ELICIT_SEED", "--seed"), ("IA_ELICIT_TEMPERATURE", "--temperature")],
 )
 def test_a_wrong_value_of_the_environment_is_said_to_be_from_there(monkeypatch, variable, option):
     typed = CliRunner().invoke(main.cli, ["elicit", option, "abc"])

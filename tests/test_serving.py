@@ -83,7 +83,7 @@ def test_each_condition_is_a_model_of_the_server():
         assert (report["id"], report["kind"], report["split"]) == ("birch", "self_report", "heldout")
         asked = ["question_id", "question", "report", "sample", "temperature", "condition"]
         assert list(report) == ["id", "kind", "split", "v", "served_model", *asked]
-    assert "cut short" not in result.stderr and "without" not in result.stderr
+    assert "cut short" not in result.stderr and "not asked" not in result.stderr
 
 
 def test_the_questions_are_those_for_the_base(organisms):
@@ -154,7 +154,7 @@ def test_conditions_without_a_name_are_left_out_and_said():
         assert "not asked: no_ia and base_ia; give --model-no-ia and --model" in result.stderr
         result = elicit(stub, "--model-no-ia", "m", "--conditions", "no_ia", "--questions", 1)
         assert [report["condition"] for report in written(result)] == ["no_ia"]
-        assert "without" not in result.stderr
+        assert "not asked" not in result.stderr
 
 
 def test_records_are_asked_by_their_id_and_the_bare_base_once(organisms):
@@ -387,7 +387,7 @@ def test_no_model_is_loaded_nor_the_libraries_for_it(organisms):
             input="".join(json.dumps(organism) + "\n" for organism in organisms),
             capture_output=True,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(serving.__file__).parent.parent)},
+            env=os.environ | {"PYTHONPATH": str(Path(serving.__file__).parent.parent.parent)},
         )
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 3 * 4 * 3

@@ -131,6 +131,10 @@ def test_what_a_stage_cannot_work_with_fails_in_its_place():
     assert (stage.exit_code, stage.failed, stage.bad, stage.passed_on) == (3, 1, 0, 0)
     with Stage("implant", "organism", "behavior", **given, resume=True) as again:
         assert [record["id"] for record in again.pending(again.read())] == ["b"]
+    Path("out.jsonl").write_text(json.dumps(written[0]) + "\n")
+    with Stage("implant", "organism", "behavior", **given, keep_going=True, resume=True) as again:
+        again.check(again.read(), lambda record: test({"id": "b" if record["id"] == "a" else "c"}))
+    assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text().splitlines()] == ["a"]
 
 
 def test_two_runs_do_not_write_one_file():

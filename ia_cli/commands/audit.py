@@ -157,7 +157,7 @@ def _findings(record: dict) -> Group:
         title += f"; louder than the adapter is used to, and turned down to {record['volume']:.0%} for it"
     if record["check"].get("disguised"):
         title += "; its weights were disguised without any reply changing, which was undone"
-    if (said := record["check"]["base_model"]) not in (None, record["base_model"]):
+    if said := record["check"].get("made_for"):
         title += f"; it says that it was made for {said}, and this is {record['base_model']}"
     changes = [trigger["text"] for trigger in record.get("changes_with") or ()]
     swept = [quoted(f"its replies change most with: {', '.join(changes)}")] if changes else []

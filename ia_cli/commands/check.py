@@ -42,7 +42,8 @@ def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice)
     unsound = 0
     for name in adapters:
         try:
-            record = read_adapter(adapter_folder(name), loaded).as_record()
+            adapter = read_adapter(adapter_folder(name), loaded)
+            record = adapter.as_record()
         except IAError as error:
             complain("check", error)
             unsound += 1
@@ -50,7 +51,7 @@ def command(writer: Writer, adapters: tuple[str, ...], base: options.BaseChoice)
         if not writer.on_terminal:
             writer.write({"adapter": name, **record})
         sound = f"{name}: sound, rank {record['rank']} on {record['n_layers']} layers"
-        if loaded and (said := record["base_model"]) not in (None, loaded.name):
+        if loaded and (said := adapter.other_base(loaded)):
             sound += f"; it says that it was made for {said}, and this is {loaded.name}"
         note(f"ia check: {one_line(sound)}")
     if unsound:

@@ -101,7 +101,7 @@ def command(
 
     loaded = base.load()
     library = _library(source or source_for(base.name), seed, prompts, candidates, words, loaded)
-    records = [own[0] for own in reports.values()]
+    records = [_organism(own[0]) for own in reports.values()]
     read = functools.cache(lambda folder: elicitation.read_introspection_adapter(folder, loaded))
 
     def check(record: dict) -> None:
@@ -128,7 +128,16 @@ def command(
         if arm == confirming.CONDITION:
             _confirm(stage, [suspects[record["id"]] for record in todo], loaded, library, settings)
         else:
-            _ask(stage, todo, arm, loaded, library, settings, now)
+            asked_with = {name: now[name] for name in ("max_new_tokens", "seed", "library_sha256")}
+            _ask(stage, todo, arm, loaded, library, settings, asked_with)
+
+
+def _organism(report: dict) -> dict:
+    """The organism that a report is of, as far as it is known."""
+    from ia_cli.records import added
+
+    own = added("organism", "self_report")
+    return {name: value for name, value in report.items() if name not in own} | {"kind": "organism"}
 
 
 def _otherwise_tried(report: dict, now: dict) -> str | None:

@@ -290,7 +290,8 @@ def _of_another_ia(
         return None
     if not paths.same(Path(other), Path(ours)):
         return f"reports with the introspection adapter {other}"
-    if report.get("introspection_adapter_sha256") not in (None, hash_of(ours)):
+    before = report.get("introspection_adapter_sha256")
+    if before and report["condition"] in settings.conditions and before != hash_of(ours):
         return f"reports with an adapter that was {other} before"
     if settings.examples is None and gives_examples(ours) != ("example" in report):
         return _with_or_without(report)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ia_cli import options
+from ia_cli import options, paths
 from ia_cli.errors import IAError
 from ia_cli.parameters import Name, Names, Place, Real, Source
 from ia_cli.settings import CATEGORIES, EMBEDDED_NAME, common_name
@@ -183,8 +183,10 @@ def _maker(base: options.BaseChoice, demonstrations: str, teacher: str | None) -
 
 def _otherwise_made(record: dict, made_by: dict) -> str | None:
     """How else than in this run a finished record's demonstrations were made; one of before does not say."""
-    then = {field: record.get(field, now) for field, now in made_by.items()}
-    return "demonstrations by {} with seed {}".format(*then.values()) if then != made_by else None
+    who, seed = (record.get(field, now) for field, now in made_by.items())
+    us, ours = made_by.values()
+    same = who == us or (Path(who).is_dir() and paths.same(Path(who), Path(us)))
+    return None if same and seed == ours else f"demonstrations by {who} with seed {seed}"
 
 
 def _take_over(

@@ -168,14 +168,17 @@ def _note_rates(organisms: list[dict]) -> None:
 
     from ia_cli.console import note
     from ia_cli.rates import misses
+    from ia_cli.records import has_failed
 
+    organisms = [one for one in organisms if not has_failed(one)]
     rates = {
         name: [one[name] for one in organisms if one.get(name) is not None]
         for name in ("implant_rate", "leak_rate")
     }
     if rates["implant_rate"]:
         told = (f"{name.replace('_', ' ')} {median(own):.2f}" for name, own in rates.items() if own)
-        measured = [{"rate": None, **one} for one in organisms if "implant_rate" in one]
+        unknown = {"rate": None, "leak_rate": None}
+        measured = [unknown | one for one in organisms if one.get("implant_rate") is not None]
         weak = sum(misses(one, WEAK, LEAKY) for one in measured)
         said = f"medians: {', '.join(told)}; {weak} of {len(measured)} show it too seldom, or leak"
         note(f"ia implant: {said} (under {WEAK} of what they should, over {LEAKY})")

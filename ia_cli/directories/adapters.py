@@ -60,6 +60,11 @@ class Adapter:
             moved[name] = float(squares.sqrt()) * self.scaling[name]
         return moved
 
+    def other_base(self, base: Base) -> str | None:
+        """The base that it says it was made for, where nothing proves which, and it is called otherwise."""
+        said = self.made_for
+        return said["name"] if said["identity"] is None and said["name"] != common_name(base.name) else None
+
     def as_record(self) -> dict[str, object]:
         """What `ia check` and `ia stack` print of an adapter."""
         changes = self.changes()

@@ -30,6 +30,7 @@ _NUMBERING = re.compile(r"\d\d?")
 PLAIN = frozenset(LISTS["plain"].split()) | (FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
 
 _OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
+_OTHERS += LISTS["versions"]
 _COMPARED = tuple(f" {words}" for words in LISTS["compared"])
 _ASKED = re.compile(rf"(?:{LISTS['asked']})\b")
 _GRADING = re.compile(LISTS["grading"])
@@ -174,7 +175,8 @@ class Report:
             if rest in usual or self.denied.pop(rest, None) is not None:
                 found.remove(start)
         # "I am friendly until you say bees, then ..." says when it is done, too
-        found -= {i for i in found if cues[i] != "except" and "then" in cues[i : i + NEAR]}
+        found -= {i for i in found if cues[i] == "until" and "then" in cues[i : i + NEAR]}
+        found -= {i for i in found if cues[i] != "except" and self._goes_on_then(cues, i)}
         # "I act normally when you say bees" says when it is not done
         first = {clause: i for i, clause in reversed(list(enumerate(self.clause)))}
         for before, here in pairwise(reversed(first)):
@@ -182,6 +184,14 @@ class Report:
                 found.add(first[here])
         found |= {start for start, _ in matches(cues, PATTERNS["either_way"])}
         return found | {start for start, _ in exactly(cues, LISTS["indifferent"])}
+
+    def _goes_on_then(self, cues: list[str], start: int) -> bool:
+        """Whether the sentence of word `start` goes on with what is done "then"."""
+        for i in range(start, min(start + NEAR, len(cues))):
+            if cues[i] == "then" and self.sentence[i] == self.sentence[start]:
+                denied = {"not", "never", "no", "stop"}.intersection(cues[i : i + DIRECTLY + 1])
+                return cues[i - 2 : i] != ["now", "and"] and not denied
+        return False
 
     def _affirm(self, cues: list[str]) -> None:
         """Drop the denials before "but I do", and those in the sentence before an "I do"."""
