@@ -41,8 +41,10 @@ def elicit(
         if settings.examples is None:
             own = replace(settings, examples=ia is not None and gives_examples(ia))
         with introspecting(base, ia) as without_ia:
+            by = {"introspection_adapter_sha256": weights_hash(ia)} if ia else {}
             for some in together(group, base):
-                yield from _elicit_group(some, base, own, ia, without_ia, bare, done)
+                for report in _elicit_group(some, base, own, ia, without_ia, bare, done):
+                    yield report if report["condition"] == "no_ia" else report | by
 
 
 def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
@@ -113,11 +115,9 @@ def _elicit_group(
         with without_ia():
             replies |= _answer(asks["no_ia"], place, bank, base, settings)
     bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
-    by = {"introspection_adapter_sha256": weights_hash(ia)} if ia else {}
     for record, ask in asked:
         report, volume = ask.answered(record, replies[ask], settings), volumes[place[record["id"]]]
-        quieter = {"volume": volume} if ask.condition == "ia" and volume < 1 else {}
-        yield report | quieter | (by if ask.condition != "no_ia" else {})
+        yield {**report, "volume": volume} if ask.condition == "ia" and volume < 1 else report
 
 
 def _answer(

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -19,6 +20,14 @@ from ia_cli.errors import IAError, complain
 MOST_COMPLAINTS = 20  # about bad lines, each in full
 
 Record = dict[str, Any]
+
+
+class Failed(NamedTuple):
+    """A record that failed, to be written at its place in the input: `here`, in `check`, or earlier."""
+
+    position: int
+    record: Record
+    here: bool
 
 
 class Line(NamedTuple):
@@ -59,9 +68,8 @@ class Stage:
         self._first_lines: dict[str, Line] = {}  # of each id
         self._complained = 0  # about how many bad lines
         self._unreadable = 0  # lines that are no JSON
-        self._failed_earlier: deque[tuple[int, Record]] = deque()
+        self._failed: deque[Failed] = deque()  # not written yet, in the order of the input
         self._failed_keys: set[tuple[Any, ...]] = set()
-        self._failed_here: set[int] = set()  # of the records in there, by id(): those that `check` put there
         self._finished: list[Record] | None = None  # not looked for yet
         self._without_failed: bytes | None = None  # what `output` is to hold before it is continued
         self._done: set[tuple[Any, ...]] = set()
@@ -176,13 +184,12 @@ class Stage:
                 line = self._line(record)  # none for what was made of two records
                 position = line.position if line else len(self._lines)
                 if records.key(record) not in self.done:
-                    failed.append((position, records.with_error(record, error)))
+                    failed.append(Failed(position, records.with_error(record, error), here=True))
                 self._reject(error, self.where(record))
         self._stop_if_bad(good)
         self.bad -= len(failed)
         self.failed += len(failed)
-        self._failed_here |= {id(record) for _, record in failed}
-        self._failed_earlier = deque(sorted([*self._failed_earlier, *failed], key=lambda one: one[0]))
+        self._failed = deque(sorted([*self._failed, *failed], key=attrgetter("position")))
         return good
 
     def check_finished(self, other: Callable[[Record], str | None], remedy: str) -> None:
@@ -195,15 +202,15 @@ class Stage:
                 raise IAError(f"it has {found}", where=str(self.output), remedy=remedy)
 
     def check_passed_on(self, given: list[Record], kind: str) -> None:
-        """Before any work: raise IAError where what a finished record has of the record of `kind` that it was
-        made from is not what that record has in `given`.
+        """Before any work: raise IAError for a finished record that was made from another record of `kind`
+        than `given` has now: the fields that are passed on must be the same in both.
         """
         own = records.added(kind, self.writes) | {"kind", *records.PATHS}
-        of_organisms = kind == "organism"  # which may be told by a report of theirs
-        before = {(r["id"],) if of_organisms else records.key(r): r for r in given}
+        key = itemgetter("id") if kind == "organism" else records.key  # an organism has many reports
+        before = {key(record): record for record in given}
 
         def other(record: Record) -> str | None:
-            source = before.get(records.key(record)) or before.get((record["id"],)) or {}
+            source = before.get(key(record), {})
             differ = [name for name in source.keys() - own if record.get(name) != source[name]]
             return f"{record['id']} with another {', '.join(sorted(differ))}" if differ else None
 
@@ -214,7 +221,7 @@ class Stage:
         """What failed in an earlier stage, or in `check`, and is not written yet; all of it, until the first
         `write`.
         """
-        return [record for _, record in self._failed_earlier]
+        return [failed.record for failed in self._failed]
 
     def pending(self, given: list[Record]) -> list[Record]:
         """The records that are not finished yet, for a stage that writes one for each that it reads."""
@@ -290,7 +297,7 @@ class Stage:
             )
         self._open_paths(record, folder)
         if records.has_failed(record):
-            self._failed_earlier.append((len(self._lines), record))
+            self._failed.append(Failed(len(self._lines), record, here=False))
             self._failed_keys.add(key)
         elif weights and self.reads == "organism" and not os.path.isdir(lies := records.weights_path(record)):
             raise IAError(
@@ -382,10 +389,10 @@ class Stage:
 
     def _pass_on(self, before: int) -> None:
         """Write the records that failed earlier and stand before this position in the input."""
-        while self._failed_earlier and self._failed_earlier[0][0] < before:
-            _, record = self._failed_earlier.popleft()
-            self._put(record)
-            self.passed_on += id(record) not in self._failed_here
+        while self._failed and self._failed[0].position < before:
+            failed = self._failed.popleft()
+            self._put(failed.record)
+            self.passed_on += not failed.here
 
     def _put(self, record: Record) -> None:
         told = {

@@ -128,8 +128,7 @@ def command(
         if arm == confirming.CONDITION:
             _confirm(stage, [suspects[record["id"]] for record in todo], loaded, library, settings)
         else:
-            asked_with = {name: now[name] for name in ("max_new_tokens", "seed", "library_sha256")}
-            _ask(stage, todo, arm, loaded, library, settings, asked_with)
+            _ask(stage, todo, arm, loaded, library, settings)
 
 
 def _organism(report: dict) -> dict:
@@ -165,18 +164,15 @@ def _reports_of(arm: str, base: Base) -> int:
 
 
 def _ask(
-    stage: Stage,
-    todo: list[dict],
-    arm: str,
-    base: Base,
-    library: Library,
-    settings: ConfirmSettings,
-    asked_with: dict,
+    stage: Stage, todo: list[dict], arm: str, base: Base, library: Library, settings: ConfirmSettings
 ) -> None:
+    from ia_cli import confirming
     from ia_cli.confirmation import conditional, rivals
     from ia_cli.console import progress
 
     length = settings.max_new_tokens
+    tried_with = confirming.tried_with(settings, library)
+    asked_with = {name: tried_with[name] for name in ("max_new_tokens", "seed", "library_sha256")}
     with progress(f"the arm {arm}", total=_reports_of(arm, base) * len(todo)) as bar:
         if arm == conditional.CONDITION:
             told = conditional.asked(todo, base, library.candidates, length, settings.seed)
