@@ -5,7 +5,7 @@ Where things are, from the command line down to what it stands on:
     main, __main__        the command `ia`: its stages, found when they are asked for, and its exit codes
     commands/             one click command per stage, thin: options in, records out
     options, parameters   what commands share: options, and the types of their values
-    stage                 what stages share: reading, writing, resuming
+    stage, record_files   what stages share: reading, writing, resuming
     settings              the settings of the stages, with their defaults
     console, errors, interrupts               what people see, and how a run ends
 

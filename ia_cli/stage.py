@@ -1,21 +1,21 @@
 """One run of a stage: it reads its input whole, writes records as they are done, and owns the exit code."""
 
-import io
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import click
 
-from ia_cli import console, interrupts, jsonl, paths, processes, records, stdout
+from ia_cli import console, interrupts, jsonl, paths, records
 from ia_cli.errors import IAError, complain
+from ia_cli.record_files import Output, check_writable, open_input, open_paths
 
 MOST_COMPLAINTS = 20  # about bad lines, each in full
 
@@ -70,27 +70,15 @@ class Stage:
         self._unreadable = 0  # lines that are no JSON
         self._failed: deque[Failed] = deque()  # not written yet, in the order of the input
         self._failed_keys: set[tuple[Any, ...]] = set()
-        self._finished: list[Record] | None = None  # not looked for yet
-        self._without_failed: bytes | None = None  # what `output` is to hold before it is continued
-        self._done: set[tuple[Any, ...]] = set()
-        self._writer: jsonl.Writer | None = None
-        self._held: int | None = None  # the inode of the file that is ours to write
-        self._target = paths.place(self.output, sys.stdout, "stdout")
-        if self.output:
-            check_writable(self.output)
-        if not self.output:
-            stdout.check_stdout()
         self._resources = ExitStack()
-        if self.output and processes.is_first():
-            self._hold_output()
-        self._stdout = self._resources.enter_context(stdout.own_stdout())
+        self._output = self._resources.enter_context(Output(self.output, self.writes, resume=self.resume))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         with self._resources:
             whole = error is None or getattr(error, "exit_code", 1) == 3  # a gate that was not met
             if whole:
-                self._open_output()
+                self._output.open()
                 self._pass_on(before=len(self._lines) + 1)  # all
             if whole or self.written:
                 console.note(f"ia {self.name}: {self}")
@@ -100,8 +88,8 @@ class Stage:
 
     def _how_to_go_on(self) -> str:
         """How to continue a run that was interrupted. A file after ">" would be emptied."""
-        if self._target.file:
-            return f"to go on, run the same with --resume -o {self._target.name}"
+        if self._output.place.file:
+            return f"to go on, run the same with --resume -o {self._output.place.name}"
         return "a run with -o FILE can be continued, with --resume"
 
     def __str__(self) -> str:
@@ -112,7 +100,7 @@ class Stage:
             (self.passed_on, "failed earlier"),
             (len(self.finished), "there already"),
         ]
-        hidden = self.tells and self._writer and self._writer.on_terminal
+        hidden = self.tells and self._output.on_terminal
         parts = [f"{self.written} {'done' if hidden else 'written'}"] + [
             f"{count} {what}" for count, what in counts if count
         ]
@@ -128,14 +116,12 @@ class Stage:
         """The records that `output` holds from an earlier run, with paths that can be opened as they are. Ask
         when the input has been checked.
         """
-        self._read_finished()
-        return self._finished
+        return self._output.finished
 
     @property
     def done(self) -> set[tuple[Any, ...]]:
         """Their keys."""
-        self._read_finished()
-        return self._done
+        return self._output.done
 
     def read(self, *, weights: bool = True) -> list[Record]:
         """The whole input, checked, in order; paths in the records can be opened as they are. Organisms must
@@ -150,12 +136,12 @@ class Stage:
                 "no input: give a FILE, or pipe records in", click.get_current_context(silent=True)
             )
         source = paths.place(self.file, sys.stdin, "stdin")
-        if paths.same(source.file, self._target.file):
+        if paths.same(source.file, self._output.place.file):
             raise IAError(
                 "input and output are the same file", where=source.name, remedy="give -o another name"
             )
         good = []
-        with self._open_input() as stream:
+        with open_input(self.file) as stream:
             for where, record in jsonl.read(stream, source.name):
                 self._unreadable += isinstance(record, IAError)
                 try:
@@ -260,27 +246,6 @@ class Stage:
                 self.write(record)
                 on_written()
 
-    def _open_input(self) -> AbstractContextManager[BinaryIO]:
-        if processes.count() > 1 and not (self.file and self.file.is_file()):  # a pipe gives all of it once
-            return io.BytesIO(processes.in_first(self._read_whole))
-        return self._opened_input()
-
-    def _read_whole(self) -> bytes:
-        with self._opened_input() as stream:
-            return stream.read()
-
-    def _opened_input(self) -> AbstractContextManager[BinaryIO]:
-        if self.file is None:
-            return nullcontext(sys.stdin.buffer)
-        try:
-            return open(self.file, "rb")
-        except OSError as error:
-            raise IAError(
-                f"cannot be read ({error.strerror})",
-                where=str(self.file),
-                remedy="give a file of records, or pipe them in",
-            ) from None
-
     def _admit(self, record: Record | IAError, where: str, folder: Path, weights: bool) -> None:
         """Raise IAError unless this is a record to work on; make its paths ones that open from here."""
         if isinstance(record, IAError):
@@ -295,7 +260,7 @@ class Stage:
                 f"{name} is at {self._lines[key].where} already",
                 remedy="keep one, or give it an id of its own",
             )
-        self._open_paths(record, folder)
+        open_paths(record, folder)
         if records.has_failed(record):
             self._failed.append(Failed(len(self._lines), record, here=False))
             self._failed_keys.add(key)
@@ -331,58 +296,7 @@ class Stage:
 
     def check_not_output(self, path: Path | None) -> None:
         """Before any work: raise IAError if what is read or written besides is the output."""
-        if paths.same(path, self._target.file) or paths.same(path, self.output):
-            raise IAError("is the output", where=str(path), remedy="give -o another name")
-
-    def _read_finished(self) -> None:
-        """Look once for what an earlier run wrote, if it is to be continued."""
-        if self._finished is not None:
-            return
-        self._finished = []
-        if self.output and self.resume:
-            earlier = processes.in_first(lambda: earlier_output(self.output, self.writes))
-            self._finished, self._without_failed = earlier
-            self._done = {records.key(record) for record in self._finished}
-            for record in self._finished:
-                self._open_paths(record, self._target.folder)
-
-    @staticmethod
-    def _open_paths(record: Record, folder: Path) -> None:
-        """Make the paths in a record of `folder` ones that open from here."""
-        for path in records.PATHS:
-            if record.get(path):
-                record[path] = paths.resolve(record[path], folder)
-
-    def _open_output(self) -> None:
-        """Open it once, and only now that there is something to write: a run that fails before empties no
-        file.
-        """
-        if self._writer:
-            return
-        self._read_finished()
-        stream = self._stdout
-        if not processes.is_first():
-            stream = self._resources.enter_context(open(os.devnull, "wb"))
-        elif self.output:
-            if self.output.is_file() and self._held is None:
-                remedy = "give -o another name, or --resume to continue it"
-                raise IAError("another run has made it meanwhile", where=str(self.output), remedy=remedy)
-            if self._without_failed is not None:
-                paths.replace(self.output, self._without_failed)
-            stream = self._resources.enter_context(open(self.output, "ab" if self.resume else "wb"))
-            self._hold_output()  # there was none, or another file
-        self._writer = jsonl.Writer(stream, self._target.name)
-
-    def _hold_output(self) -> None:
-        """Keep other runs out of the file for as long as this one takes; IAError if one is writing it."""
-        if not self.output.is_file() or self._held == (held := self.output.stat().st_ino):
-            return
-        try:
-            self._resources.enter_context(paths.held(self.output))
-        except BlockingIOError:
-            remedy = "wait for it, or give -o another name"
-            raise IAError("another run is writing it", where=str(self.output), remedy=remedy) from None
-        self._held = held
+        self._output.check_is_not(path)
 
     def _line(self, record: Record) -> Line | None:
         return self._lines.get(records.key(record)) or self._first_lines.get(record["id"])
@@ -395,48 +309,6 @@ class Stage:
             self.passed_on += not failed.here
 
     def _put(self, record: Record) -> None:
-        told = {
-            name: paths.relativise(record[name], self._target.folder)
-            for name in records.PATHS
-            if record.get(name)
-        }
-        self._open_output()
-        if not (self.tells and self._writer.on_terminal):
-            self._writer.write({**record, **told})
-
-
-def check_writable(path: Path) -> None:
-    """Raise IAError unless this file can be written, or made."""
-    if path.is_dir():
-        raise IAError("is a directory", where=str(path), remedy="give a file")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        remedy = "make its folder, or give another file"
-        raise IAError("cannot be written", where=str(path), remedy=remedy)
-
-
-def earlier_output(path: Path, kind: str) -> tuple[list[Record], bytes | None]:
-    """The finished records in an earlier run's output, and the content with which it can be continued; None
-    if that is what it has.
-
-    A last line that a kill tore off is cut; records that failed are taken out, so that they are tried again.
-    IAError if anything else is in it than records of `kind`.
-    """
-    if not path.is_file():  # a pipe, or what is still to be made
-        return [], None
-    before = path.read_bytes()
-    lines = list(jsonl.read(io.BytesIO(before), str(path)))
-    if lines and not before.endswith(b"\n") and isinstance(lines[-1][1], IAError):
-        lines.pop()  # torn off by a kill
-    finished = []
-    for where, record in lines:
-        try:
-            if isinstance(record, IAError):
-                raise record
-            records.check(record, kind)
-        except IAError as error:
-            error.where, error.remedy = where, "correct it, or leave out --resume to begin anew"
-            raise
-        if not records.has_failed(record):
-            finished.append(record)
-    after = b"".join(map(jsonl.encode, finished))
-    return finished, after if after != before else None
+        self._output.open()
+        if not (self.tells and self._output.on_terminal):
+            self._output.write(record)

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ia_cli import options, records
-from ia_cli import stage as stages
+from ia_cli import options, record_files, records
 from ia_cli.errors import IAError
 from ia_cli.main import cli
-from ia_cli.stage import MOST_COMPLAINTS, Stage, earlier_output
+from ia_cli.record_files import earlier_output, open_input
+from ia_cli.stage import MOST_COMPLAINTS, Stage
 from tests.fake_stage import FAKE
 from tests.test_records import BEHAVIOR, ORGANISM, REPORT
 
@@ -182,9 +182,9 @@ def test_bad_lines_are_counted_once(capsys):
 def test_a_pipe_by_name_is_read_by_one_of_several_processes(monkeypatch):
     os.mkfifo("pipe")
     asked = []
-    monkeypatch.setattr(stages.processes, "count", lambda: 2)
-    monkeypatch.setattr(stages.processes, "in_first", lambda work: asked.append(work) or b'{"a": 1}\n')
-    assert Stage("x", "behavior", file=Path("pipe"))._open_input().read() == b'{"a": 1}\n'
+    monkeypatch.setattr(record_files.processes, "count", lambda: 2)
+    monkeypatch.setattr(record_files.processes, "in_first", lambda work: asked.append(work) or b'{"a": 1}\n')
+    assert open_input(Path("pipe")).read() == b'{"a": 1}\n'
     assert len(asked) == 1
 
 
