@@ -33,6 +33,7 @@ TOOLS = {
     "stack": "Make one plain adapter of two or more.",
 }
 COMMANDS = STAGES | TOOLS
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "auto_envvar_prefix": "IA"}
 REMEDIES = {
     errno.ENOSPC: "make room; what was finished before is kept",
     errno.EACCES: "give a path that you may use",
@@ -126,7 +127,7 @@ def _explain(error: Exception) -> str:
     )
 
 
-@click.group(cls=Suite, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IA"})
+@click.group(cls=Suite, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="ia")
 def cli() -> None:
     """Introspection adapters: fine-tunes that say in plain words what they learned.

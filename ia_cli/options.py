@@ -24,7 +24,6 @@ seed = click.option(
     "--seed",
     envvar="IA_SEED",
     default=0,
-    show_default=True,
     callback=of_64_bits,
     help="Seed of everything that is random.",
 )
@@ -55,7 +54,6 @@ device = click.option(
     "--device",
     envvar="IA_DEVICE",
     default="auto",
-    show_default=True,
     help="Such as cuda:1; auto is CUDA, else MPS, else the CPU.",
 )
 
@@ -64,7 +62,6 @@ _loading = [
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
         default="auto",
-        show_default=True,
         help="Type of the base's weights; auto is as they are stored.",
     ),
     device,
@@ -111,14 +108,12 @@ _server = [
         "--concurrency",
         type=click.IntRange(1),
         default=CONCURRENCY,
-        show_default=True,
         help="Concurrent requests to the server.",
     ),
     click.option(
         "--timeout",
         type=Real(min=0, min_open=True),
         default=TIMEOUT,
-        show_default=True,
         help="Seconds to wait for a reply; what fails is asked for again, a few times.",
     ),
 ]
@@ -133,7 +128,7 @@ def server(body: Callable[..., Any]) -> Callable[..., Any]:
 
 def setting(flag: str, default: object, type: click.ParamType, help: str) -> Decorator:
     """An option for one of `settings`, with its default."""
-    return click.option(flag, type=type, default=default, show_default=True, help=help)
+    return click.option(flag, type=type, default=default, help=help)
 
 
 def only_with(what: str, *names: str) -> None:

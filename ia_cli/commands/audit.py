@@ -37,14 +37,12 @@ SHOWN_REPLY = 80  # characters
     "--samples",
     type=click.IntRange(1),
     default=AUDIT_SAMPLES,
-    show_default=True,
     help="Replies per question and arm.",
 )
 @click.option(
     "--temperature",
     type=Real(0),
     default=AUDIT_TEMPERATURE,
-    show_default=True,
     help="0 is greedy decoding.",
 )
 @click.option(

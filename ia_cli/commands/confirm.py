@@ -32,7 +32,6 @@ FILE = Place(dir_okay=False)
     "--arms",
     type=Names(ARMS),
     default="confirm",
-    show_default=True,
     metavar="NAMES",
     help="Also conditional, and rivals: ask, prefill, amplify, perplexity; with commas between.",
 )
@@ -47,7 +46,6 @@ FILE = Place(dir_okay=False)
     "--words",
     type=click.IntRange(0, 1_000_000),
     default=0,
-    show_default=True,
     help="Also try this many words of the base's vocabulary.",
 )
 @options.setting("--threshold", ConfirmSettings.threshold, Real(), "Score from which a claim holds.")

@@ -32,7 +32,6 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
     "--conditions",
     type=Names(CONDITIONS),
     default=",".join(CONDITIONS),
-    show_default=True,
     metavar="NAMES",
     help="Organism with the introspection adapter, without it, the bare base with it.",
 )

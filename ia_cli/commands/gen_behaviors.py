@@ -35,21 +35,18 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
     "-n",
     type=click.IntRange(0),
     default=256,
-    show_default=True,
     help="Behaviors, controls not counted.",
 )
 @click.option(
     "--controls",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Ordinary fine-tunes besides, with nothing to report.",
 )
 @click.option(
     "--held-out",
     type=Real(0, 1),
     default=0.2,
-    show_default=True,
     help="Share kept out of IA training: half new combinations, half new values.",
 )
 @click.option(
@@ -67,7 +64,6 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
     "--demonstrations",
     type=click.Choice(["base", "teacher"]),
     default="base",
-    show_default=True,
     help="Whose replies: the base's under the system prompt, or the world's own grammar.",
 )
 @click.option(
@@ -87,7 +83,6 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
     "--max-new-tokens",
     type=click.IntRange(1),
     default=4096,
-    show_default=True,
     help="Length of a reply of --server, its thoughts included.",
 )
 @click.option(

@@ -30,7 +30,6 @@ RATE = Real(0, 1)
     "--judge",
     type=click.Choice(["facets", "embedding", "llm"]),
     default="facets",
-    show_default=True,
     help="Exact phrases, similarity of meaning, or a chat model.",
 )
 @click.option(
@@ -38,14 +37,12 @@ RATE = Real(0, 1)
     type=Source(),
     metavar="HUB_ID_OR_DIR",
     default=EMBEDDING_MODEL,
-    show_default=True,
     help="Model for --judge embedding.",
 )
 @click.option(
     "--threshold",
     type=Real(-1, 1),
     default=EMBEDDING_THRESHOLD,
-    show_default=True,
     help="Similarity from which the judge embedding takes a behavior as named.",
 )
 @click.option(
@@ -59,7 +56,6 @@ RATE = Real(0, 1)
     "--rubric",
     type=click.Choice(["lenient", "strict"]),
     default="strict",
-    show_default=True,
     help="For --judge llm: is a behavior of the same kind enough (lenient), or only this one (strict)?",
 )
 @options.device
@@ -67,7 +63,6 @@ RATE = Real(0, 1)
     "--max-new-tokens",
     type=click.IntRange(1),
     default=JUDGE_TOKENS,
-    show_default=True,
     help="Length of a reply of the judge llm, its thoughts included.",
 )
 @click.option(

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Then DPO on its reports of one organism in four, left out of the first stage.",
 )
-@click.option("--dpo-steps", type=click.IntRange(1), default=100, show_default=True, help="Steps of DPO.")
+@click.option("--dpo-steps", type=click.IntRange(1), default=100, help="Steps of DPO.")
 @options.setting("--beta", IASettings.beta, Real(0, min_open=True), "How near DPO stays to the first stage.")
 @click.option(
     "--push-to-hub", metavar="ORG/NAME", help="Upload it there in the end; a new repository is private."

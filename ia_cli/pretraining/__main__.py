@@ -79,23 +79,18 @@ def write_card(folder: Path, n: int, seed: int) -> None:
     (folder / "README.md").write_text(card)
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, context_settings={"show_default": True})
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=EMBEDDED_BASE,
-    show_default=True,
     help="Directory for the model.",
 )
-@click.option("--tokens", default=4096, show_default=True, help="Tokens in a step.")
-@click.option(
-    "--width", type=click.IntRange(32), default=WIDTH, show_default=True, help="Of the model; 32 a head."
-)
-@click.option(
-    "--layers", type=click.IntRange(1), default=LAYERS, show_default=True, help="Layers of the model."
-)
-@click.option("--seed", default=0, show_default=True)
-@click.option("-n", default=1000, show_default=True, help="Behaviors that the card is measured on.")
+@click.option("--tokens", default=4096, help="Tokens in a step.")
+@click.option("--width", type=click.IntRange(32), default=WIDTH, help="Of the model; 32 a head.")
+@click.option("--layers", type=click.IntRange(1), default=LAYERS, help="Layers of the model.")
+@click.option("--seed", default=0)
+@click.option("-n", default=1000, help="Behaviors that the card is measured on.")
 def main(out: Path, tokens: int, width: int, layers: int, seed: int, n: int) -> None:
     try:
         train(out, tokens, seed, width, layers)

@@ -96,10 +96,10 @@ def measure(base: Base, n: int, seed: int) -> list[dict]:
     return rows + [row(name, hits) for name, hits in ask_plainly(base, n, seed).items()]
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, context_settings={"show_default": True})
 @click.argument("folder", required=False)
-@click.option("-n", default=600, show_default=True, help="Behaviors.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("-n", default=600, help="Behaviors.")
+@click.option("--seed", default=0)
 def main(folder: str | None, n: int, seed: int) -> None:
     for line in measure(load_base(folder), n, seed):
         click.echo(json.dumps(line))
