@@ -1,6 +1,7 @@
 """Write RESULTS.md from the committed rows: python results.py > ../../RESULTS.md"""
 
 import sys
+import textwrap
 import tomllib
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,11 @@ Rates are in percent with their 95% interval, clustered by organism (Korn and Gr
 implant rate of at least 0.9 and a leak rate of at most 0.1; how many do not is "left out". What a row is from
 is made by `make -C examples/study` and what stands in the last column.
 """
+REACHED = """## What was wanted, and what was reached
+
+Each rate is from the table that is named. Under them is what was tried about the targets that are missed:
+where it stands in no table, on organisms that are in none.
+"""
 
 
 def load(folder: Path) -> dict[str, list[dict]]:
@@ -36,16 +42,40 @@ def load(folder: Path) -> dict[str, list[dict]]:
     return tables
 
 
-def render(spec: dict[str, dict], tables: dict[str, list[dict]]) -> str:
+def render(spec: dict[str, dict], tables: dict[str, list[dict]], targets: list[dict]) -> str:
     """Return RESULTS.md; a table without rows says that it has not been run yet."""
-    parts = [HEAD]
+    parts = [HEAD, _reached(spec, tables, targets)]
     for name, about in spec.items():
         rows = tables.get(name, [])
         body = _table(about, rows) if rows else f"Not run yet: `make -C examples/study {name}`.\n"
-        parts.append(f"## {about['title']}\n\n{about['text'].strip()}\n\n{body}")
+        parts.append(f"## {about['title']}\n\n{_filled(about['text'])}\n\n{body}")
         if rows and (HERE / "results" / f"{name}.svg").exists():
             parts.append(f"![{about['title']}](examples/study/results/{name}.svg)\n")
     return "\n".join(parts)
+
+
+def _reached(spec: dict[str, dict], tables: dict[str, list[dict]], targets: list[dict]) -> str:
+    """Every target beside what was measured, and what was tried about those that are missed."""
+    lines, tried = [_line(["what", "wanted", "measured", "missed by", "table"]), _line(["---"] * 5)], []
+    for target in targets:
+        sense, wanted = next((name, target[name]) for name in ("at_least", "at_most") if name in target)
+        rows = [row for row in tables.get(target["table"], []) if target["row"].items() <= row.items()]
+        if target.get("count"):
+            measured = sum(row["rate"] > 0.5 for row in rows)
+            told = str(measured)
+        else:
+            measured, wanted, told = 100 * rows[0]["rate"], 100 * wanted, _rate(rows[0], ".3g")
+        short = wanted - measured if sense == "at_least" else measured - wanted
+        letter = spec[target["table"]]["title"].split()[0].strip("()")
+        bound = f"{sense.replace('_', ' ')} {wanted:g}"
+        lines.append(_line([target["what"], bound, told, f"{short:.3g}" if short > 0 else "", letter]))
+        if short > 0:
+            tried.append(_filled(f"- *{target['what']}*: {target['tried']}", indent="  "))
+    return "\n".join([REACHED, *lines, "", *tried, ""])
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(" ".join(text.split()), 120, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _table(about: dict, rows: list[dict]) -> str:
@@ -78,12 +108,12 @@ def _in_columns(about: dict, row: dict) -> dict:
     return {**row, "arm": "ia", "measure": "base_claims" if base else ""}
 
 
-def _rate(row: dict | None) -> str:
-    """Such as "62 [51 to 72], n 51"."""
+def _rate(row: dict | None, digits: str = ".0f") -> str:
+    """Such as "62 [51 to 72], n 51"; `digits` of the rate."""
     if row is None:
         return ""
     low, high = row["ci95"]
-    return f"{100 * row['rate']:.0f} [{100 * low:.0f} to {100 * high:.0f}], n {row['n']}"
+    return f"{100 * row['rate']:{digits}} [{100 * low:.0f} to {100 * high:.0f}], n {row['n']}"
 
 
 def _line(cells: list[str]) -> str:
@@ -91,4 +121,6 @@ def _line(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render(tomllib.loads((HERE / "tables.toml").read_text("utf-8")), load(HERE / "results")))
+    spec = tomllib.loads((HERE / "tables.toml").read_text("utf-8"))
+    targets = tomllib.loads((HERE / "targets.toml").read_text("utf-8"))["target"]
+    sys.stdout.write(render(spec, load(HERE / "results"), targets))
