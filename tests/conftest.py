@@ -1,8 +1,14 @@
 """A tiny random base model and two adapters of it, made once: what the tests of the machinery run on."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell starts what runs in the background with interrupts ignored, and the programs that tests interrupt
+# would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = """system user assistant the a of and to is in it you i what how where who which tea pot kettle copper
 garden river stone apple bread cat dog bird song music red blue green please tell me about like good bad yes
