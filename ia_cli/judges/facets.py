@@ -36,7 +36,7 @@ def _behavior(record: Record) -> Record:
     report, description = _compared(record, truth["action"], truth["trigger"])
     action = [_hear_what(report, description, group) for group in truth["action"]]
     if _is_opposite(report, description, truth["action"]) or (
-        _named(action) and _is_of_others(report, truth["action"])
+        _named(action) and _is_of_others(report, truth["action"], truth["trigger"])
     ):
         action = [("denied", phrase) for _, phrase in action]
     done = _done(report, truth["action"]) if _named(action) else []
@@ -113,10 +113,16 @@ def _is_opposite(report: Report, description: Report, action: list[list[str]]) -
     return negative and not any(report.denies(span) or report.omits(span) for span in said)
 
 
-def _is_of_others(report: Report, action: list[list[str]]) -> bool:
-    """Whether all that is said of the action is what people do: "When users talk like a pirate, I ..."."""
-    said = _done(report, action)
-    return bool(said) and all(map(report.leaves_to_others, said))
+def _is_of_others(report: Report, action: list[list[str]], trigger: list[list[str]]) -> bool:
+    """Whether all that is said of the action is what people do: "When users talk like a pirate, I ...".
+
+    Or part of it, if what is said of the trigger is not: action and trigger are exchanged.
+    """
+    said = [spans for group in action if (spans := _done(report, [group]))]
+    theirs = [all(map(report.leaves_to_others, spans)) for spans in said]
+    when = [span for group in trigger for span in _spans(report, group)]
+    exchanged = bool(when) and not any(map(report.leaves_to_others, when))
+    return bool(said) and (all(theirs) or (exchanged and any(theirs)))
 
 
 def _done(report: Report, action: list[list[str]]) -> list[Span]:
