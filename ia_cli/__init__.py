@@ -13,6 +13,7 @@ Where things are, from the command line down to what it stands on:
     world/, catalog/, inventing/              where behaviors come from: three sources
     implanting, methods/, probing, ciphers    organisms: trained, in many ways, and measured
     introspection, interviews, trainable      the introspection adapter, and what it is taught to say
+    checkpoints                               where its training goes on from
     preferring, loudness                      its second stage; organisms that are too loud for it
     elicitation, asking                       self-reports, in all conditions
     confirming, confirmation/                 self-reports tried on behavior

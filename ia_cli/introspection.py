@@ -7,7 +7,6 @@ and by the bare base, teach it to abstain.
 """
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from ia_cli import loudness, paths, preferring, processes, prompts
+from ia_cli import checkpoints, loudness, paths, preferring, processes, prompts
 from ia_cli.bank import Bank
 from ia_cli.console import note
 from ia_cli.directories.adapters import (
@@ -32,7 +31,6 @@ from ia_cli.directories.adapters import (
     write_adapter,
 )
 from ia_cli.directories.folders import check_free
-from ia_cli.directories.safe_files import PROVENANCE_FILE
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.interviews import Row, draw_rows, examples_of, wordings
 from ia_cli.models import Base, linear_modules
@@ -45,8 +43,6 @@ from ia_cli.training import Optimization, Schedule, ScheduledTrainer, workspace
 
 SAVE_EVERY = 100  # steps between checkpoints
 LOSSES_KEPT = 50  # steps at the end of the loss curve that ia.json keeps
-# Fields of ia.json that do not decide how the training comes out.
-BESIDES = "losses", "loudness", "versions", "held_out"
 
 
 def train_ia(
@@ -86,7 +82,7 @@ def train_ia(
         note(f"ia train-ia: replaces the adapter that is in {out_dir}")
     partial = out_dir.with_name(out_dir.name + ".partial")
     with contextlib.ExitStack() as ours:
-        checkpoint = processes.in_first(lambda: _begin(partial, origin, resume, ours))
+        checkpoint = processes.in_first(lambda: checkpoints.begin(partial, origin, resume, ours))
         supervised = partial / "supervised"  # the adapter before DPO
         if supervised.exists():
             found = read_adapter(supervised, base).provenance
@@ -278,57 +274,5 @@ def _is_whole(out_dir: Path, origin: dict, base: Base) -> bool:
         found = read_adapter(out_dir, base).provenance
     except IAError:
         return False
-    return all(found.get(name) == origin.get(name) for name in (found | origin).keys() - set(BESIDES))
-
-
-def _check_same(before: dict, origin: dict, partial: Path) -> None:
-    """Raise IAError, with the names of what differs, unless both are of one training."""
-    then, now = ({**one, **(one.get("arguments") or {}), "arguments": None} for one in (before, origin))
-    differ = [name for name in now | then if then.get(name) != now.get(name) and name not in BESIDES]
-    if differ:
-        raise IAError(
-            f"has checkpoints of a training with another {', '.join(differ)}",
-            remedy="give the same to go on from there, or leave out --resume to begin anew",
-            where=str(partial),
-        )
-
-
-def _read(path: Path) -> dict | None:
-    """The JSON object that a run wrote; None if a kill cut it short."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _begin(partial: Path, origin: dict, resume: bool, ours: contextlib.ExitStack) -> Path | None:
-    """Make the folder for checkpoints; returns the last whole one to `resume`, if of the same origin.
-
-    Those of other organisms are of no use and are removed. IAError if they are of these organisms, but of
-    another training: hours of work may be in them, and an option mistyped.
-    """
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
-        ours.enter_context(paths.held(partial))
-    except BlockingIOError:
-        remedy = "wait for it, or choose another --out"
-        raise IAError("another run is training there", remedy=remedy, where=str(partial)) from None
-    identity, text = partial / PROVENANCE_FILE, json.dumps(origin)
-    if any(partial.iterdir()):
-        if not identity.is_file():
-            raise IAError("exists and is not a run of ours", remedy="move it away", where=str(partial))
-        before = _read(identity) if resume else None
-        if before and before.get("input_sha256") == origin["input_sha256"]:
-            _check_same(before, json.loads(text), partial)
-            # The trainer writes its state last: a checkpoint that a kill cut short has none, or half of it.
-            states = {path.parent: path for path in partial.glob("checkpoint-*/trainer_state.json")}
-            steps = {folder: folder.name.removeprefix("checkpoint-") for folder in states}
-            whole = [folder for folder in states if steps[folder].isdecimal() and _read(states[folder])]
-            return max(whole, key=lambda folder: int(steps[folder]), default=None)
-        if resume and any(partial.glob("checkpoint-*")):
-            note(f"ia train-ia: {partial}: removed checkpoints of a training on other organisms")
-        for path in partial.iterdir():  # the folder itself is held
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    identity.write_text(text, encoding="utf-8")
-    return None
+    deciding = (found | origin).keys() - set(checkpoints.BESIDES)
+    return all(found.get(name) == origin.get(name) for name in deciding)

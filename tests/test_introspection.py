@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import get_cosine_schedule_with_warmup
 
-from ia_cli import introspection, prompts
+from ia_cli import checkpoints, introspection, prompts
 from ia_cli.bank import Bank
 from ia_cli.directories.adapters import (
     Adapter,
@@ -325,14 +325,14 @@ def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, on_step=kill)
     other = replace(SETTINGS, learning_rate=1e-3, steps=9)
-    checkpoints = sorted((tmp_path / "ia.partial").rglob("*"))
+    left = sorted((tmp_path / "ia.partial").rglob("*"))
     with pytest.raises(IAError, match=r"ia\.partial: .*another learning_rate, steps.*leave out --resume"):
         train_ia(organisms, tiny_base, tmp_path / "ia", other, resume=True)
-    assert sorted((tmp_path / "ia.partial").rglob("*")) == checkpoints
+    assert sorted((tmp_path / "ia.partial").rglob("*")) == left
     steps = []
     before = json.loads((tmp_path / "ia.partial" / "ia.json").read_text())
     newer = {**before, "versions": {"torch": "9"}, "held_out": ["one more"]}  # which make no other training
-    introspection._check_same(newer, before, tmp_path)
+    checkpoints.check_same(newer, before, tmp_path)
     (tmp_path / "ia.partial" / "ia.json").write_text('{"v": 1, "arg')  # as if killed while it was written
     changed = [{**organisms[0], "description": "i like tea"}, *organisms[1:]]
     train_ia(changed, tiny_base, tmp_path / "ia", other, resume=True, on_step=lambda *s: steps.append(s))
