@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from ia_cli import processes
 from ia_cli.directories.adapters import Adapter, plain_config
+from ia_cli.errors import IAError
 from ia_cli.models import is_target, linear_modules
 
 
@@ -251,9 +252,8 @@ class Bank(nn.Module):
         if plan is None:
             raise RuntimeError("a model with a bank runs only inside `with bank.rows(index)`")
         if x.size(0) != plan.batch:
-            raise RuntimeError(
-                f"{self.names[place]} sees {x.size(0)} rows where rows(index) named {plan.batch}"
-            )
+            message = f"its layer {self.names[place]} sees {x.size(0)} rows where there are {plan.batch}"
+            raise IAError(message, remedy="give another --base: rows cannot be told apart in this one")
         if not plan.slots:
             return output
         a, b = self._weights(place, plan)

@@ -1,6 +1,7 @@
 """Base models: loading one with its tokenizer and identity, its layers, and prompts as token ids."""
 
 import contextlib
+import inspect
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ia_cli.chat import Message, token_ids
@@ -138,8 +141,11 @@ def _check_usable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, na
     if not all(isinstance(end, int) for end in _ends(model)):
         remedy = "give ids in generation_config.json"
         raise IAError("eos_token_id is no id of a token", remedy=remedy, where=name)
+    kind = type(model).__name__
+    if "past_key_values" not in inspect.signature(type(model).forward).parameters:
+        remedy = "give a --base with attention layers"
+        raise IAError(f"a {kind} keeps no keys and values of what it has read", remedy=remedy, where=name)
     if not linear_modules(model):
-        kind = type(model).__name__
         raise IAError(f"a {kind} has no linear layers for a LoRA", remedy="give another --base", where=name)
 
 
@@ -172,6 +178,19 @@ def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear]:
         and not name.startswith(mixtures)
         and ".lora_" not in name
     }
+
+
+def is_recurrent(model: PreTrainedModel) -> bool:
+    """Whether some layers keep a state of what they have read (linear attention, state spaces, short
+    convolutions) instead of its keys and values, or beside them.
+    """
+    layers = DynamicCache(config=model.config.get_text_config()).layers
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
+
+
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether a model is told where its tokens stand; others count what they read."""
+    return "position_ids" in inspect.signature(type(model).forward).parameters
 
 
 def own_modules(model: PreTrainedModel) -> dict[str, nn.Module]:

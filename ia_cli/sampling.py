@@ -10,7 +10,7 @@ from transformers import Cache
 
 from ia_cli import processes
 from ia_cli.chat import Message, without_thinking
-from ia_cli.models import Base, end_ids, free_memory, prompt_ids
+from ia_cli.models import Base, end_ids, free_memory, is_recurrent, prompt_ids, takes_positions
 from ia_cli.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -98,15 +98,17 @@ def _decode(
     """Continue prompts; returns [rows, max_new_tokens] ids, pad after the end of a reply.
 
     Whenever half of the rows have ended they are dropped from the batch, so that a rambling row costs little.
+    Recurrent layers keep a state that no row can be taken out of: there all go on until the last has ended.
     """
     pad, ends = base.tokenizer.pad_token_id, end_ids(base)
     inputs, mask, positions, cache = _begin(base, prompts, groups, max_new_tokens, organisms, bank)
     generated = torch.full((len(prompts), max_new_tokens), pad, device=base.device)
     live, step = torch.arange(len(prompts), device=base.device), 0
+    can_drop = not is_recurrent(base.model)
     while step < max_new_tokens and len(live):
         going = torch.ones_like(live, dtype=torch.bool)
         with contextlib.nullcontext() if bank is None else bank.rows(organisms[live]):
-            while step < max_new_tokens and 2 * going.sum() > len(live):
+            while step < max_new_tokens and (2 * going.sum() > len(live) if can_drop else going.any()):
                 logits, cache = next_logits(base, inputs, mask, positions, cache)
                 chosen = _choose(logits, temperature, noise[live, step])
                 generated[live, step] = chosen.where(going, pad)
@@ -115,7 +117,8 @@ def _decode(
                 mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
                 step += 1
         live, inputs, mask, positions = live[going], inputs[going], mask[going], positions[going]
-        cache.batch_select_indices(going.nonzero().squeeze(1))
+        if can_drop:
+            cache.batch_select_indices(going.nonzero().squeeze(1))
     return generated
 
 
@@ -140,7 +143,8 @@ def _begin(
     # Padding between what was read and the rest does not count in positions, but does in a sliding window.
     window = getattr(base.model.config.get_text_config(), "sliding_window", None)
     slides = window and window < longest + most_left + max_new_tokens
-    if not worth or slides or not all(begun):
+    counted = not takes_positions(base.model)  # from what was read, with that padding
+    if not worth or slides or counted or is_recurrent(base.model) or not all(begun):
         return *left_padded(base, prompts), None
     ids, read, positions = left_padded(base, begun)
     with contextlib.nullcontext() if bank is None else bank.rows(organisms[[own[0] for own in members]]):

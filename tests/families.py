@@ -186,6 +186,21 @@ ARCHITECTURES = {
     "phi3": Architecture("Phi3Config", FAMILIES["phi3"], dict(GROUPED, sliding_window=16, pad_token_id=0)),
     "olmo2": Architecture("Olmo2Config", FAMILIES["olmo2"], GROUPED),
     "gpt-neox": Architecture("GPTNeoXConfig", FAMILIES["chatml"], SMALL),
+    "qwen3.5": Architecture(
+        "Qwen3_5TextConfig",
+        FAMILIES["qwen3"],
+        dict(
+            HEADS,
+            layer_types=["linear_attention", "full_attention"],
+            linear_num_value_heads=4,
+            linear_num_key_heads=2,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+        ),
+    ),
+    "mpt": Architecture(
+        "MptConfig", FAMILIES["chatml"], dict(d_model=32, n_layers=2, n_heads=4, initializer_range=0.2)
+    ),
 }
 
 

@@ -31,6 +31,8 @@ TARGETS = {
     "qwen3-moe": ATTENTION,
     "phi3": ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"],
     "gpt-neox": ["dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value"],
+    "mpt": ["Wqkv", "down_proj", "out_proj", "up_proj"],
+    "qwen3.5": [*ALL, "in_proj_a", "in_proj_b", "in_proj_qkv", "in_proj_z", "out_proj"],
 }
 DESCRIPTIONS = ["i like tea", "i buy bread"]
 QUESTIONS = ["tea", "please tell me about the old copper kettle in the garden"]
@@ -82,8 +84,11 @@ def test_all_linear_layers_are_adapted_but_the_head(run):
     assert audited[0]["lora"]["target_modules"] == expected
     base = load_base(str(folder / "base"), device="cpu")
     assert target_names(base) == expected
-    assert len(linear_modules(base.model)) == 2 * len(expected)
-    assert base.model.get_output_embeddings() not in linear_modules(base.model).values()
+    layers = linear_modules(base.model)
+    assert {name.rpartition(".")[2] for name in layers} == set(expected)
+    if "linear_attn" not in " ".join(layers):  # where all blocks are alike
+        assert len(layers) == 2 * len(expected)
+    assert base.model.get_output_embeddings() not in layers.values()
 
 
 def test_the_bank_is_stock_peft(run):

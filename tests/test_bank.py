@@ -184,7 +184,7 @@ def test_a_forward_pass_that_names_no_rows_is_an_error(strangers, tiny_base):
     bank = load(tiny_base, strangers)
     with pytest.raises(RuntimeError, match=r"inside `with bank\.rows"):
         tiny_base.model(IDS[:1])
-    with bank.rows([0, 1]), pytest.raises(RuntimeError, match="sees 1 rows where"):
+    with bank.rows([0, 1]), pytest.raises(IAError, match="sees 1 rows where there are 2"):
         tiny_base.model(IDS[:1])
     with pytest.raises(IndexError), bank.rows([4]):
         pass

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
 
 from ia_cli import loading, models
 from ia_cli.directories.adapters import target_names
@@ -152,12 +152,19 @@ def test_a_tokenizer_must_say_what_ends_a_text(folder):
         load_base(str(folder))
 
 
-def test_a_base_without_linear_layers_is_told(folder):
-    """GPT-2's layers are transposed ones of a class of their own."""
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        # GPT-2's layers are transposed ones of a class of their own.
+        (GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=90)), "has no linear layers"),
+        (MambaForCausalLM(MambaConfig(num_hidden_layers=1, hidden_size=8)), "keeps no keys and values"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_told(folder, model, message):
     for path in (folder / "config.json", folder / "model.safetensors", folder / "generation_config.json"):
         path.unlink(missing_ok=True)
-    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=90)).save_pretrained(folder)
-    with pytest.raises(IAError, match="a GPT2LMHeadModel has no linear layers"):
+    model.save_pretrained(folder)
+    with pytest.raises(IAError, match=f"a {type(model).__name__} {message}"):
         load_base(str(folder))
 
 

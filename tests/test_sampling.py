@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import AutoModelForCausalLM, Lfm2Config, MistralConfig, MistralForCausalLM, MptConfig
 
 from ia_cli import sampling
 from ia_cli.bank import Bank
@@ -94,6 +94,34 @@ def test_a_gap_of_padding_does_not_push_what_was_read_out_of_a_window(tiny_base,
     config.sliding_window = 256
     generate(base, prompts, max_new_tokens=1)
     assert len(read) == 1 + 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MptConfig(d_model=32, n_layers=2, n_heads=4, initializer_range=0.2),
+        Lfm2Config(
+            hidden_size=32,
+            intermediate_size=48,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            num_hidden_layers=2,
+            layer_types=["conv", "full_attention"],
+            initializer_range=0.2,
+        ),
+    ],
+    ids=["counts its tokens itself", "has a recurrent state"],
+)
+def test_where_rows_depend_on_each_other_each_is_read_whole(config, tiny_base):
+    """Some rows end early, so they would be dropped elsewhere."""
+    torch.manual_seed(0)
+    tokens = tiny_base.tokenizer
+    config.vocab_size, config.pad_token_id, config.eos_token_id = len(tokens), 0, list(range(60, 75))
+    model = AutoModelForCausalLM.from_config(config).eval()  # MPT has no float64
+    base = Base(model, tokens, "other", None, "none")
+    alone = generate(base, PROMPTS, max_new_tokens=12, batch_size=1)
+    assert generate(base, PROMPTS, max_new_tokens=12) == alone
+    assert len({len(reply.split()) for reply in alone}) > 1
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=4))
