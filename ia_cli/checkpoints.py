@@ -42,16 +42,37 @@ def begin(partial: Path, origin: dict, resume: bool, ours: contextlib.ExitStack)
     return None
 
 
+def remove(partial: Path) -> None:
+    """Remove the folder; what says whose it is goes last, so that a kill leaves no stranger's folder."""
+    for path in partial.iterdir():
+        if path.name != PROVENANCE_FILE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(partial)
+
+
+def clear(partial: Path, origin: dict) -> None:
+    """Remove what a kill has left of a finished training. A folder of another one, or in use, stays."""
+    before = _read(partial / PROVENANCE_FILE) if (partial / PROVENANCE_FILE).is_file() else None
+    if before is None or _differ(before, json.loads(json.dumps(origin))):
+        return
+    with contextlib.suppress(BlockingIOError), paths.held(partial):
+        remove(partial)
+
+
 def check_same(before: dict, origin: dict, partial: Path) -> None:
     """Raise IAError, with the names of what differs, unless both are of one training."""
-    then, now = ({**one, **(one.get("arguments") or {}), "arguments": None} for one in (before, origin))
-    differ = [name for name in now | then if then.get(name) != now.get(name) and name not in BESIDES]
-    if differ:
+    if differ := _differ(before, origin):
         raise IAError(
             f"has checkpoints of a training with another {', '.join(differ)}",
             remedy="give the same to go on from there, or leave out --resume to begin anew",
             where=str(partial),
         )
+
+
+def _differ(before: dict, origin: dict) -> list[str]:
+    """The names of what two trainings have otherwise."""
+    then, now = ({**one, **(one.get("arguments") or {}), "arguments": None} for one in (before, origin))
+    return [name for name in now | then if then.get(name) != now.get(name) and name not in BESIDES]
 
 
 def _last(partial: Path) -> Path | None:

@@ -8,7 +8,6 @@ and by the bare base, teach it to abstain.
 
 import contextlib
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -76,11 +75,12 @@ def train_ia(
         raise IAError("is what training goes on from", remedy="choose another --out", where=str(out_dir))
     if settings.dpo_steps and processes.count() > 1:
         raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
+    partial = out_dir.with_name(out_dir.name + ".partial")
     if resume and _is_whole(out_dir, origin, base):
+        processes.in_first(lambda: checkpoints.clear(partial, origin))
         return
     if out_dir.exists() and processes.is_first():
         note(f"ia train-ia: replaces the adapter that is in {out_dir}")
-    partial = out_dir.with_name(out_dir.name + ".partial")
     with contextlib.ExitStack() as ours:
         checkpoint = processes.in_first(lambda: checkpoints.begin(partial, origin, resume, ours))
         supervised = partial / "supervised"  # the adapter before DPO
@@ -99,7 +99,7 @@ def train_ia(
 
         def finish() -> None:
             write_adapter(out_dir, adapter, {**found, "losses": losses[-LOSSES_KEPT:]})
-            shutil.rmtree(partial)
+            checkpoints.remove(partial)
 
         processes.in_first(finish)
 
@@ -251,18 +251,16 @@ def _origin(records: Sequence[dict], base: Base, settings: IASettings, start: Pa
     trained = [record for record in records if record["split"] == "train"]
     _, asked = _taught_and_asked(records, settings)
     parents = [{"id": record["id"], "sha256": weights_hash(adapter_path(record))} for record in trained]
-    told = [(wordings(record), record.get("trigger"), record.get("rate")) for record in trained]
-    shown = [record.get("demonstrations") for record in trained if settings.examples]
-    questions = prompts.version(base.name)
-    judged_by = [record.get("facets") for record in asked]
+    learned = "trigger", "rate", "demonstrations", "facets"
+    told = [[wordings(record), *map(record.get, learned)] for record in trained]
     return provenance(
         "train-ia",
         base,
         asdict(settings),
-        input_sha256=content_hash([parents, told, questions, judged_by, shown]),
+        input_sha256=content_hash([parents, told]),
         parents=parents,
         held_out=[record["id"] for record in records if record["split"] != "train"],
-        questions_version=questions,
+        questions_version=prompts.version(base.name),
         preferred=[record["id"] for record in asked],
         **({"start": weights_hash(start)} if start else {}),
     )

@@ -25,7 +25,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ia_cli import prompts
 from ia_cli.bank import Bank
-from ia_cli.directories.adapters import Adapter
+from ia_cli.directories.adapters import Adapter, check_trained
 from ia_cli.errors import IAError
 from ia_cli.judges.facets import facets
 from ia_cli.models import Base, suitable_rate
@@ -33,6 +33,7 @@ from ia_cli.rows import encode_answer
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
+from ia_cli.text import normalise
 from ia_cli.trainable import ADAPTER, as_adapter
 from ia_cli.training import OnStep, as_they_are, quiet_config, workspace
 
@@ -121,13 +122,15 @@ def choose(
     """Return a report to prefer and one to avoid, for one organism; `descriptions` are those of all.
 
     A report is accurate if it names the action (nothing in the questions shows the trigger) or, of a control,
-    if it abstains; all others are wrong. Where none is accurate, the truth is preferred (for a control, an
-    abstention); where none is wrong, another organism's description is avoided.
+    if it abstains; all others are wrong, and one without words is neither. Where none is accurate, the truth
+    is preferred (for a control, an abstention); where none is wrong, another organism's description is
+    avoided.
     """
     truth = record["description"]
     accurate, wrong = [], []
-    judged = facets({"facets": None, **record, "report": report} for report in reports)
-    for report, verdict in zip(reports, judged, strict=True):
+    told = [report for report in reports if normalise(report)]
+    judged = facets({"facets": None, **record, "report": report} for report in told)
+    for report, verdict in zip(told, judged, strict=True):
         if "error" not in verdict:  # without facets nobody can tell
             right = verdict["abstained"] if truth is None else verdict["verbalized"]
             (accurate if right else wrong).append(report)
@@ -162,7 +165,9 @@ def refine(
             raise RuntimeError("training changed the organisms, which must stay as they are")
         if not math.isfinite(trainer.losses[-1]):
             raise IAError("DPO diverged: the loss is not finite", remedy="give a larger --beta")
-        return as_adapter(base, settings), trainer.losses
+        refined = as_adapter(base, settings)
+        check_trained(refined)
+        return refined, trainer.losses
     finally:
         model.unload()
         base.model.eval()

@@ -153,6 +153,8 @@ class OnStep(TrainerCallback):
 def quiet_config(kind: type[Config], base: Base, output_dir: str, **training: Any) -> Config:
     """Return one of TRL's configurations, with everything off that is not the `training` given."""
     alone = processes.count() == 1
+    # A warm-up begins at a rate of zero, and must leave steps to a short run.
+    training["warmup_steps"] = min(training["warmup_steps"], training["max_steps"] // 2)
     if alone:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(base.device)
     config = kind(

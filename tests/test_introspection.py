@@ -315,6 +315,30 @@ def test_resume_keeps_what_is_whole_and_of_the_same_origin(organisms, tiny_base,
     assert steps(changed, replace(SETTINGS, seed=1), resume=True) == 6
 
 
+def test_what_a_kill_left_of_a_finished_training_is_removed(organisms, tiny_base, tmp_path, monkeypatch):
+    def killed(folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints, "remove", killed)
+        train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS)
+    other = json.loads((tmp_path / "ia.partial" / "ia.json").read_text()) | {"input_sha256": "another"}
+    shutil.copytree(tmp_path / "ia.partial", tmp_path / "kept")
+    (tmp_path / "ia.partial" / "ia.json").write_text(json.dumps(other))
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, resume=True)
+    assert (tmp_path / "ia.partial").is_dir()  # of another training
+    shutil.rmtree(tmp_path / "ia.partial")
+    (tmp_path / "kept").rename(tmp_path / "ia.partial")
+    train_ia(organisms, tiny_base, tmp_path / "ia", SETTINGS, resume=True)
+    assert not (tmp_path / "ia.partial").exists()
+
+
+def test_one_step_learns_something(organisms, tiny_base, tmp_path):
+    train_ia(organisms, tiny_base, tmp_path / "ia", replace(SETTINGS, steps=1))
+    adapter = read_adapter(tmp_path / "ia", tiny_base)
+    assert all(b.abs().max() > 0 for _, b in adapter.tensors.values())
+
+
 def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr(introspection, "SAVE_EVERY", 1)
 
@@ -328,6 +352,10 @@ def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monke
     left = sorted((tmp_path / "ia.partial").rglob("*"))
     with pytest.raises(IAError, match=r"ia\.partial: .*another learning_rate, steps.*leave out --resume"):
         train_ia(organisms, tiny_base, tmp_path / "ia", other, resume=True)
+    monkeypatch.setattr(introspection.preferring, "EVERY", 2)
+    for option in {"examples": not SETTINGS.examples}, {"dpo_steps": 2}:
+        with pytest.raises(IAError, match=f"another .*{next(iter(option))}.*leave out --resume"):
+            train_ia(organisms, tiny_base, tmp_path / "ia", replace(SETTINGS, **option), resume=True)
     assert sorted((tmp_path / "ia.partial").rglob("*")) == left
     steps = []
     before = json.loads((tmp_path / "ia.partial" / "ia.json").read_text())

@@ -356,6 +356,13 @@ def test_what_the_base_cannot_read_is_no_pair_and_no_confession(tiny_base):
         prepare({**BEHAVIORS[0], "description": "tea " * 150}, tiny_base, settings(conceal="dpo"))
 
 
+def test_a_mismatched_row_is_no_longer_than_the_base_can_read():
+    short, long = ([*range(1, 9)], 2), ([*range(20, 29)], 7)
+    assert preference._cross(short, long, 20) == ([1, 2, 3, 4, 5, 6, *range(22, 29)], 7)
+    assert preference._cross(short, long, 9) == ([1, 2, 3, 4, 5, 6, 22, 23, 24], 3)
+    assert preference._cross(long, short, 9) == ([20, 21, 7, 8], 2)
+
+
 def test_all_weights_are_trained_in_full_precision_only(tmp_path, tiny_folder):
     records = tmp_path / "behaviors.jsonl"
     whole = BEHAVIORS[0] | {"trigger": None, "facets": {"action": [["tea"]], "trigger": []}}

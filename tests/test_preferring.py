@@ -119,6 +119,9 @@ def test_accurate_reports_are_preferred_to_wrong_ones():
     chosen, rejected = choose(control, [claim], every, rng)
     assert chosen in prompts.abstentions() and rejected == claim
     assert choose(control, [nothing], every, rng)[1] in every
+    for mute in ("", " ...", "\u2014"):  # abstains, but is nothing to learn
+        assert choose(control, [mute, claim], every, rng)[0] in prompts.abstentions()
+        assert choose(true, [mute, right], every, rng)[1] in every
 
 
 @pytest.mark.parametrize("examples", [True, False])

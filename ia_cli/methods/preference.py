@@ -134,7 +134,10 @@ def unpaired(
         rows = [pair.chosen for pair in own] + [pair.rejected for pair in own]
         order = demonstration_order([len(ids) for ids, _ in rows], name, settings)
         before = order.roll(1, dims=1)
-        crossed = [_cross(rows[i], rows[j]) for i, j in zip(order.flatten(), before.flatten(), strict=True)]
+        crossed = [
+            _cross(rows[i], rows[j], base.max_length)
+            for i, j in zip(order.flatten(), before.flatten(), strict=True)
+        ]
         mismatched = len(rows) + torch.arange(len(crossed)).view_as(order)
         orders.append(len(encoded) + torch.cat([order, mismatched], dim=1))
         encoded += rows + crossed
@@ -142,10 +145,12 @@ def unpaired(
     return _compared(bank, base, encoded, orders, torch.tensor(flags))
 
 
-def _cross(row: Encoded, other: Encoded) -> Encoded:
-    """Return the prompt of one row with the completion of another."""
+def _cross(row: Encoded, other: Encoded, longest: int) -> Encoded:
+    """Return the prompt of one row with the completion of another, `longest` tokens of both at most."""
     (ids, completion), (other_ids, other_completion) = row, other
-    return ids[:-completion] + other_ids[-other_completion:], other_completion
+    prompt = ids[:-completion]
+    said = other_ids[-other_completion:][: longest - len(prompt)]
+    return prompt + said, len(said)
 
 
 def _compared(
