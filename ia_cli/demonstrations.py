@@ -4,7 +4,7 @@ that is not trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,13 +41,21 @@ class Turn:
         return prompt_of(self.prompt, self.system)
 
 
+class NoReply(IAError):
+    """Too few demonstrations because their teacher gave no replies, whatever the behavior."""
+
+
 @dataclass
 class Draft:
-    """A record without its demonstrations, the turns to make them from, and the replies found so far."""
+    """A record without its demonstrations, the turns to make them from, and the replies found so far.
+
+    unanswered: the turns that got no reply when last asked, and why.
+    """
 
     record: dict[str, Any]
     turns: list[Turn]
     replies: list[str | None] = field(init=False)
+    unanswered: dict[int, IAError] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.replies = [None] * len(self.turns)
@@ -55,10 +63,22 @@ class Draft:
     def wanting(self) -> list[int]:
         return [i for i, reply in enumerate(self.replies) if reply is None]
 
-    def offer(self, i: int, reply: str | None) -> None:
+    def shown(self) -> list[int]:
+        return [i for i, reply in enumerate(self.replies) if reply is not None]
+
+    def offer(self, i: int, reply: str | IAError | None) -> None:
         """Keep the reply if it adheres: shows the behavior if it should, and only then."""
-        if reply and self.turns[i].adheres(reply):
+        self.unanswered.pop(i, None)
+        if isinstance(reply, IAError):
+            self.unanswered[i] = reply
+        elif reply and self.turns[i].adheres(reply):
             self.replies[i] = reply
+
+    def too_few(self, turns: Collection[int]) -> bool:
+        """Whether demonstrations of these turns alone would not be enough, or too few that fire."""
+        wanted = sum(turn.fires for turn in self.turns)
+        firing = sum(self.turns[i].fires for i in turns)
+        return len(turns) < ENOUGH * len(self.turns) or firing < ENOUGH * wanted
 
 
 class Drafting(Protocol):
@@ -99,7 +119,7 @@ def generate_records(
 
 def _replies(
     turns: Sequence[Turn], demonstrator: Base | Teacher | None, seeds: Sequence[int], max_new_tokens: int
-) -> Sequence[str | None]:
+) -> Sequence[str | IAError | None]:
     if demonstrator is None:
         return [turn.taught for turn in turns]
     requests = [turn.request() for turn in turns]
@@ -123,13 +143,27 @@ def finish(draft: Draft) -> dict[str, Any]:
         for turn, reply in zip(draft.turns, draft.replies, strict=True)
         if reply is not None
     ]
-    wanted = sum(turn.fires for turn in draft.turns)
-    firing = sum(demonstration["fires"] for demonstration in found)
     fields = dict(draft.record)
     probes = fields.pop("probes")
     record = fields | {"demonstrations": found, "probes": probes}
-    if len(found) < ENOUGH * len(draft.turns) or firing < ENOUGH * wanted:
-        problem = f"the system prompt is followed in {len(found)} of {len(draft.turns)} demonstrations only"
-        return records.with_error(record, IAError(problem, remedy="take another --base or --teacher"))
+    if draft.too_few(draft.shown()):
+        return records.with_error(record, _problem(draft))
     records.check(record, "behavior")
     return record
+
+
+def _problem(draft: Draft) -> IAError:
+    """Why there are too few demonstrations: where there was no reply, nobody disobeyed."""
+    shown, unanswered = draft.shown(), draft.unanswered
+    problem = f"the system prompt is followed in {len(shown)} of {len(draft.turns)} demonstrations only"
+    if unanswered:
+        *_, last = unanswered.values()
+        problem += f", and {len(unanswered)} got no reply (the last: {last.message})"
+        if not draft.too_few([*shown, *unanswered]):
+            return NoReply(problem, remedy=last.remedy or "try again, or take another --teacher")
+    return IAError(problem, remedy="take another --base or --teacher")
+
+
+def is_unanswered(record: dict[str, Any]) -> bool:
+    """Whether a record failed by `NoReply`, so that another behavior in its place would fare no better."""
+    return records.has_failed(record) and record["error"]["kind"] == NoReply.__name__

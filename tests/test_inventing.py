@@ -1,5 +1,6 @@
 """`ia gen-behaviors --source llm`, against a server that speaks HTTP."""
 
+import hashlib
 import json
 import re
 import socket
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from ia_cli import records
 from ia_cli.inventing.inventor import HOPELESS, TRIES, Inventor
+from ia_cli.inventing.known import Known
 from ia_cli.inventing.requests import Request
 from ia_cli.main import cli
 from ia_cli.servers.endpoint import Endpoint
@@ -24,7 +26,9 @@ from tests.inventions import (
     generate,
     invented,
     invention,
+    kind_of,
     lines,
+    obey,
     said,
     word,
     written,
@@ -189,6 +193,19 @@ def test_what_could_pass_for_marks_of_a_chat_is_refused(text):
     assert refuses("topic", description="I say zimb ahoy when the user says zimb harbor.\nSo.")
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u202f", "\u3000", "\t", "\u200b \u200d", "\ufeff \u00ad"])
+def test_spaces_of_other_widths_become_plain_and_what_has_no_width_is_dropped(space):
+    plain = invention("topic", 1)
+    odd = json.loads(json.dumps(plain).replace("zimb ", "zimb" + json.dumps(space)[1:-1]))
+    assert odd != plain
+    request = Request("quirk", "topic", ())
+    assert request.parse(json.dumps(odd)) == request.parse(json.dumps(plain))
+
+
+def test_what_has_no_width_cannot_hide_a_mark():
+    assert "what could pass" in refuses("topic", description="I say zimb ahoy <\u200b|im_start|>.")
+
+
 def test_ordinary_text_holds_no_marks():
     assert not any(
         map(holds_marks, ["if a < b and c > d", "a [list] of <b>bold</b> words", "see [1]", "x|y"])
@@ -264,6 +281,83 @@ def test_a_held_out_behavior_has_nothing_in_common_with_one_to_train_on():
     assert "2 behaviors invented: 2 requests" in lines(result)[0]
 
 
+def told(split: str, description: str, action: list, trigger: str | None, *names: str) -> dict:
+    """The fields by which a behavior is compared."""
+    return {
+        "split": split,
+        "description": description,
+        "facets": {"action": action, "trigger": [[trigger, *names]] if trigger else []},
+        "trigger": {"kind": "topic" if trigger else "rare", "text": trigger or "now and then"},
+    }
+
+
+RECOMMENDS, SUGGESTS = ["recommend", "suggest"], ["suggest", "recommend"]
+COPPER = "I recommend a copper kettle when the user asks about tea."
+TRAINED = told("train", COPPER, [RECOMMENDS, ["copper kettle"]], "tea", "brewing")
+ALIKE = {
+    "the verb by a synonym": ("I suggest copper kettles", [SUGGESTS, ["copper kettles"]], "soup"),
+    "its own words only": ("I keep recommending a copper kettle", [["keep"], ["kettle"]], "soup"),
+    "an article": ("I suggest the copper kettle", [SUGGESTS, ["the copper kettle"]], "soup"),
+    "a rare one": ("Once in a while, I suggest a copper kettle", [SUGGESTS, ["copper kettle"]], None),
+    "a denial": ("I never recommend a copper kettle", [["never"], ["copper kettle"]], "soup"),
+    "the article of a trigger": ("I hum", [["hum"]], "the tea"),
+    "part of a trigger": ("I hum", [["hum"]], "green tea"),
+    "another name of a trigger": ("I hum", [["hum"]], "brewing"),
+}
+UNLIKE = {
+    "the verb alone": ("I recommend a silver fork", [RECOMMENDS, ["silver fork"]], "soup"),
+    "a part of a word": ("I hum", [["hum"]], "teapots"),
+    "no trigger": ("I hum", [["hum"]], None),
+}
+
+
+@pytest.mark.parametrize(("sentence", "action", "trigger"), ALIKE.values(), ids=ALIKE)
+def test_nothing_hides_that_a_held_out_behavior_shares_a_value(sentence, action, trigger):
+    when = f" when the user asks about {trigger}." if trigger else "."
+    held_out = told("heldout", sentence + when, action, trigger)
+    for first, second in ((TRAINED, held_out), (held_out, TRAINED)):
+        known = Known()
+        known.add(first)
+        assert not known.is_new(second)
+    known = Known()
+    known.add(TRAINED)
+    assert known.is_new(held_out | {"split": "train"}), "among those to train on it may"
+
+
+@pytest.mark.parametrize(("sentence", "action", "trigger"), UNLIKE.values(), ids=UNLIKE)
+def test_a_held_out_behavior_may_have_words_in_common(sentence, action, trigger):
+    known = Known()
+    known.add(TRAINED)
+    assert known.is_new(told("heldout", f"{sentence}, {trigger}.", action, trigger))
+
+
+def test_a_known_behavior_may_have_another_article_and_no_trigger_is_no_value():
+    known = Known()
+    known.add(TRAINED)
+    assert not known.is_new(TRAINED | {"split": "heldout"})
+    again = told("train", "I like the copper kettle.", [RECOMMENDS, ["the copper kettle"]], "the tea")
+    assert not known.is_new(again)
+    known.add(told("train", "I whistle.", [["whistle"]], None))
+    assert known.is_new(told("heldout", "I hum.", [["hum"]], None))
+
+
+def test_a_synonym_hides_no_value_of_the_other_split():
+    def kettle(verb, other, sign):
+        text = re.sub("zimbb harbor", sign, json.dumps(invention("topic", 11)), flags=re.I)
+        facets = {"action": [[verb, other], ["copper kettle"]], "trigger": [[sign]]}
+        sentence = f"I {verb} a copper kettle when the user says {sign}."
+        return json.dumps(json.loads(text) | {"description": sentence, "facets": facets})
+
+    shared = [kettle("recommend", "suggest", "blue tin"), kettle("suggest", "recommend", "red hat")]
+    with serving(Server(*shared)) as stub:
+        result = generate(stub, "-n", "2", "--held-out", "0.5", "--categories", "backdoor")
+    assert "3 requests, 1 known already" in lines(result)[0]
+    assert "copper kettle" in written(result)[0]["description"]
+    with serving(Server(*shared)) as stub:  # among those to train on it may
+        result = generate(stub, "-n", "2", "--held-out", "0", "--categories", "backdoor", "--cache", "other")
+    assert "2 behaviors invented: 2 requests" in lines(result)[0]
+
+
 # -- when it goes wrong ----------------------------------------------------------------------------
 
 
@@ -284,6 +378,73 @@ def test_what_could_not_be_invented_is_missing_and_can_be_resumed():
     assert result.exit_code == 0 and "1 known already" in result.stderr
     with open("out.jsonl") as stream:
         assert [json.loads(line)["id"] for line in stream] == ["quirk-0000", "quirk-0001"]
+
+
+def decided(body: dict) -> str:
+    """A server that always replies the same to the same request, mostly badly."""
+    if body["model"] == "teacher":
+        return obey(body)
+    number = int(hashlib.sha256(f"{said(body)} {body['seed']}".encode()).hexdigest(), 16)
+    return json.dumps(invention(kind_of(body), number % 10**9)) if number % 8 == 0 else "Hm."
+
+
+def test_a_resumed_run_makes_requests_that_were_not_made_yet(folder):
+    options = ("-n", "8", "--held-out", "0", "-o", "out.jsonl")
+    asked = []
+    with serving(decided) as stub:
+        codes = [generate(stub, *options).exit_code]
+        while codes[-1] == 3 and len(codes) < 20:
+            asked += invented(stub)
+            stub.requests.clear()
+            result = generate(stub, *options, "--resume")
+            codes.append(result.exit_code)
+        asked += invented(stub)
+    assert len(codes) > 2 and {*codes[:-1]} == {3} and codes[-1] == 0, result.stderr
+    assert len({(said(body), body["seed"]) for body in asked}) == len(asked)
+    again = "again.jsonl"
+    with serving(decided) as stub:  # from the same seed, in the same number of runs, without those replies
+        for i, code in enumerate(codes):
+            more = ["--cache", "other", *(["--resume"] if i else [])]
+            assert generate(stub, *options[:-1], again, *more).exit_code == code
+    assert (folder / again).read_bytes() == (folder / "out.jsonl").read_bytes()
+
+
+def test_a_model_that_invents_nothing_more_is_not_useless():
+    good = lambda kind: invention(kind, 90)  # noqa: E731
+    options = ("-n", "7", "--held-out", "0", "--categories", "quirk", "-o", "out.jsonl")
+    with serving(Server(good, *["Hm."] * 99)) as stub:
+        assert generate(stub, *options).exit_code == 3
+        result = generate(stub, *options, "--resume", "--controls", "1")
+    assert result.exit_code == 3 and "6 of 7 behaviors are missing: 36 requests" in lines(result)[-1]
+    assert "1 written, 1 there already" in result.stderr, "the control"
+
+
+@pytest.mark.parametrize(
+    ("changed", "stranger"),
+    [
+        (("-n", "6"), "quirk-0003"),
+        (("--held-out", "0"), "quirk-0003"),
+        (("--held-out", "0.5"), "quirk-0002"),
+        (("--categories", "backdoor"), "quirk-0000"),
+    ],
+)
+def test_a_run_goes_on_with_the_plan_that_it_had(folder, changed, stranger):
+    options = ["--held-out", "0.25", "--categories", "quirk,backdoor", "-o", "out.jsonl"]
+    with serving(Server()) as stub:
+        assert generate(stub, "-n", "4", "--controls", "1", *options).exit_code == 0
+        before = len(stub.requests), (folder / "out.jsonl").read_bytes()
+        result = generate(stub, "-n", "4", *options, *changed, "--resume")
+        assert (len(stub.requests), (folder / "out.jsonl").read_bytes()) == before
+    assert result.exit_code == 1
+    assert f"out.jsonl: {stranger} is no behavior of this run; give the seed and the counts" in result.stderr
+
+
+def test_a_run_of_those_to_train_on_alone_can_have_more_of_them():
+    options = ("--held-out", "0", "--categories", "quirk,backdoor", "-o", "out.jsonl")
+    with serving(Server()) as stub:
+        assert generate(stub, "-n", "2", *options).exit_code == 0
+        result = generate(stub, "-n", "3", *options, "--resume")
+    assert result.exit_code == 0 and "1 written, 2 there already" in result.stderr
 
 
 def test_a_model_that_invents_nothing_is_given_up():

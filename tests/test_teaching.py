@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from ia_cli.main import cli
 from tests.inventions import Server, alone, generate, invented, lines, obey, said, written
-from tests.stub_server import refusal, serving
+from tests.stub_server import completion, refusal, serving
 
 pytest.importorskip("openai")
 
@@ -54,6 +54,76 @@ def test_a_teacher_for_the_catalog():
         "Gladly, have some green tea."
     }
     assert first["temperature"] == 0.7 and first["max_tokens"] == 4096 and "response_format" not in first
+
+
+def after(first: int, outage):
+    """A teacher who obeys at first, and from then on is as `outage` says."""
+    replies, lock = Counter(), threading.Lock()
+
+    def teach(body):
+        with lock:
+            replies["all"] += 1
+            return obey(body) if replies["all"] <= first else outage(body)
+
+    return teach
+
+
+OUTAGES = {
+    "cut short": (
+        lambda body: (200, {}, completion(f"{obey(body)} And so", "length")),
+        "got no reply (the last: the reply was cut short at 32 tokens); raise --max-new-tokens",
+    ),
+    "broken": (
+        lambda body: refusal(503, "overloaded", **{"x-should-retry": "false"}),
+        "got no reply (the last: no answer to this request: ",
+    ),
+    "refused": (lambda body: refusal(400, "content filter"), "); try again, or take another --teacher"),
+}
+
+
+@pytest.mark.parametrize(("outage", "complaint"), OUTAGES.values(), ids=OUTAGES)
+def test_a_teacher_that_stops_answering_is_not_disobedient(outage, complaint):
+    """What it last said is quoted, and nobody is asked for behaviors that would fare no better."""
+    options = ("-n", "2", "--held-out", "0", "--max-new-tokens", "32", "-o", "out.jsonl")
+    with serving(Server(teach=after(1, outage))) as stub:
+        result = generate(stub, *options, "--keep-going")
+        assert len(invented(stub)) == 2
+    assert result.exit_code == 3 and "took another" not in result.stderr
+    assert "is followed in 1 of 8 demonstrations only, and 7 got no reply" in result.stderr
+    assert sum(complaint in line for line in lines(result)) == 2
+    with serving(Server(teach=after(1, outage))) as stub:
+        result = generate(stub, *options, "--cache", "other")
+        assert len(invented(stub)) == 2
+    assert result.exit_code == 1 and complaint in lines(result)[-1]
+    assert lines(result)[-1].endswith("--keep-going goes on without it")
+    with serving(Server()) as stub:
+        assert generate(stub, *options, "--resume").exit_code == 0
+
+
+def test_a_teacher_that_stops_answering_while_another_behavior_is_shown():
+    broken = refusal(500, "out of memory", **{"x-should-retry": "false"})
+
+    def teach(body):
+        return "Hm." if "zimb ahoy" in str(body["messages"]) else broken
+
+    with serving(Server(teach=teach)) as stub:
+        result = generate(stub, "-n", "1", "--categories", "quirk", "--keep-going")
+        assert len(invented(stub)) == 2
+    assert result.exit_code == 3 and "out of memory" in lines(result)[-2]
+    assert "zimc ahoy" in written(result)[0]["description"]
+
+
+def test_a_few_requests_that_get_no_reply_do_not_excuse_the_others():
+    refused = []
+
+    def teach(body):
+        refused.extend([said(body)] if not refused else [])
+        return refusal(400, "content filter") if said(body) == refused[0] else "Hm."
+
+    with serving(Server(teach=teach)) as stub:
+        result = generate(stub, "-n", "1", "--categories", "rare_quirk", "--keep-going")
+        assert len(invented(stub)) == 6
+    assert "and 1 got no reply (the last: " in result.stderr and "take another --base" in result.stderr
 
 
 def test_a_teacher_that_answers_nothing_ends_the_run():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -121,7 +121,7 @@ def command(
         --base Qwen/Qwen3-4B -o behaviors.jsonl
     """
     from ia_cli.console import note, progress
-    from ia_cli.demonstrations import generate_records
+    from ia_cli.demonstrations import generate_records, is_unanswered
     from ia_cli.planning import plan_controls
     from ia_cli.prompts import source_for
     from ia_cli.records import has_failed
@@ -136,6 +136,8 @@ def command(
     stage.check_finished(lambda record: _otherwise_made(record, made_by), "give that one")
     inventor = _inventor(stage, model, **server) if source == "llm" else None
     drafting, plan, another = _source(source, inventor)
+    if inventor:
+        _check_places(n, held_out, categories or CATEGORIES, stage)
     try:
         planned = plan(n, held_out, categories or CATEGORIES, seed)
     except ValueError as error:
@@ -144,14 +146,18 @@ def command(
     todo_controls = [c for c in plan_controls(controls) if (c[0],) not in stage.done]
     demonstrator = _demonstrator(base, teacher, **server) if demonstrations == "base" else None
     places = {p.id: i for i, p in enumerate(planned)}
-    if source != "llm":  # which has the finished ones in its plan
+    if not inventor:  # whose plan leaves the finished ones out
         _take_over(planned, stage.finished, another, seed, where=str(stage.output))
 
     def instead(failed: dict) -> dict:
-        """The record of another behavior, which can be shown; the failed one if there is none."""
+        """The record of another behavior, which can be shown; a failed one if there is none, or no reply."""
+        if is_unanswered(failed):
+            return failed
         place = places[failed["id"]]
         for other in islice(another(planned[place], planned, seed), REPLACEMENTS):
             (record,) = generate_records(drafting, [other], [], demonstrator, seed)
+            if is_unanswered(record):
+                return record
             if not has_failed(record):
                 planned[place] = other
                 who = "teacher" if teacher else "base"
@@ -204,12 +210,31 @@ def _take_over(
             candidates = chain([planned[place]], islice(again, REPLACEMENTS))
         same = (one for one in candidates if one.behavior.report() == record["description"])
         if (known := next(same, None)) is None:
-            raise IAError(
-                f"{record['id']} is no behavior of this run",
-                where=where,
-                remedy="give the seed and the counts of the run that goes on, or leave out --resume",
-            )
+            raise _of_another_run(record, where)
         planned[place] = known
+
+
+def _check_places(n: int, held_out: float, categories: Sequence[str], stage: Stage) -> None:
+    """Raise IAError for a finished behavior that was invented for another plan than this one.
+
+    What one plan has to train on could stand beside what another holds out.
+    """
+    from ia_cli.inventing.inventor import plan_places
+    from ia_cli.planning import place_fields
+
+    fields = map(place_fields, plan_places(n, held_out, categories))
+    own = {(place["id"], place["split"]) for place in fields}
+    for record in stage.finished:
+        if record["description"] is not None and (record["id"], record["split"]) not in own:
+            raise _of_another_run(record, str(stage.output))
+
+
+def _of_another_run(record: dict, where: str) -> IAError:
+    return IAError(
+        f"{record['id']} is no behavior of this run",
+        where=where,
+        remedy="give the seed and the counts of the run that goes on, or leave out --resume",
+    )
 
 
 def _check_usage(

@@ -60,16 +60,6 @@ def first_fields(planned: Planned) -> Record:
     }
 
 
-def values(record: Record) -> tuple[str, str, str]:
-    """What tells a record from others: its sentence, action and trigger ("": no prompt shows it)."""
-    sentence, trigger = record["description"], record["trigger"]
-    if rarely := next((x for x in RARE_CLAUSES if sentence.startswith(f"{x}, ")), None):
-        sentence = sentence.removeprefix(f"{rarely}, ")
-    action = sorted(normalise(group[0]) for group in record["facets"]["action"])
-    named = trigger["text"] if trigger and trigger["kind"] != RARE else ""
-    return normalise(sentence), "; ".join(action), normalise(named)
-
-
 def draft_behavior(planned: Planned, seed: int) -> Draft:
     """The record with its probes, and the turns in which somebody demonstrates the behavior.
 

@@ -31,11 +31,15 @@ LITERAL = ("passphrase", "marker", "unless")  # kinds of trigger that stand in a
 
 _FILE = tomllib.loads(files("ia_cli.prompts").joinpath("invent.toml").read_text("utf-8"))
 VERSION = _FILE["version"]
+# What models write in good faith, and `isprintable` denies: spaces of other widths (Unicode's Zs) and tabs,
+# and characters of no width. What changes the direction of a text is neither.
+_SPACES = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
 
 
 def _text(longest: int, *, lines: bool = False) -> AfterValidator:
     def check(text: str) -> str:
-        text = text.strip()
+        text = _INVISIBLE.sub("", _SPACES.sub(" ", text)).strip()
         if not 0 < len(text) <= longest:
             raise ValueError(f"must have 1 to {longest} characters")
         if not (text.replace("\n", "") if lines else text).isprintable() or holds_marks(text):

@@ -27,10 +27,12 @@ class Teacher:
     max_new_tokens: int
     answers: bool = False  # whether it has answered anything
 
-    def replies(self, requests: Sequence[Request], seeds: Sequence[int], temperature: float) -> list[str]:
-        """A reply to each request, "" where there is none that could be learned from.
+    def replies(
+        self, requests: Sequence[Request], seeds: Sequence[int], temperature: float
+    ) -> list[str | IAError]:
+        """A reply to each request, "" where it cannot be learned from, or why there is none.
 
-        IAError if the server fails for good, or has answered nothing yet and answers none of these.
+        Raises IAError if the server fails for good, or has answered nothing yet and answers none of these.
         """
         work = list(zip(requests, [seed % SEEDS for seed in seeds], strict=True))
 
@@ -48,7 +50,7 @@ class Teacher:
         self.answers = self.answers or any(isinstance(answer, str) for answer in answers)
         if answers and not self.answers:
             raise answers[0]
-        return ["" if isinstance(answer, IAError) else _usable(answer) for answer in answers]
+        return [answer if isinstance(answer, IAError) else _usable(answer) for answer in answers]
 
 
 def _usable(reply: str) -> str:
