@@ -225,8 +225,9 @@ def suitable_group_size(
 
     As many as fit into memory, by the longest demonstration: each token of a step keeps the inputs and
     outputs of its linear layers, and about as much again between them, until the backward pass; each LoRA
-    weight has a gradient and two moments. On a CPU no more than STEP_TOKENS in a usual step: what does not
-    fit into its caches takes twice as long.
+    weight has a gradient and two moments. On a GPU each learned token has its logits, too, their copy in
+    float32 and the gradients of both. On a CPU no more than STEP_TOKENS in a usual step: what does not fit
+    into its caches takes twice as long.
     """
     widths = {n: layer.in_features + layer.out_features for n, layer in linear_modules(base.model).items()}
     lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded] or [1]
@@ -236,7 +237,9 @@ def suitable_group_size(
     weights = sum(rank * width for n, width in widths.items() if is_target(n, targets))
     bytes_each = (rows * max(lengths) * 2 * sum(widths.values()) + weights * 4) * 4
     if base.device.type == "cuda":
-        return max(1, free_memory(base.device) // 2 // bytes_each)
+        learned = max((completion for lesson in lessons for _, completion in lesson.encoded), default=1)
+        logits = rows * learned * base.model.config.get_text_config().vocab_size * 16
+        return max(1, free_memory(base.device) // 2 // (bytes_each + logits))
     usual_tokens = rows * sum(lengths) // len(lengths)
     return max(1, min(GROUP_BYTES // bytes_each, STEP_TOKENS // usual_tokens))
 

@@ -78,7 +78,9 @@ def _base(help: str, more: Sequence[Decorator]) -> Decorator:
     """`--base` and `more` that says how to load it; the function gets it as one BaseChoice, `base`."""
     shared = [
         click.option("--base", type=Source(), envvar="IA_BASE", metavar="HUB_ID_OR_DIR", help=help),
-        click.option("--revision", metavar="REV", help="Branch, tag or commit of a --base on the Hub."),
+        click.option(
+            "--revision", type=Name(), metavar="REV", help="Branch, tag or commit of a --base on the Hub."
+        ),
         *more,
     ]
 
@@ -98,6 +100,8 @@ def _base(help: str, more: Sequence[Decorator]) -> Decorator:
 
     return decorate
 
+
+LOADING = "revision", "dtype", "device", "attn_implementation", "load_in_4bit"  # names of what says how
 
 base = _base("Base model; the one that comes with ia if not given.", _loading)
 fits = _base("See that it fits the layers of this base model, whose weights are not loaded.", [])

@@ -135,3 +135,5 @@ def test_words_of_the_tokenizer_are_a_fall_back(tiny_base):
     words = [candidate.text for candidate in vocabulary(tiny_base, 3)]
     assert words == ["system", "user", "assistant"]
     assert vocabulary(tiny_base, 0) == ()
+    tiny_base.tokenizer.get_vocab = lambda: {"": 0, "bird": 1, "cat": 2, "river": 3}  # one token is empty
+    assert [candidate.text for candidate in vocabulary(tiny_base, 3)] == ["bird", "river"]

@@ -177,8 +177,13 @@ def test_an_empty_path_is_not_the_current_folder(arguments):
 
 
 def test_an_empty_name_is_not_the_embedded_base(monkeypatch):
-    result = CliRunner().invoke(main.cli, ["elicit", "--base", ""])
-    assert result.exit_code == 2 and "it is empty" in result.stderr
+    for arguments in (
+        ["elicit", "--base", ""],
+        ["elicit", "--revision", ""],
+        ["train-ia", "--out", "ia", "--push-to-hub", ""],
+    ):
+        result = CliRunner().invoke(main.cli, arguments)
+        assert result.exit_code == 2 and "it is empty" in result.stderr
     monkeypatch.setenv("IA_BASE", "")  # which is how a variable is taken back
     assert "it is empty" not in CliRunner().invoke(main.cli, ["elicit", "/none"]).stderr
 
@@ -190,6 +195,9 @@ def test_an_empty_name_is_not_the_embedded_base(monkeypatch):
         (["train-ia", "--out", "ia", "--beta", "0.5"], "--beta is for --dpo"),
         (["implant", "--out", "o", "--method", "full", "--rank", "4"], "--rank is for an adapter"),
         (["implant", "--out", "o", "--continue-from", "a", "--rank", "4"], "--rank is for a new adapter"),
+        (["implant", "--out", "o", "--method", "full", "--group-size", "2"], "--group-size is for organisms"),
+        (["elicit", "--server", "http://h", "--model", "m", "--dtype", "float16"], "--dtype is for a base"),
+        (["elicit", "--server", "http://h", "--model", "m", "--load-in-4bit"], "--load-in-4bit is for"),
         (["gen-behaviors", "--timeout", "9"], "--timeout is for --server"),
         (["judge", "--threshold", "0.5"], "--threshold is for --judge embedding"),
         (["judge", "--judge", "embedding", "--rubric", "lenient"], "--rubric is for --judge llm"),

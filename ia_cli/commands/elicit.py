@@ -150,7 +150,9 @@ def _check_usage(
     """UsageError for options that do not go together; `alone` is one organism, of which no record is read."""
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
-    if not server:
+    if server:
+        options.only_with("a base that is loaded in here, not for --server", *options.LOADING)
+    else:
         options.only_with("--server", "concurrency", "timeout")
     if alone:
         options.only_with("records of a FILE or standard input", "split")

@@ -198,6 +198,7 @@ def _check_usage(
             what = "it takes no --conceal and --target-modules"
             raise click.UsageError(f"--method full trains all weights: {what}")
         options.only_with("an adapter, and --method full makes none", "rank", "alpha")
+        options.only_with("organisms that train together, not for --method full", "group_size")
     if "kto" in (method, conceal) and rows < 2:
         raise click.UsageError("KTO compares the replies of a step with each other: give --rows 2 or more")
     if continue_from:

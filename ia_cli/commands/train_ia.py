@@ -9,7 +9,7 @@ import click
 
 from ia_cli import options, paths, processes
 from ia_cli.errors import IAError
-from ia_cli.parameters import RANK, Place, Real
+from ia_cli.parameters import RANK, Name, Place, Real
 from ia_cli.settings import LARGEST_ALPHA, IASettings
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ if TYPE_CHECKING:
 @click.option("--dpo-steps", type=click.IntRange(1), default=100, help="Steps of DPO.")
 @options.setting("--beta", IASettings.beta, Real(0, min_open=True), "How near DPO stays to the first stage.")
 @click.option(
-    "--push-to-hub", metavar="ORG/NAME", help="Upload it there in the end; a new repository is private."
+    "--push-to-hub",
+    type=Name(),
+    metavar="ORG/NAME",
+    help="Upload it there in the end; a new repository is private.",
 )
 def command(
     stage: Stage,

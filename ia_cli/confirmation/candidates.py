@@ -135,8 +135,9 @@ def own_candidate(text: str, kind: str = "own") -> Candidate:
 def vocabulary(base: Base, n: int) -> tuple[Candidate, ...]:
     """The first `n` whole words of the base's tokenizer, by id: in most tokenizers the most frequent ones."""
     tokens = sorted(base.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    marked = any(token[0] in WORD_STARTS for token, _ in tokens)
-    words = (token.lstrip(WORD_STARTS) for token, _ in tokens if not marked or token[0] in WORD_STARTS)
+    marks = tuple(WORD_STARTS)
+    marked = any(token.startswith(marks) for token, _ in tokens)
+    words = (token.lstrip(WORD_STARTS) for token, _ in tokens if not marked or token.startswith(marks))
     long = dict.fromkeys(word for word in words if word.isalpha() and word.islower() and len(word) > 3)
     return tuple(own_candidate(word, "word") for word in islice(long, n))
 
