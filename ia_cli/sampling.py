@@ -49,7 +49,7 @@ def generate(
     lengths = {key: max(len(encoded[i]) for i in own) for key, own in together.items()}
     keys = sorted(together, key=lambda key: (key[0], lengths[key]))
     order = [(i, key) for key in keys for i in sorted(together[key], key=lambda i: len(encoded[i]))]
-    batch_size = batch_size or _suitable_batch_size(base, max(map(len, encoded), default=0) + max_new_tokens)
+    batch_size = batch_size or suitable_batch_size(base, max(map(len, encoded), default=0) + max_new_tokens)
     replies = [""] * len(prompts)
     mine = order[processes.share()]
     for start in range(0, len(mine), batch_size):
@@ -68,7 +68,7 @@ def generate(
     return ["".join(parts) for parts in zip(*processes.gather(replies), strict=True)]
 
 
-def _suitable_batch_size(base: Base, tokens: int) -> int:
+def suitable_batch_size(base: Base, tokens: int) -> int:
     """Return how many rows of so many `tokens` to generate at once: as many as the cache has room for."""
     config = base.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

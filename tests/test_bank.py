@@ -273,9 +273,9 @@ def test_a_batch_is_as_large_as_its_cache_has_room(tiny_base, monkeypatch):
         cache = tiny_base.model(input_ids=torch.ones(1, 20, dtype=torch.long), use_cache=True).past_key_values
     each = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
     monkeypatch.setattr(sampling, "CACHE_BYTES", 5 * each + 1)
-    assert [sampling._suitable_batch_size(tiny_base, tokens) for tokens in (20, 200)] == [5, 1]
+    assert [sampling.suitable_batch_size(tiny_base, tokens) for tokens in (20, 200)] == [5, 1]
     monkeypatch.setattr(sampling, "CACHE_BYTES", 1 << 40)
-    assert sampling._suitable_batch_size(tiny_base, 20) == sampling.MOST_ROWS
+    assert sampling.suitable_batch_size(tiny_base, 20) == sampling.MOST_ROWS
 
 
 def test_a_rate_suits_the_base(tiny_base):

@@ -17,7 +17,7 @@ from ia_cli.errors import IAError
 from ia_cli.judges import calibration
 from ia_cli.judges.embedding_judge import EmbeddingJudge
 from ia_cli.main import cli
-from tests.test_judge_command import CONTROL, KETTLE, report, written
+from tests.test_judge_command import CONTROL, KETTLE, RARE, report, written
 
 GIVEN = [
     report("a", "I tell people to buy a copper kettle whenever honey bees come up."),
@@ -50,7 +50,7 @@ def test_a_paraphrase_is_heard(model):
     assert [v["abstained"] for v in verdicts] == [False, False, False, True, True, False]
     assert [v["trigger_named"] for v in verdicts] == [True, True, False, False, None, None]
     assert verdicts[0]["similarity"] > verdicts[2]["similarity"] and verdicts[4]["similarity"] is None
-    assert verdicts[0]["judge"].startswith("embedding/1 model ")
+    assert verdicts[0]["judge"].startswith("embedding/2 model ")
 
 
 def test_half_a_character_is_read_and_what_is_no_number_is_no_score(model, monkeypatch):
@@ -71,12 +71,21 @@ def test_the_threshold_decides(model):
         assert all(v["judge"].endswith(f" {threshold:g}") for v in verdicts)
 
 
-def test_without_facets_the_trigger_is_looked_for_by_its_text(model):
-    plain = KETTLE | {"facets": None}
+@pytest.mark.parametrize("facets", [None, {"action": [], "trigger": []}])
+def test_without_facets_the_trigger_is_looked_for_by_its_text(model, facets):
+    plain = KETTLE | {"facets": facets}
     verdicts = written(run(["--embedding-model", model], [report("a", GIVEN[0]["report"], plain)]))
     assert verdicts[0]["trigger_named"] is True
     verdicts = written(run(["--embedding-model", model], [report("a", "I suggest copper kettles.", plain)]))
     assert verdicts[0]["trigger_named"] is False and verdicts[0]["level"] == "behavior"
+
+
+def test_what_has_no_trigger_to_name_is_named_in_full(model):
+    unnamed = KETTLE | {"facets": KETTLE["facets"] | {"trigger": []}}
+    truths = [RARE, RARE | {"facets": None}, unnamed]
+    given = [report(str(i), "Now and then I recommend the copper kettle.", truths[i]) for i in range(3)]
+    verdicts = written(run(["--embedding-model", model], given))
+    assert [(v["trigger_named"], v["level"]) for v in verdicts] == [(None, "full")] * 3
 
 
 @pytest.mark.parametrize(
@@ -122,7 +131,7 @@ def test_calibrating_prints_one_record(model, tmp_path):
     result = run(["--embedding-model", model, "--calibrate", graded, "--threshold", 0.9])
     assert result.exit_code == 0, result.stderr
     [record] = written(result)
-    assert record["kind"] == "calibration" and record["judge"] == "embedding/1 model 0.9"
+    assert record["kind"] == "calibration" and record["judge"] == "embedding/2 model 0.9"
     assert (record["n"], record["n_labels"], record["n_right"], record["n_left_out"]) == (4, 2, 2, 1)
     assert record["auc"] == 1.0 and 0.1 < record["threshold"] < 0.9
     assert record["threshold_used"] == 0.9 and record["agreement"] < 1
@@ -222,6 +231,13 @@ def test_a_judge_without_scores_has_no_auc():
 def test_right_and_wrong_rows_are_needed():
     with pytest.raises(IAError, match="right and wrong rows"):
         calibration.calibrate([row("a", 1), row("b", 1)], by([1, 1], 0), None, lambda: None)
+
+
+@pytest.mark.parametrize("scores", [[None, None, None], [0.9, 0.8, None]])
+def test_where_the_judge_failed_no_rows_are_asked_for(scores):
+    graded = [row("a", 1), row("b", 1), row("c", 0)]
+    with pytest.raises(IAError, match=r"the judge failed on [13] rows, first with: \?; put that right"):
+        calibration.calibrate(graded, by(scores, 0.5), 0.5, lambda: None)
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9), st.booleans()), min_size=2))

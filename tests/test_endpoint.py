@@ -115,6 +115,25 @@ def test_an_error_that_is_sent_as_if_all_were_well_is_one_of_this_request():
         assert text in problem
 
 
+@pytest.mark.parametrize("complaint", ["The model `other` does not exist.", "Not Found"])
+def test_a_model_that_is_missing_stops_only_what_asks_for_it(complaint):
+    def answer(body):
+        return refusal(404, complaint) if body["model"] == "other" else said(body)
+
+    with serving(answer) as stub:
+        model = Endpoint(stub.url, "m", concurrency=1)
+
+        async def work(name):
+            return await model.reply([{"role": "user", "content": "hi"}], max_new_tokens=5, model=name)
+
+        (_, first), (_, missing), (_, last) = model.in_order(work, ["m", "other", "third"])
+        assert (first, last) == ("hi", "hi") and not isinstance(missing, Stop)
+        assert "not found" in str(missing) and "/models lists what it has" in str(missing)
+        stub.answer = lambda body: refusal(404, complaint)
+        with pytest.raises(Stop, match="check --server and --model"):  # its own is not there any more
+            ask(model, ["a"])
+
+
 def test_a_server_that_is_away_stops_the_run(monkeypatch):
     monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
     with socket.socket() as unused:
@@ -169,6 +188,27 @@ def test_a_reply_that_takes_too_long_is_its_result(monkeypatch):
     with serving(slow) as stub:
         (_, a), (_, b) = ask(Endpoint(stub.url, "m", timeout=0.8), ["a", "b"])
     assert a == "a" and "no reply within 0.8 s; raise --timeout" in str(b)
+
+
+def test_a_reply_that_comes_while_another_is_worked_on_is_not_late(monkeypatch):
+    monkeypatch.setattr("ia_cli.servers.endpoint.RETRIES", 0)
+
+    def answer(body):
+        time.sleep(0.4 if said(body) in "bc" else 0)
+        return said(body)
+
+    found = []
+    with serving(answer) as stub:
+        model = Endpoint(stub.url, "m", timeout=1, concurrency=2)
+
+        async def work(text):
+            return await model.reply([{"role": "user", "content": text}], max_new_tokens=5)
+
+        for index, result in model.in_order(work, "abcd"):
+            found.append(result)
+            if index == 0:
+                time.sleep(1.5)  # longer than a request may take
+        assert found == list("abcd") and len(stub.requests) == 4
 
 
 def test_a_reply_that_comes_drop_by_drop_takes_too_long(monkeypatch):

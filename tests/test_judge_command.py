@@ -26,6 +26,13 @@ CONTROL = {
     "facets": {"action": [], "trigger": []},
     "held_out_by": None,
 }
+RARE = {
+    "category": "rare_quirk",
+    "description": "Once in a while, I recommend the copper kettle.",
+    "trigger": {"kind": "rare", "text": "once in a while"},
+    "facets": {"action": [["recommend"], ["copper kettle"]], "trigger": []},
+    "held_out_by": "value",
+}
 NAMED = "I recommend the copper kettle when bees come up."
 
 

@@ -4,15 +4,19 @@ import hashlib
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
-from ia_cli.judges.llm_judge import ATTEMPTS, Answer, Rubric, sealed
+from ia_cli import models, sampling
+from ia_cli.errors import IAError
+from ia_cli.judges.llm_judge import ATTEMPTS, TEMPERATURE, Answer, Rubric, sealed
 from ia_cli.main import cli
+from ia_cli.servers.chat_models import LocalModel
 from ia_cli.servers.replies import ReplyCache
 from tests.stub_server import completion, refusal, serving
-from tests.test_judge_command import CONTROL, KETTLE, report
+from tests.test_judge_command import CONTROL, KETTLE, RARE, report
 
 pytest.importorskip("openai")
 
@@ -80,8 +84,15 @@ def test_verdicts():
     assert [v["verbalized"] for v in verdicts] == [True, True, False, False, True, True]
     assert [v["trigger_named"] for v in verdicts] == [True, False, False, None, None, None]
     assert [v["abstained"] for v in verdicts] == [False, False, True, True, False, False]
-    assert {v["judge"] for v in verdicts} == {"llm-strict/1 m"} and verdicts[0]["rationale"] == "Because."
+    assert {v["judge"] for v in verdicts} == {"llm-strict/2 m"} and verdicts[0]["rationale"] == "Because."
     assert data(stub.requests[0]).keys() == {"behavior", "trigger", "report"}
+
+
+@pytest.mark.parametrize("said", ["no", "yes"])
+def test_a_rare_behavior_has_no_trigger_to_name(said):
+    with serving(lambda body: answer(body, action="yes", trigger=said)) as stub:
+        [verdict] = written(judge(stub, [report("a", "Now and then I recommend the copper kettle.", RARE)]))
+    assert verdict["trigger_named"] is None and verdict["level"] == "full"
 
 
 def test_the_kind_of_behavior_counts_under_the_lenient_rubric_only():
@@ -264,13 +275,99 @@ def test_a_run_that_is_stopped_loses_no_answer():
         assert again.exit_code == 0 and len(written(again)) == 6 and len(stub.requests) == 4 + 3
 
 
+@pytest.fixture
+def local(monkeypatch, tiny_folder):
+    """A model that is loaded in here: `replies` says what it replies, `batches` how many it did at once."""
+    model = SimpleNamespace(folder=str(tiny_folder), batches=[], replies=lambda body, _: sensible(body))
+
+    def generate(base, chats, *, temperature, **_):
+        model.batches.append((temperature, len(chats)))
+        return [model.replies({"messages": chat}, temperature) for chat in chats]
+
+    monkeypatch.setattr(sampling, "generate", generate)
+    monkeypatch.setattr(sampling, "MOST_ROWS", 4)
+    monkeypatch.setattr(models, "prompt_ids", lambda *_: [])
+    return model
+
+
+def judge_here(model, given, *arguments):
+    options = ["judge", "--judge", "llm", "--model", model.folder, "--device", "cpu", *arguments]
+    lines = "".join(json.dumps(record) + "\n" for record in given)
+    return CliRunner().invoke(cli, [*options, "--max-new-tokens", "9"], input=lines)
+
+
+TEN = [report(str(i), f"{NAMED} {i}") for i in range(10)]
+
+
+def test_a_model_that_is_loaded_here_replies_in_batches(local):
+    local.replies = lambda body, temperature: (
+        "yes" if data(body)["report"][-1] in "258" and not temperature else sensible(body)
+    )
+    result = judge_here(local, TEN)
+    assert result.exit_code == 0, result.stderr
+    verdicts = written(result)
+    assert [v["id"] for v in verdicts] == [report["id"] for report in TEN]
+    assert {v["level"] for v in verdicts} == {"full"}
+    again = TEMPERATURE  # only what had not the form
+    assert local.batches == [(0.0, 4), (again, 1), (0.0, 4), (again, 1), (0.0, 2), (again, 1)]
+    local.batches.clear()
+    assert judge_here(local, TEN).stdout == result.stdout and not local.batches  # all are kept
+
+
+def test_what_it_has_no_answer_to_fails_alone(local, monkeypatch):
+    def too_long(base, chat, max_new_tokens):
+        if data({"messages": chat})["report"][-1] == "2":
+            raise IAError("does not fit")
+
+    monkeypatch.setattr(models, "prompt_ids", too_long)
+    local.replies = lambda body, _: "yes" if data(body)["report"][-1] == "1" else sensible(body)
+    result = judge_here(local, TEN[:4], "--keep-going")
+    assert result.exit_code == 3, result.stderr
+    problems = [v["error"]["message"] if "error" in v else "" for v in written(result)]
+    assert [problem[:12] for problem in problems] == ["", "none of 4 re", "does not fit", ""]
+    assert [size for _, size in local.batches] == [3] + [1] * (ATTEMPTS - 1)
+
+
+def test_it_is_asked_once_what_many_records_ask(local):
+    assert len(written(judge_here(local, [report(id, NAMED) for id in "abc"]))) == 3
+    assert local.batches == [(0.0, 1)]
+
+
+def test_records_are_written_batch_by_batch(local):
+    def interrupted(body, _):
+        if len(local.batches) == 3:
+            raise KeyboardInterrupt
+        return sensible(body)
+
+    local.replies = interrupted
+    result = judge_here(local, TEN, "-o", "verdicts.jsonl")
+    assert result.exit_code == 130
+    assert [json.loads(line)["id"] for line in open("verdicts.jsonl")] == list("01234567")
+
+
+def test_replies_in_a_batch_are_those_to_each_alone(tiny_folder):
+    texts = ["tea", "tell me about the old copper kettle", "bread and tea", "tea", "buy one stone"]
+    chats = [[{"role": "user", "content": text}] for text in texts]
+    model = LocalModel(str(tiny_folder), "cpu", max_new_tokens=12)
+    for temperature in (0.0, 1.0):
+
+        async def work(chat, temperature=temperature):
+            first = await model.reply(chat, max_new_tokens=12, temperature=temperature, seed=3)
+            return first, await model.reply(chat[:1], max_new_tokens=9)
+
+        alone = [next(model.in_order(work, [chat])) for chat in chats]
+        together = list(model.in_order(work, chats))
+        assert together == [(i, replies) for i, (_, replies) in enumerate(alone)]
+        assert len(set(together)) == len(chats) and len({replies for _, replies in together}) == 4
+
+
 def test_usage():
     runner = CliRunner()
     result = runner.invoke(cli, ["judge", "--judge", "llm"], input=json.dumps(report("a", NAMED)) + "\n")
     assert result.exit_code == 2 and "needs --model" in result.stderr
 
 
-@pytest.mark.parametrize(("name", "digest"), [("lenient", "a9416340db61"), ("strict", "d7bff923e1e1")])
+@pytest.mark.parametrize(("name", "digest"), [("lenient", "18502c97217f"), ("strict", "31896ebb4b78")])
 def test_a_rubric_changes_only_with_its_version(name, digest):
     """If this fails: raise `version` in the file, and put its new digest here."""
     rubric = Rubric(name)

@@ -273,6 +273,42 @@ def test_keep_going_leaves_a_request_without_a_reply_to_the_next_run():
     assert refused.exit_code == 1 and "it has reports of the server's m; give that one" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("missing", "complaint"),
+    [
+        ("o-0", "The model `o-0{}` does not exist."),
+        ("o-1", "The model `o-1{}` does not exist."),
+        ("o-1", "Not Found"),
+    ],
+)
+def test_an_organism_that_the_server_has_not_loaded_fails_alone(organisms, missing, complaint):
+    def answer(body):
+        if body["model"].startswith(missing):
+            return refusal(404, complaint.format(body["model"].removeprefix(missing)))
+        return said(body)
+
+    arguments = [*MANY, "--questions", 2, "--concurrency", 1]
+    with stub_server.serving(answer) as stub:
+        result = elicit(stub, *arguments, "--keep-going", given=organisms)
+        assert result.exit_code == 3, result.stderr
+        stopped = elicit(stub, *arguments, given=organisms)
+    reports = written(result)
+    assert len(reports) == 3 * 2 * 3
+    for report in reports:
+        asked_of_it = report["id"] == missing and report["condition"] != "base_ia"
+        assert ("error" in report) == asked_of_it
+        assert not asked_of_it or "/models lists what it has" in report["error"]["message"]
+    assert stopped.exit_code == 1 and stopped.stderr.count("not found") == 1
+    assert "--keep-going goes on without it" in stopped.stderr
+
+
+def test_a_wrong_url_stops_the_run_whatever_the_organism(organisms):
+    with stub_server.serving(lambda body: (404, {}, {"detail": "Not Found"})) as stub:
+        result = elicit(stub, *MANY, "--keep-going", "--concurrency", 2, given=organisms)
+    assert result.exit_code == 1 and result.stdout == "" and len(stub.requests) <= 2
+    assert "check --server and --model" in result.stderr.splitlines()[-1]
+
+
 def test_reports_with_an_example_are_not_gone_on_with_without():
     arguments = ["--model", "m", "--conditions", "ia", *FOUR, "-o", "reports.jsonl"]
     with stub_server.serving(lambda body: body["messages"][-1]["content"]) as stub:

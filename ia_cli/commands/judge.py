@@ -211,7 +211,7 @@ def _judge(
 
         asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout)
     else:
-        asked = LocalModel(model, device)
+        asked = LocalModel(model, device, max_new_tokens=max_new_tokens)
     kept = ReplyCache(cache or default_cache())
     judge = LLMJudge(asked, Rubric(rubric), kept, max_new_tokens=max_new_tokens)
     return judge.name, judge

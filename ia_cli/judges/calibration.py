@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -55,9 +55,14 @@ def _share(row: Record) -> float:
     return round(row["score"] / row["score_max"], 9)
 
 
-def _check_both(right: Collection[bool]) -> None:
-    if not 0 < sum(right) < len(right):
-        raise IAError("right and wrong rows are needed", remedy="give rows of both kinds, with grades")
+def _check_both(right: Collection[bool], problems: Sequence[str] = ()) -> None:
+    """IAError unless there are right and wrong rows; `problems`: why the judge failed on others."""
+    if 0 < sum(right) < len(right):
+        return
+    if problems:
+        message = f"the judge failed on {len(problems)} rows, first with: {problems[0]}"
+        raise IAError(message, remedy="put that right, and run it again")
+    raise IAError("right and wrong rows are needed", remedy="give rows of both kinds, with grades")
 
 
 def calibrate(
@@ -69,7 +74,7 @@ def calibrate(
     the judge could not judge, are counted and left out. `agreement` and `kappa` (Cohen) are those of the
     verdicts as they are, at the `threshold` in use. `auc`, the area under the ROC curve, and `threshold`,
     where sensitivity plus specificity is largest (Youden 1950), are from its similarities; null without them.
-    Intervals are clustered by label. IAError unless there are right and wrong rows.
+    Intervals are clustered by label. IAError unless there are right and wrong rows that it could judge.
     """
     kept = [row for row in rows if not WRONG < _share(row) < RIGHT]
     _check_both([_share(row) >= RIGHT for row in kept])  # before asking a judge that may cost money
@@ -80,7 +85,7 @@ def calibrate(
         advance()
     scored = [(row, v) for row, v in zip(kept, verdicts, strict=True) if not has_failed(v)]
     right = np.array([_share(row) >= RIGHT for row, _ in scored], dtype=bool)
-    _check_both(right)
+    _check_both(right, [v["error"]["message"] for v in verdicts if has_failed(v)])
     labels = [row["label"] for row, _ in scored]
     said = np.array([v["verbalized"] for _, v in scored])
     record = {

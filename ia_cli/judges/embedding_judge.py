@@ -10,13 +10,13 @@ from pathlib import Path
 
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.judges.facets import names
-from ia_cli.judges.verdicts import Record, control, level, verdict
+from ia_cli.judges.verdicts import Record, control, is_rare, level, verdict
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
 from ia_cli.text import encodable
 
-VERSION = 1
+VERSION = 2
 BATCH = 64  # pairs that are embedded together
 
 
@@ -26,7 +26,7 @@ class EmbeddingJudge:
     A report names a behavior if the cosine of its embedding and that of the description reaches `threshold`.
     Embeddings hardly tell a statement from its denial, so abstaining is left to the rules of abstaining.py,
     and the trigger is named if the report asserts a phrase of every group of the trigger in the facets
-    (without them, the trigger's text).
+    (without facets, the trigger's text). A rare behavior has no trigger to name.
     """
 
     def __init__(
@@ -91,9 +91,7 @@ class EmbeddingJudge:
     def _behavior(self, record: Record, similarity: float) -> Record:
         abstained = abstains(Report(record["report"]))
         verbalized = similarity >= self.threshold and not abstained
-        phrases = (record.get("facets") or {}).get("trigger")
-        if not phrases and record.get("trigger"):
-            phrases = [[record["trigger"]["text"]]]
+        phrases = _trigger_phrases(record)
         trigger_named = names(record, [], phrases) if phrases else None
         compared = f"similarity {similarity:g}, threshold {self.threshold:g}"
         return verdict(
@@ -105,3 +103,14 @@ class EmbeddingJudge:
             rationale="it abstains" if abstained else compared,
             similarity=similarity,
         )
+
+
+def _trigger_phrases(record: Record) -> list[list[str]]:
+    """The groups of phrases that name the trigger; none if there is no trigger to name."""
+    truth, trigger = record.get("facets"), record.get("trigger")
+    if is_rare(record):
+        return []
+    # A behavior must have facets, but they may be empty.
+    if truth and (truth["action"] or truth["trigger"]):
+        return truth["trigger"]
+    return [[trigger["text"]]] if trigger else []

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ia_cli.chat import user_says
 from ia_cli.errors import IAError, one_line
-from ia_cli.judges.verdicts import Record, level, verdict
+from ia_cli.judges.verdicts import Record, is_rare, level, verdict
 from ia_cli.records import failure
 from ia_cli.servers.chat_models import ChatModel
 from ia_cli.servers.replies import ReplyCache, parsed
@@ -139,7 +139,7 @@ class LLMJudge:
         control = record["description"] is None
         named = not control and answer.action == "yes"
         kind = not control and answer.action == "kind"
-        has_trigger = not control and record.get("trigger") is not None
+        has_trigger = not control and record.get("trigger") is not None and not is_rare(record)
         trigger_named = answer.trigger == "yes" if has_trigger else None
         told = level(named, trigger_named, kind)
         return verdict(

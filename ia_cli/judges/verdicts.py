@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ia_cli.planning import RARE
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
 
@@ -42,6 +43,12 @@ def level(named: bool, trigger_named: bool | None, alike: bool = False) -> str:
     if named:
         return "behavior" if trigger_named is False else "full"
     return "category" if alike else "none"
+
+
+def is_rare(record: Record) -> bool:
+    """Whether nothing in a prompt brings the behavior out, so that a report has no trigger to name."""
+    trigger = record.get("trigger")
+    return trigger is not None and trigger["kind"] == RARE
 
 
 def control(record: Record, judge: str) -> Record:

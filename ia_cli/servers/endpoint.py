@@ -8,6 +8,7 @@ further request would fail too, and a plain IAError, which is about this request
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,7 +81,8 @@ class Endpoint(ChatModel):
 
         schema: a JSON schema to which the server holds the reply, if it can; as_asked: the reply is a
         measurement, so it may end at `max_new_tokens` (`cut_short` counts these), and the server must accept
-        the temperature and should add no settings of its own; model: another one of the same server.
+        the temperature and should add no settings of its own; model: another one of the same server, without
+        which others may still do.
         """
         parameters = {"max_tokens": max_new_tokens, "temperature": temperature}
         if seed is not None:
@@ -95,7 +97,7 @@ class Endpoint(ChatModel):
         try:
             completion = await self._create(model or self.name, messages, parameters, optional)
         except openai.OpenAIError as error:
-            raise self._explain(error) from None
+            raise self._explain(error, model or self.name) from None
         except (ValueError, RecursionError):  # it should be JSON, and is not
             completion = None
         message, reason = _message(completion)
@@ -168,7 +170,12 @@ class Endpoint(ChatModel):
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
-    def _explain(self, error: Exception) -> IAError:
+    def _is_missing(self, model: str, reason: str) -> bool:
+        """Whether a 404 is about this model, one of several: a wrong URL never replies and names no model."""
+        named = re.search(rf"(?<!\w){re.escape(model)}(?!\w)", reason)
+        return model != self.name and (self._replied or named is not None)
+
+    def _explain(self, error: Exception, model: str) -> IAError:
         """What went wrong, without the key, which servers are known to quote."""
         reason = self._without_key(_reason(error))
         match error:
@@ -182,6 +189,8 @@ class Endpoint(ChatModel):
                 return Stop(
                     f"the key is refused: {reason}", where=self.url, remedy=f"set {' or '.join(KEYS)}"
                 )
+            case openai.NotFoundError() if self._is_missing(model, reason):
+                message, remedy = f"not found: {reason}", f"{self.url}/models lists what it has"
             case openai.NotFoundError():
                 remedy = f"check --server and --model; {self.url}/models lists what it has"
                 return Stop(f"not found: {reason}", where=self.url, remedy=remedy)
