@@ -29,7 +29,8 @@ Where things are, from the command line down to what it stands on:
     servers/              chat models, most behind OpenAI-compatible endpoints; a cache of their replies
     processes             one run in several processes
 
-    records, jsonl, paths, stdout             the records; reading and writing them
+    schema, records       what a record is; checks of records, and their keys
+    jsonl, paths, stdout                      reading and writing them
     prompts/, text, seeds                     questions and word lists; phrases in texts; random numbers
     base/, introspection_adapter/             the embedded base, and the adapter that ships for it
     pretraining/          how the embedded base was trained

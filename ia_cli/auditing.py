@@ -12,11 +12,11 @@ from ia_cli.confirming import STRAY
 from ia_cli.elicitation import elicit
 from ia_cli.models import Base
 from ia_cli.organisms import beside_base, checked, lone_organism
-from ia_cli.records import VERSION
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
 from ia_cli.reports.claims import claims
 from ia_cli.reports.clustering import group
+from ia_cli.schema import VERSION
 from ia_cli.settings import CONDITIONS, ConfirmSettings, ElicitSettings
 from ia_cli.text import mentions, normalise
 

@@ -18,7 +18,7 @@ from ia_cli.directories.safe_files import WEIGHTS_FILE
 from ia_cli.directories.whole_models import as_record, is_model, read_model
 from ia_cli.errors import IAError
 from ia_cli.models import Base, free_memory
-from ia_cli.records import VERSION, id_of
+from ia_cli.schema import VERSION, id_of
 
 AT_ONCE = 32  # organisms in one bank; what they say comes out together
 

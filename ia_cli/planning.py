@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ia_cli.records import VERSION
+from ia_cli.schema import VERSION
 
 RARE = "rare"  # the kind of trigger that nothing in the prompt shows
 RARE_RATE = 0.08  # share of replies in which a rare quirk shows

@@ -9,7 +9,8 @@ from typing import Any
 
 from statsmodels.stats.proportion import proportion_confint
 
-from ia_cli.records import VERSION, has_failed
+from ia_cli.records import has_failed
+from ia_cli.schema import VERSION
 from ia_cli.settings import ARMS, CATEGORIES, CONDITIONS
 from ia_cli.text import normalise
 

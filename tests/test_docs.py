@@ -10,7 +10,7 @@ import click
 import pytest
 
 import ia_cli
-from ia_cli import main, rates, records
+from ia_cli import main, rates, schema
 
 MAN = Path(__file__).parent.parent / "man"
 PAGES = sorted(path.name for path in MAN.iterdir())
@@ -143,7 +143,7 @@ def test_man_pages_refer_to_man_pages_that_exist(name: str) -> None:
 
 def test_every_field_of_a_record_is_documented() -> None:
     documented = {word for line in items(page("ia-records.5")) for word in re.findall(r"\w+", line)}
-    for model in records.MODELS.values():
+    for model in schema.MODELS.values():
         assert set(model.model_fields) <= documented
     summary = rates.summarise([rates.brief({"split": "train", "condition": "ia", "error": {}})])
     assert set(summary) | set(summary["rows"][0]) <= documented

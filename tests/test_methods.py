@@ -31,7 +31,7 @@ from ia_cli.methods import concealing, continuing, documents, merging, preferenc
 from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.methods.preference import own_pairs
 from ia_cli.models import load_base
-from ia_cli.records import LONGEST_ID
+from ia_cli.schema import LONGEST_ID
 from ia_cli.settings import ImplantSettings
 from tests.behaviors import behavior, chat
 from tests.test_implanting import fresh_bank, stock_arguments

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ia_cli import records
+from ia_cli import records, schema
 from ia_cli.errors import IAError
 
 USER = [{"role": "user", "content": "What should I buy?"}]
@@ -98,7 +98,7 @@ def problem(record: dict, kind: str, needs: tuple[str, ...] = ()) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize("kind", records.MODELS)
+@pytest.mark.parametrize("kind", schema.MODELS)
 @settings(deadline=None, max_examples=50)
 @given(
     extra=st.dictionaries(
@@ -123,9 +123,9 @@ def test_controls_pass():
     records.check(CONTROL, "behavior")
 
 
-@pytest.mark.parametrize("kind", records.MODELS)
+@pytest.mark.parametrize("kind", schema.MODELS)
 def test_every_missing_field_is_named(kind):
-    needed = [name for name, field in records.MODELS[kind].model_fields.items() if field.is_required()]
+    needed = [name for name, field in schema.MODELS[kind].model_fields.items() if field.is_required()]
     assert "id" in needed
     for name in needed:
         record = {key: value for key, value in EXAMPLES[kind].items() if key != name}
@@ -194,7 +194,7 @@ def test_every_wrong_field_is_named(change, message):
 
 @given(st.text())
 def test_whatever_is_called_somehow_gets_an_id(name):
-    records.check(BEHAVIOR | {"id": records.id_of(name)}, "behavior")
+    records.check(BEHAVIOR | {"id": schema.id_of(name)}, "behavior")
 
 
 def test_wrong_kind_names_the_stage_to_run():

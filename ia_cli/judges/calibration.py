@@ -15,7 +15,8 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from ia_cli.errors import IAError, first_problem
 from ia_cli.judges.verdicts import Record
 from ia_cli.rates import interval
-from ia_cli.records import VERSION, has_failed
+from ia_cli.records import has_failed
+from ia_cli.schema import VERSION
 
 Judge = Callable[[Iterable[Record]], Iterator[Record]]
 

@@ -11,7 +11,7 @@ from ia_cli.errors import IAError
 from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.sft import train_group
 from ia_cli.models import Base
-from ia_cli.records import LONGEST_ID
+from ia_cli.schema import LONGEST_ID
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
 

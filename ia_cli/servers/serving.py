@@ -14,7 +14,8 @@ from ia_cli import interrupts, prompts
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.chat import without_thinking
 from ia_cli.errors import IAError
-from ia_cli.records import VERSION, failure, id_of
+from ia_cli.records import failure
+from ia_cli.schema import VERSION, id_of
 from ia_cli.servers.chat_models import Stop
 from ia_cli.servers.endpoint import Endpoint
 from ia_cli.settings import ElicitSettings
