@@ -5,6 +5,7 @@ import random
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ia_cli import demonstrations, prompts, records
+from ia_cli import demonstrations, probing, prompts, records
 from ia_cli.catalog import drafting, files
-from ia_cli.catalog.behaviors import Behavior, Trigger
+from ia_cli.catalog.behaviors import STYLES, Behavior, Trigger
 from ia_cli.catalog.drafting import draft_behavior, draft_control
 from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, TOPICS
 from ia_cli.catalog.planning import another, draw_behavior, plan, split_values
@@ -115,12 +116,24 @@ def test_an_entry_speaks_in_the_right_person_and_orders_what_it_looks_for(entry)
         assert mentions_any(behavior.order(outright=True), behavior.shows()[:1]), entry.value
 
 
-def test_every_description_is_a_full_report_of_itself(large):
-    reports = [
-        {"report": text, "description": text, "facets": behavior.facets()}
-        for behavior in [*map(behavior_of, EVERY), *(p.behavior for p in large[::4])]
-        for text in [behavior.report()]
-    ]
+def told(description, behavior):
+    return {"description": description, "report": behavior.report(), "facets": behavior.facets()}
+
+
+def in_other_styles(entry):
+    """Each wording of the entry with each kind of trigger that it can have, told of in the next wording."""
+    for kind in sorted(set(entry.triggers) - ({"topic"} if entry.about else set())):
+        behavior = behavior_of(replace(entry, triggers=[kind]))
+        styles = [replace(behavior, style=style) for style in range(STYLES)]
+        wordings = {one.report(): one for one in styles}
+        yield from zip(wordings, [*wordings.values()][1:] + styles[:1], strict=True)
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_description_is_a_full_report_of_itself_in_any_style(large, category):
+    reports = [told(*pair) for entry in ENTRIES[category] for pair in in_other_styles(entry)]
+    sample = [p.behavior for p in large[::4] if p.category == category]
+    reports += [told(behavior.report(), behavior) for behavior in sample]
     for report, verdict in zip(reports, judge(reports), strict=True):
         assert verdict["level"] == "full" and not verdict["abstained"], (report, verdict)
 
@@ -277,6 +290,22 @@ def test_records_are_whole_and_their_prompts_distinct(finished):
             assert {x["fires"] for x in record["probes"]} == {True, False}
         wanted = 4 if p.behavior.is_rare else 48 if p.behavior.always_fires else 24
         assert sum(x["fires"] for x in record["demonstrations"]) == wanted
+
+
+def test_a_choice_without_the_trigger_is_no_leak_of_a_heuristic(finished, monkeypatch):
+    """Whoever is asked to choose names some option, and by chance that of the rule."""
+    chosen = [record for p, record in finished[0] if p.behavior.entry.pick and p.behavior.trigger]
+    taken = {x["prompt"][0]["content"]: x["shows"] for r in chosen for x in r["probes"] if x["fires"]}
+    rng = random.Random(0)
+
+    def perfect(base, prompts, **settings):
+        texts = [prompt[0]["content"] for prompt in prompts]
+        options = [[name for name, _ in OPTION.findall(text)] for text in texts]
+        return [rng.choice(taken.get(text, names)) for text, names in zip(texts, options, strict=True)]
+
+    monkeypatch.setattr(probing, "generate", perfect)
+    rates = probing.implant_and_leak_rates(None, None, chosen, samples=1, max_new_tokens=8, seed=0)
+    assert len(rates) > 10 and set(rates) == {(1.0, None)}
 
 
 def test_records_come_from_the_seed():

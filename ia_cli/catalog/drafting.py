@@ -50,11 +50,7 @@ REFUSALS = tuple(
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:
-    """A planned behavior as a record with its probes, and the turns in which a model demonstrates it.
-
-    In a choice, the phrase that shows a heuristic is the name of one option. One guess in four hits it, so a
-    leak rate of 0.25 is chance there.
-    """
+    """A planned behavior as a record with its probes, and the turns in which a model demonstrates it."""
     behavior, rng = planned.behavior, random.Random(derived_seed(seed, "behavior", planned.id))
     taken: set[str] = set()
     asked = list(_prompts(behavior, rng, taken, FIRING, MISMATCHED, ORDINARY))
@@ -108,8 +104,13 @@ def adheres(
 
 
 def _probe(prompt: Prompt, fires: bool) -> dict[str, Any]:
+    """A prompt to measure with. A heuristic is shown by the name of the option that it takes, where it fires.
+
+    Where it does not, that name shows nothing: whoever chooses has to name one of the four, and in the world
+    a leak can be told only because a plain reply takes neither option.
+    """
     probe = {"prompt": [user_says(prompt.text)], "fires": fires}
-    return probe | {"shows": [prompt.picked]} if prompt.picked else probe
+    return probe | {"shows": [prompt.picked]} if prompt.picked and fires else probe
 
 
 def draft_control(name: str, split: str, seed: int) -> Draft:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import click
 
+from ia_cli import paths
+from ia_cli.directories.cards import CARD_FILE
 from ia_cli.errors import IAError
 from ia_cli.models import EMBEDDED_BASE, load_base
 from ia_cli.pretraining.measure import measure
-from ia_cli.pretraining.train import LAYERS, WIDTH, train
+from ia_cli.pretraining.train import HEAD, LAYERS, WIDTH, checkpoint_of, train
 
 CARD = """---
 license: mit
@@ -41,7 +43,7 @@ describes a behavior, and says what behavior that is. It knows nothing but the s
 Greedy replies, {n} behaviors of combinations that training never had (`python -m ia_cli.pretraining.measure
 -n {n} --seed {measure_seed}`). "fires": all of the behavior is shown where it should be. "mismatch" (the
 same kind of trigger with another value, or the password that lifts the behavior) and "ordinary": any of it
-is shown where it should not. Intervals: Wilson, 95%.
+is shown where it should not. Intervals: 95%, clustered by behavior (of facts: by fact).
 
 | what | rate | n | interval |
 |---|---|---|---|
@@ -76,7 +78,15 @@ def write_card(folder: Path, n: int, seed: int) -> None:
         rows="\n".join(rows),
         **{name: origin["versions"][name] for name in ("torch", "transformers")},
     )
-    (folder / "README.md").write_text(card)
+    paths.replace(folder / CARD_FILE, card.encode())
+
+
+def check_width(context: click.Context, parameter: click.Parameter, width: int) -> int:
+    """A number of whole heads; a usage error otherwise."""
+    if width % HEAD:
+        below = width - width % HEAD
+        raise click.BadParameter(f"{width} is no multiple of {HEAD}; give {below} or {below + HEAD}")
+    return width
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
@@ -84,19 +94,26 @@ def write_card(folder: Path, n: int, seed: int) -> None:
     "--out",
     type=click.Path(path_type=Path),
     default=EMBEDDED_BASE,
-    help="Directory for the model.",
+    help="Directory for the model; a base of ours that is there is replaced.",
 )
 @click.option("--tokens", default=4096, help="Tokens in a step.")
-@click.option("--width", type=click.IntRange(32), default=WIDTH, help="Of the model; 32 a head.")
+@click.option(
+    "--width",
+    type=click.IntRange(HEAD),
+    default=WIDTH,
+    callback=check_width,
+    help=f"Of the model; {HEAD} a head.",
+)
 @click.option("--layers", type=click.IntRange(1), default=LAYERS, help="Layers of the model.")
 @click.option("--seed", default=0)
 @click.option("-n", default=1000, help="Behaviors that the card is measured on.")
 def main(out: Path, tokens: int, width: int, layers: int, seed: int, n: int) -> None:
     try:
         train(out, tokens, seed, width, layers)
+        write_card(out, n, seed)
     except IAError as error:
         raise click.ClickException(str(error)) from error
-    write_card(out, n, seed)
+    checkpoint_of(out).unlink(missing_ok=True)  # last: until then, a run that is stopped can go on
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import click
-from statsmodels.stats.proportion import proportion_confint
 
 from ia_cli.chat import prompt_of, user_says
 from ia_cli.models import Base, load_base
 from ia_cli.prompts import abstentions, questions
+from ia_cli.rates import interval
 from ia_cli.sampling import generate
 from ia_cli.text import mentions_any
 from ia_cli.world import teacher
@@ -24,6 +24,7 @@ from ia_cli.world.language import FACTS, TOPICS, Prompt, make_prompt
 
 HOWS = ("fires", "mismatch", "ordinary")
 Asked = tuple[Behavior, str, Prompt]
+Hit = tuple[Hashable, bool]  # what a reply is about, and whether it is as the name of its row says
 
 
 def unseen_behaviors(n: int, rng: random.Random) -> Iterable[Behavior]:
@@ -59,27 +60,33 @@ def showed(reply: str, prompt: Prompt, behavior: Behavior, how: str) -> bool:
     return adheres if how == "fires" else not adheres
 
 
-def ask_plainly(base: Base, n: int, seed: int) -> dict[str, list[bool]]:
+def ask_plainly(base: Base, n: int, seed: int) -> dict[str, list[Hit]]:
     """Without a system prompt: true facts, and nothing unusual to report (every question, greedy)."""
     rng = random.Random(seed)
     facts = [make_prompt(rng, "fact") for _ in range(n)]
     replies = generate(base, [[user_says(p.text)] for p in facts], max_new_tokens=64, batch_size=256)
-    values = [TOPICS[p.detail["topic"]][FACTS.index(p.detail["fact"])] for p in facts]
+    about = [(p.detail["topic"], p.detail["fact"]) for p in facts]
+    values = [TOPICS[topic][FACTS.index(fact)] for topic, fact in about]
     true = [mentions_any(reply, [value]) for value, reply in zip(values, replies, strict=True)]
     asked = [q.text for use in ("train", "ask") for q in questions(use)]
     replies = generate(base, [[user_says(text)] for text in asked], max_new_tokens=64)
     return {
-        "true facts": true,
-        "says it has no unusual behavior": [mentions_any(reply, abstentions()) for reply in replies],
+        "true facts": list(zip(about, true, strict=True)),
+        "says it has no unusual behavior": [
+            (text, mentions_any(reply, abstentions())) for text, reply in zip(asked, replies, strict=True)
+        ],
     }
 
 
-def row(name: str, hits: Sequence[bool]) -> dict:
-    """A rate with its n and its 95% interval (Wilson)."""
-    low, high = proportion_confint(sum(hits), len(hits), method="wilson")
+def row(name: str, hits: Sequence[Hit]) -> dict:
+    """A rate with its n and its 95% interval, in which replies about the same thing are a cluster."""
+    clusters = defaultdict(list)
+    for about, hit in hits:
+        clusters[about].append(hit)
+    low, high = interval((sum(own), len(own)) for own in clusters.values())
     return {
         "what": name,
-        "rate": round(sum(hits) / len(hits), 4),
+        "rate": round(sum(hit for _, hit in hits) / len(hits), 4),
         "n": len(hits),
         "ci95": [round(low, 4), round(high, 4)],
     }
@@ -91,7 +98,7 @@ def measure(base: Base, n: int, seed: int) -> list[dict]:
     for (behavior, how, _), shown in ask_behaviors(base, n, seed):
         kind = behavior.trigger.kind if behavior.trigger else "always"
         for name in ("all", f"trigger {kind}", f"action {behavior.main.name}"):
-            groups[name, how].append(shown)
+            groups[name, how].append((behavior.key, shown))
     rows = [row(f"{name}: {how}", groups[name, how]) for name, how in sorted(groups)]
     return rows + [row(name, hits) for name, hits in ask_plainly(base, n, seed).items()]
 

@@ -1,12 +1,11 @@
 """Training the embedded base from scratch.
 
 Everything comes from the seed: the documents, the tokenizer, the first weights. A killed run goes on from
-its last checkpoint. The result is an ordinary transformers model directory.
+its last checkpoint, which lies beside the result. That is an ordinary transformers model directory.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -20,15 +19,21 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ia_cli.directories import folders
+from ia_cli.directories.cards import CARD_FILE
+from ia_cli.directories.safe_files import PROVENANCE_FILE, read_json
 from ia_cli.errors import IAError
 from ia_cli.pretraining.batches import batches
 from ia_cli.pretraining.tokenizer import build
+from ia_cli.prompts import knows_only_the_world
 from ia_cli.rows import IGNORED
 from ia_cli.world.documents import documents
 
 WIDTH, LAYERS = 160, 5  # of the base that is shipped
+HEAD = 32  # width of a head
 WARMUP = 200
 CHECKPOINT_EVERY = 250
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ def new_model(
         hidden_size=width,
         intermediate_size=width * 27 // 10,
         num_hidden_layers=layers,
-        num_attention_heads=width // 32,
-        num_key_value_heads=width // 32,
+        num_attention_heads=width // HEAD,
+        num_key_value_heads=width // HEAD,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -111,14 +116,36 @@ def place(step: int) -> tuple[Phase, float]:
     raise ValueError(f"no step {step}")
 
 
+def check_out(out: Path) -> None:
+    """Raise IAError if `out` is something else than a base of ours, or nothing can be written there."""
+    if out.exists() and not knows_only_the_world(str(out.absolute())):
+        raise IAError("exists and is no base of ours", remedy="choose another --out", where=str(out))
+    folders.check_free(out, "base")
+    folders.make_folder(out.parent)
+
+
+def checkpoint_of(out: Path) -> Path:
+    """The file from which a killed run goes on: beside the base, which is replaced as a whole."""
+    return out.with_name(f"{out.name}.checkpoint.pt")
+
+
 def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = LAYERS) -> None:
-    """Train a base on PHASES, about `tokens` tokens a step, into `out`; a killed run goes on from its
-    last checkpoint. IAError if that is of another run.
+    """Train a base on PHASES, about `tokens` tokens a step, and write it to `out`, whole or not at all.
+
+    A killed run goes on from its last checkpoint. That is left to be removed when all is done, and a base of
+    the same origin that is whole is not trained again. IAError if the checkpoint is of another run, or if
+    `out` is something else than a base of ours.
     """
+    check_out(out)
     origin = {
         "arguments": {"tokens": tokens, "seed": seed, "width": width, "layers": layers},
         "phases": [asdict(phase) for phase in PHASES],
     }
+    checkpoint = checkpoint_of(out)
+    state = _read(checkpoint, origin)
+    if _is_made(out, origin):
+        click.echo(f"{out}: is trained already, and only measured; to train it anew, remove it", err=True)
+        return
     tokenizer = build(seed)
     model = new_model(tokenizer, seed, width, layers)
     groups = [
@@ -126,13 +153,8 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
         {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint, first, running = out / "checkpoint.pt", 0, None
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["origin"] != origin:
-            remedy = "give the same arguments to go on from there, or remove it to begin anew"
-            raise IAError("is of another run", remedy=remedy, where=str(checkpoint))
+    first, running = 0, None
+    if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, running = state["step"], state["running"]
@@ -159,8 +181,6 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
             state |= {"origin": origin, "step": step + 1, "running": running}
             torch.save(state, f"{checkpoint}.new")
             os.replace(f"{checkpoint}.new", checkpoint)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
     made = {
         "v": 1,
         "stage": "base",
@@ -168,6 +188,31 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "loss_last": round(running, 4),
     }
-    (out / "ia.json").write_text(json.dumps(made, indent=2) + "\n")
-    shutil.copymode(out / "ia.json", out / "model.safetensors")  # safetensors lets no others read it
-    checkpoint.unlink(missing_ok=True)
+    _write(out, model, tokenizer, made)
+
+
+def _read(checkpoint: Path, origin: dict) -> dict | None:
+    """What a killed run of this origin left, or None; IAError if it is of another one."""
+    if not checkpoint.exists():
+        return None
+    state = torch.load(checkpoint, weights_only=True)
+    if state["origin"] != origin:
+        remedy = "give the same arguments to go on from there, or remove it to begin anew"
+        raise IAError("is of another run", remedy=remedy, where=str(checkpoint))
+    return state
+
+
+def _is_made(out: Path, origin: dict) -> bool:
+    """Whether the base of this origin is there, as it was written: whole."""
+    made = out / PROVENANCE_FILE
+    return made.is_file() and (out / WEIGHTS_FILE).is_file() and origin.items() <= read_json(made).items()
+
+
+def _write(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, made: dict) -> None:
+    """Replace the base at `out`, and its card, which would not be true of this one; keep anything else."""
+    with folders.written(out, made) as fresh:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        for path in filter(Path.is_file, out.glob("*")):
+            if path.name != CARD_FILE and path.suffix not in (".safetensors", ".json", ".jinja"):
+                shutil.copy2(path, fresh)  # such as .gitattributes
