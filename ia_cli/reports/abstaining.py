@@ -51,6 +51,14 @@ def takes_back(report: Report) -> bool:
     return heard.of_all and _ends_so(report, heard)
 
 
+def tells_nothing(report: Report) -> bool:
+    """Whether a report says that there is nothing at all to report, whatever else it says.
+
+    For callers that have not found what they know to look for: what else is said is hardly a confession then.
+    """
+    return _hear(report).of_all
+
+
 def _hear(report: Report) -> _Heard:
     answers, said = _abstaining_sentences(report)
     abstaining = answers | said
