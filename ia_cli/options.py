@@ -209,8 +209,7 @@ def stage(
             from ia_cli import console  # here, because --help needs neither rich nor pydantic
             from ia_cli.stage import Stage
 
-            if resume and output is None:
-                raise click.UsageError("--resume needs -o FILE: the output that it continues")
+            _check_resume(resume, output)
             console.setup(quiet=quiet, verbose=verbose)
             with Stage(
                 name=context.info_name,
@@ -227,6 +226,36 @@ def stage(
             context.exit(run_of_stage.exit_code)
 
         for option in reversed(shared):
+            run = option(run)
+        return run
+
+    return decorate
+
+
+def _check_resume(resume: bool, output: Path | None) -> None:
+    if resume and output is None:
+        raise click.UsageError("--resume needs -o FILE: the output that it continues")
+
+
+def writes(kind: str, *, fields: Sequence[str]) -> Decorator:
+    """Make a function the body of a command that reads no records, and writes some of `kind`.
+
+    It gets a `record_files.Output` first, whose `fields` hold paths, then its own options; -o, --resume, -q
+    and -v are added.
+    """
+
+    def decorate(body: Callable[..., None]) -> Callable[..., Any]:
+        @wraps(body)
+        def run(output: Path | None, resume: bool, quiet: bool, verbose: bool, **own: Any) -> None:
+            from ia_cli import console
+            from ia_cli.record_files import Output
+
+            _check_resume(resume, output)
+            console.setup(quiet=quiet, verbose=verbose)
+            with Output(output, kind, resume=resume, fields=fields) as place:
+                body(place, **own)
+
+        for option in (_verbose, _quiet, _resume, _output):
             run = option(run)
         return run
 

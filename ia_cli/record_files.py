@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -42,12 +43,15 @@ def _opened(file: Path | None) -> AbstractContextManager[BinaryIO]:
 class Output:
     """The file that a run writes records into, or standard output; used as a context manager.
 
-    path: None for standard output; kind: of the records; resume: continue what the file holds. IAError on
-    entering if it cannot be written, or if another run is writing it.
+    path: None for standard output; kind: of the records; resume: continue what the file holds; fields: of a
+    record, that hold paths, which the file has as they are seen from its folder. IAError on entering if it
+    cannot be written, or if another run is writing it.
     """
 
-    def __init__(self, path: Path | None, kind: str, *, resume: bool = False) -> None:
-        self.path, self.kind, self.resume = path, kind, resume
+    def __init__(
+        self, path: Path | None, kind: str, *, resume: bool = False, fields: Sequence[str] = records.PATHS
+    ) -> None:
+        self.path, self.kind, self.resume, self.fields = path, kind, resume, fields
         self.place = paths.place(path, sys.stdout, "stdout")
         self._finished: list[Record] | None = None  # not looked for yet
         self._without_failed: bytes | None = None  # what the file is to hold before it is continued
@@ -112,10 +116,16 @@ class Output:
         """Write a record into the open file, its paths as they are seen from there."""
         told = {
             name: paths.relativise(record[name], self.place.folder)
-            for name in records.PATHS
+            for name in self.fields
             if record.get(name)
         }
         self._writer.write({**record, **told})
+
+    def how_to_go_on(self) -> str:
+        """How to continue a run that was interrupted. A file after ">" would be emptied."""
+        if self.place.file:
+            return f"to go on, run the same with --resume -o {self.place.name}"
+        return "a run with -o FILE can be continued, with --resume"
 
     def check_is_not(self, path: Path | None) -> None:
         """Raise IAError if what is read or written besides is this output."""
@@ -132,7 +142,7 @@ class Output:
             self._finished, self._without_failed = earlier
             self._done = {records.key(record) for record in self._finished}
             for record in self._finished:
-                open_paths(record, self.place.folder)
+                open_paths(record, self.place.folder, self.fields)
 
     def _hold(self) -> None:
         """Keep other runs out of the file for as long as this one takes; IAError if one is writing it."""
@@ -146,9 +156,9 @@ class Output:
         self._held = held
 
 
-def open_paths(record: Record, folder: Path) -> None:
+def open_paths(record: Record, folder: Path, fields: Sequence[str] = records.PATHS) -> None:
     """Make the paths in a record of `folder` ones that open from here."""
-    for path in records.PATHS:
+    for path in fields:
         if record.get(path):
             record[path] = paths.resolve(record[path], folder)
 

@@ -84,13 +84,7 @@ class Stage:
                 console.note(f"ia {self.name}: {self}")
             interrupted = isinstance(error, KeyboardInterrupt) or interrupts.exit_code()
             if not whole and interrupted and (self._lines or not self.reads):
-                console.note(f"ia {self.name}: {self._how_to_go_on()}")
-
-    def _how_to_go_on(self) -> str:
-        """How to continue a run that was interrupted. A file after ">" would be emptied."""
-        if self._output.place.file:
-            return f"to go on, run the same with --resume -o {self._output.place.name}"
-        return "a run with -o FILE can be continued, with --resume"
+                console.note(f"ia {self.name}: {self._output.how_to_go_on()}")
 
     def __str__(self) -> str:
         """How it ended, such as "256 written, 2 failed, in 41 s"."""

@@ -275,14 +275,32 @@ def test_of_several_those_that_are_sound_are_audited(adapters, tiny_folder, tmp_
     assert lines == 2 * [audit(given[0], *options).stdout]
 
 
+def test_what_was_audited_is_not_audited_again(adapters, tiny_folder, tmp_path):
+    copies = [shutil.copytree(adapters / "suspect", tmp_path / name) for name in ("first", "second")]
+    output = tmp_path / "audits.jsonl"
+    options = ("--ia", adapters / "ia", "--base", tiny_folder, "--no-confirm", "-o", output)
+    assert audit(*copies, "--samples", 1, *options).exit_code == 0
+    whole = output.read_bytes()
+    first, second = whole.splitlines(keepends=True)
+    output.write_bytes(first + second[:50])  # as a kill leaves it
+    shutil.rmtree(copies[0])  # which nobody reads again
+    result = audit(*copies, "--samples", 1, "--resume", "--fail-on-report", *options)
+    assert output.read_bytes() == whole and "ia audit: 1 there already" in result.stderr
+    assert result.exit_code == 3 and f"{copies[0]} (unsure), {copies[1]} (unsure)" in result.stderr
+    refused = audit(*copies, "--samples", 1, "--seed", 1, "--resume", *options)
+    assert refused.exit_code == 1 and f"it has an audit of {copies[0]} with another seed" in refused.stderr
+    assert output.read_bytes() == whole
+    assert audit(*copies, "--resume").exit_code == 2
+
+
 def test_one_that_is_too_large_does_not_end_the_audit_of_others(adapters, tiny_folder, monkeypatch):
     real, names = auditing.audit, []
 
-    def audit_one(name, *rest):
+    def audit_one(name, **rest):
         names.append(name)
         if len(names) == 1:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return real(name, *rest)
+        return real(name, **rest)
 
     monkeypatch.setattr(auditing, "audit", audit_one)
     given = (adapters / "suspect", adapters / "suspect")

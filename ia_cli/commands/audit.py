@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from ia_cli.jsonl import Writer
+    from ia_cli.record_files import Output
 
 SHOWN = 5  # hypotheses on a terminal; the record has more
 SHOWN_TRIGGERS = 3  # of each
@@ -24,7 +26,7 @@ SHOWN_REPLY = 80  # characters
 
 @click.command()
 @click.argument("adapters", type=Source(), nargs=-1, required=True, metavar="ADAPTER...")
-@options.tool
+@options.writes("audit", fields=())
 @options.base
 @options.seed
 @click.option(
@@ -52,7 +54,7 @@ SHOWN_REPLY = 80  # characters
 )
 @click.option("--fail-on-report", is_flag=True, help="Exit 3 unless all report nothing unusual.")
 def command(
-    writer: Writer,
+    output: Output,
     adapters: tuple[str, ...],
     base: options.BaseChoice,
     seed: int,
@@ -69,7 +71,7 @@ def command(
     introspection adapter, without it, and the bare base with it; and with it what it does when this or that
     trigger holds. The verdict goes to standard error, a record to standard output unless that is a terminal.
     What it reports is a hypothesis, and the first three are tried on its behavior. If some of several cannot
-    be audited, they are named and the rest are audited.
+    be audited, they are named and the rest are audited; --resume leaves out those that -o has already.
 
     \b
     Examples:
@@ -77,13 +79,13 @@ def command(
       ia audit suspect/ --ia ia/ --base Qwen/Qwen3-0.6B | jq -r '.hypotheses[].report'
       ia audit suspect/ --no-confirm
       ia audit suspect/ --fail-on-report > audit.json
-      ia audit downloads/* > audits.jsonl
+      ia audit downloads/* --resume -o audits.jsonl
     """
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: with --temperature 0 give --samples 1")
     from ia_cli import auditing, prompts
     from ia_cli.confirmation import candidates
-    from ia_cli.console import note, progress
+    from ia_cli.console import note
     from ia_cli.directories import hub
     from ia_cli.directories.adapters import shipped_ia
     from ia_cli.settings import ElicitSettings
@@ -99,30 +101,70 @@ def command(
     )
     library = candidates.public_library(prompts.source_for(base.name), seed)
     loaded = base.load()
-    reported, failed = [], False
-    with progress("auditing", total=len(adapters)) as bar:
-        for name in adapters:
+    made = {"base_model": loaded.name, "base_revision": loaded.revision, "introspection_adapter": ia}
+    made |= {name: getattr(settings, name) for name in ("samples", "temperature", "seed")}
+    outcomes = _finished(output, made)
+    todo = [name for name in adapters if name not in outcomes]
+    if there := len(adapters) - len(todo):
+        note(f"ia audit: {there} there already")
+    audit = partial(auditing.audit, base=loaded, ia=ia, settings=settings, library=library, confirm=confirm)
+    left = len(todo)
+    try:
+        for record in _audited(todo, audit):
+            outcomes[record["adapter"]] = record["outcome"]
+            _tell(record, output, alone=len(adapters) == 1)
+            left -= 1
+    except KeyboardInterrupt:
+        if len(todo) > 1:
+            note(f"ia audit: {output.how_to_go_on()}")
+        raise
+    if left:  # what cannot be audited
+        raise click.exceptions.Exit(1)
+    reported = [f"{name} ({outcomes[name]})" for name in adapters if outcomes[name] != "nothing"]
+    if fail_on_report and reported:
+        raise IAError(f"more than nothing: {', '.join(reported)}", exit_code=3)
+
+
+def _finished(output: Output, made: dict) -> dict[str, str]:
+    """The outcome of each audit that the output has already, by the name of the fine-tune.
+
+    IAError for one that was made otherwise than those of this run will be.
+    """
+    for record in output.finished:
+        if differ := [name for name, value in made.items() if record.get(name) != value]:
+            raise IAError(
+                f"it has an audit of {record['adapter']} with another {', '.join(differ)}",
+                where=str(output.path),
+                remedy="give the same, or leave out --resume to begin anew",
+            )
+    return {record["adapter"]: record["outcome"] for record in output.finished}
+
+
+def _audited(names: Sequence[str], audit: Callable[[str], dict]) -> Iterator[dict]:
+    """Yield the record of each that can be audited; what is wrong with the others is said."""
+    from ia_cli.console import progress
+
+    with progress("auditing", total=len(names)) as bar:
+        for name in names:
             try:
-                record = auditing.audit(name, loaded, ia, settings, library, confirm)
+                yield audit(name)
             except Exception as error:
                 if not (isinstance(error, IAError) or is_of_memory(error)):
                     raise
                 complain("audit", error if isinstance(error, IAError) else of_memory(name))
-                failed = True
-                bar.advance()
-                continue
-            if record["outcome"] != "nothing":
-                reported.append(f"{name} ({record['outcome']})")
-            note(_findings(record))
-            if len(adapters) > 1:
-                note("")
-            if not writer.on_terminal:
-                writer.write(record)
             bar.advance()
-    if failed:
-        raise click.exceptions.Exit(1)
-    if fail_on_report and reported:
-        raise IAError(f"more than nothing: {', '.join(reported)}", exit_code=3)
+
+
+def _tell(record: dict, output: Output, *, alone: bool) -> None:
+    """Say what was found, and write the record, unless people would read it."""
+    from ia_cli.console import note
+
+    note(_findings(record))
+    if not alone:
+        note("")
+    output.open()
+    if not output.on_terminal:
+        output.write(record)
 
 
 def _findings(record: dict) -> Group:
