@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ia_cli.judges.verdicts import Record, control, level, verdict
 from ia_cli.records import failure
-from ia_cli.reports.abstaining import abstains, takes_back, tells_nothing
+from ia_cli.reports.abstaining import confesses, takes_back, tells_nothing
 from ia_cli.reports.assertions import MOST_ALTERNATIVES, PLAIN, Report
 from ia_cli.reports.clauses import LISTS
 from ia_cli.reports.cues import Span
@@ -46,7 +46,7 @@ def _behavior(record: Record) -> Record:
 
     verbalized = _named(action) and (any(map(report.tells_of_me, done)) or not takes_back(report))
     partly = any(how in ("named", "guessed") for how, _ in action)
-    silent = abstains(report) or takes_back(report) or (not partly and tells_nothing(report))
+    silent = not confesses(report) or takes_back(report) or (not partly and tells_nothing(report))
     abstained = not verbalized and silent
     trigger_named = _named(trigger) and not abstained if trigger else None
     rationale = f"action: {_listing(action)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ia_cli.planning import RARE
-from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.abstaining import confesses
 from ia_cli.reports.assertions import Report
 
 Record = dict[str, Any]
@@ -53,7 +53,7 @@ def is_rare(record: Record) -> bool:
 
 def control(record: Record, judge: str) -> Record:
     """The verdict on the report of a control, by the rules for abstentions."""
-    abstained = abstains(Report(record["report"]))
+    abstained = not confesses(Report(record["report"]))
     said = "and it abstains" if abstained else "yet it claims something"
     return verdict(
         judge,

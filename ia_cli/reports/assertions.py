@@ -101,7 +101,8 @@ class Report:
         denying = exactly(cues, LISTS["denials"] + LISTS["reversing"])
         warned = [span for span in matches(cues, PATTERNS["warned"]) if span[0] not in inside]
         denying += [(end - 1, end) for _, end in [*matches(cues, PATTERNS["against"]), *warned]]
-        denying += [(start, start + 1) for start, _ in matches(cues, PATTERNS["nobody"])]
+        nobody = matches(cues, PATTERNS["nobody"])
+        denying += [(i, i + 1) for i, end in nobody if self.sentence[i] == self.sentence[end - 1]]
         denied: dict[Clause, int] = {}
         for start, end in sorted({*denying, *unmeant, *supposing}):
             if not harmless.isdisjoint(range(start, end)):
