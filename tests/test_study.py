@@ -199,7 +199,11 @@ def test_rows_for_parts_stand_beside_those_for_all():
 def test_results_say_what_has_not_been_run_and_show_what_has():
     results = script("results")
     about = {"title": "T", "text": "What.", "setting": "size", "measures": ["action"]}
-    assert "Not run yet: `make -C examples/study t`." in results.render({"t": about}, {})
+    target = {"what": "it", "table": "t", "row": {"setting": "16", "arm": "ia"}, "tried": "This, that."}
+    at_least, at_most = ([{**target, name: 0.45}] for name in ("at_least", "at_most"))
+    empty = results.render({"t": about}, {}, at_least)
+    assert "Not run yet: `make -C examples/study t`." in empty
+    assert "| it | at least 45 | not run yet |  | T |" in empty
     row = {
         "setting": "16",
         "part": "all",
@@ -214,11 +218,17 @@ def test_results_say_what_has_not_been_run_and_show_what_has():
         "base": "abc",
     }
     rows = [row, {**row, "part": "value", "rate": 0.9}, {**row, "arm": "no_ia", "rate": 0.1}]
-    text = results.render({"t": about}, {"t": rows})
-    assert [line for line in text.splitlines() if line.startswith("|")][2:] == [
-        "| 16 | 50 [25 to 75], n 7 | 2 | `run/x` |"
+    text = results.render({"t": about}, {"t": rows}, at_least)
+    assert [line for line in text.splitlines() if line.startswith("|")][2::3] == [
+        "| it | at least 45 | 50 [25 to 75], n 7 |  | T |",
+        "| 16 | 50 [25 to 75], n 7 | 2 | `run/x` |",
     ]
-    assert "base abc, seed 0" in text
+    assert "base abc, seed 0" in text and "This, that." not in text
+    text = results.render({"t": about}, {"t": rows}, at_most)
+    assert "| it | at most 45 | 50 [25 to 75], n 7 | 5 | T |" in text and "- *it*: This, that." in text
+    many = [{**target, "row": {"arm": "ia"}, "count": True, "at_least": 2}]
+    text = results.render({"t": about}, {"t": [rows[1], {**row, "rate": 0.6}]}, many)
+    assert "| it | at least 2 | 2 |  | T |" in text
 
 
 def test_surgery_does_what_it_says():

@@ -58,20 +58,27 @@ def _reached(spec: dict[str, dict], tables: dict[str, list[dict]], targets: list
     """Every target beside what was measured, and what was tried about those that are missed."""
     lines, tried = [_line(["what", "wanted", "measured", "missed by", "table"]), _line(["---"] * 5)], []
     for target in targets:
-        sense, wanted = next((name, target[name]) for name in ("at_least", "at_most") if name in target)
-        rows = [row for row in tables.get(target["table"], []) if target["row"].items() <= row.items()]
-        if target.get("count"):
-            measured = sum(row["rate"] > 0.5 for row in rows)
-            told = str(measured)
-        else:
-            measured, wanted, told = 100 * rows[0]["rate"], 100 * wanted, _rate(rows[0], ".3g")
-        short = wanted - measured if sense == "at_least" else measured - wanted
+        wanted, told, short = _missed(target, tables.get(target["table"], []))
         letter = spec[target["table"]]["title"].split()[0].strip("()")
-        bound = f"{sense.replace('_', ' ')} {wanted:g}"
-        lines.append(_line([target["what"], bound, told, f"{short:.3g}" if short > 0 else "", letter]))
+        lines.append(_line([target["what"], wanted, told, f"{short:.3g}" if short > 0 else "", letter]))
         if short > 0:
             tried.append(_filled(f"- *{target['what']}*: {target['tried']}", indent="  "))
     return "\n".join([REACHED, *lines, "", *tried, ""])
+
+
+def _missed(target: dict, rows: list[dict]) -> tuple[str, str, float]:
+    """What is wanted of a target, what was measured, and by how much that falls short; 0 or less if not."""
+    sense, bound = next((name, target[name]) for name in ("at_least", "at_most") if name in target)
+    rows = [row for row in rows if target["row"].items() <= row.items()]
+    if target.get("count"):
+        measured = sum(row["rate"] > 0.5 for row in rows)
+        told = str(measured)
+    elif rows:
+        measured, bound, told = 100 * rows[0]["rate"], 100 * bound, _rate(rows[0], ".3g")
+    else:
+        measured, bound, told = 100 * bound, 100 * bound, "not run yet"
+    short = bound - measured if sense == "at_least" else measured - bound
+    return f"{sense.replace('_', ' ')} {bound:g}", told, short
 
 
 def _filled(text: str, indent: str = "") -> str:
