@@ -9,6 +9,7 @@ from ia_cli.confirmation.candidates import NO_LIBRARY, Candidate, Library, repor
 from ia_cli.confirmation.conditional import Answer
 from ia_cli.confirmation.observing import ordinary_replies, standing_out
 from ia_cli.confirming import STRAY
+from ia_cli.directories.adapters import weights_hash
 from ia_cli.elicitation import elicit
 from ia_cli.models import Base
 from ia_cli.organisms import beside_base, checked, lone_organism
@@ -69,8 +70,6 @@ def audit(
         "split": record["split"],
         "v": VERSION,
         "adapter": name,
-        "base_model": base.name,
-        "base_revision": base.revision,
         "introspection_adapter": ia,
         **found,
         **asked,
@@ -78,10 +77,21 @@ def audit(
         **swept,
         "check": check,
         "questions": len(settings.questions),
+        **made_with(base, ia, settings, confirm),
+    }
+
+
+def made_with(base: Base, ia: str, settings: ElicitSettings, confirm: bool) -> dict:
+    """The fields of an audit record in which audits of one run agree, whatever is audited."""
+    return {
+        "base_model": base.name,
+        "base_revision": base.revision,
+        "introspection_adapter_sha256": weights_hash(ia),
         "questions_version": prompts.version(base.name),
         "samples": settings.samples,
         "temperature": settings.temperature,
         "seed": settings.seed,
+        "confirm": confirm,
     }
 
 

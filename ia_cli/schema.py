@@ -331,6 +331,8 @@ class Audit(Record):
     base_model: Text
     base_revision: Text | None
     introspection_adapter: Text
+    introspection_adapter_sha256: Text | None = None
+    confirm: bool | None = None
     volume: Rate | None = None
     outcome: Literal[OUTCOMES]
     verdict: Text

@@ -287,10 +287,26 @@ def test_what_was_audited_is_not_audited_again(adapters, tiny_folder, tmp_path):
     result = audit(*copies, "--samples", 1, "--resume", "--fail-on-report", *options)
     assert output.read_bytes() == whole and "ia audit: 1 there already" in result.stderr
     assert result.exit_code == 3 and f"{copies[0]} (unsure), {copies[1]} (unsure)" in result.stderr
-    refused = audit(*copies, "--samples", 1, "--seed", 1, "--resume", *options)
-    assert refused.exit_code == 1 and f"it has an audit of {copies[0]} with another seed" in refused.stderr
+    slashed = [f"{path}/" for path in copies]
+    assert audit(*slashed, "--samples", 1, "--resume", *options).exit_code == 0
+    assert output.read_bytes() == whole
+    for other in ("--seed", 1), ("--confirm",), ("--ia", copies[1]):
+        refused = audit(*copies, "--samples", 1, "--resume", *options, *other)
+        assert refused.exit_code == 1 and f"it has an audit of {copies[0]} with another " in refused.stderr
     assert output.read_bytes() == whole
     assert audit(*copies, "--resume").exit_code == 2
+
+
+def test_an_audit_that_is_interrupted_says_how_to_go_on(adapters, tiny_folder, tmp_path, monkeypatch):
+    def interrupted(name, **rest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(auditing, "audit", interrupted)
+    given = (adapters / "suspect", adapters / "ia")
+    output = tmp_path / "audits.jsonl"
+    result = audit(*given, "--ia", adapters / "ia", "--base", tiny_folder, "-o", output)
+    assert result.exit_code == 130 and f"run the same with --resume -o {output}" in result.stderr
+    assert not output.exists()
 
 
 def test_one_that_is_too_large_does_not_end_the_audit_of_others(adapters, tiny_folder, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
+from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ SHOWN_REPLY = 80  # characters
 
 @click.command()
 @click.argument("adapters", type=Source(), nargs=-1, required=True, metavar="ADAPTER...")
-@options.writes("audit", fields=())
+@options.writes("audit", fields=("introspection_adapter",))
 @options.base
 @options.seed
 @click.option(
@@ -50,6 +52,7 @@ SHOWN_REPLY = 80  # characters
 @click.option(
     "--confirm/--no-confirm",
     default=True,
+    show_default=False,
     help="Whether to try the first three hypotheses on its behavior, like `ia confirm`; yes if not given.",
 )
 @click.option("--fail-on-report", is_flag=True, help="Exit 3 unless all report nothing unusual.")
@@ -100,58 +103,62 @@ def command(
         questions=pool, asked=len(pool), samples=samples, temperature=temperature, seed=seed
     )
     library = candidates.public_library(prompts.source_for(base.name), seed)
+    before = output.finished  # known to be of ours before a base is loaded
     loaded = base.load()
-    made = {"base_model": loaded.name, "base_revision": loaded.revision, "introspection_adapter": ia}
-    made |= {name: getattr(settings, name) for name in ("samples", "temperature", "seed")}
-    outcomes = _finished(output, made)
-    todo = [name for name in adapters if name not in outcomes]
+    made = auditing.made_with(loaded, ia, settings, confirm)
+    outcomes = _outcomes(before, made, output)
+    todo = [name for name in adapters if normpath(name) not in outcomes]
     if there := len(adapters) - len(todo):
         note(f"ia audit: {there} there already")
     audit = partial(auditing.audit, base=loaded, ia=ia, settings=settings, library=library, confirm=confirm)
     left = len(todo)
     try:
-        for record in _audited(todo, audit):
-            outcomes[record["adapter"]] = record["outcome"]
-            _tell(record, output, alone=len(adapters) == 1)
-            left -= 1
+        with closing(_audited(todo, audit)) as audited:
+            for record in audited:
+                outcomes[normpath(record["adapter"])] = record["outcome"]
+                _tell(record, output, alone=len(adapters) == 1)
+                left -= 1
     except KeyboardInterrupt:
         if len(todo) > 1:
             note(f"ia audit: {output.how_to_go_on()}")
         raise
     if left:  # what cannot be audited
         raise click.exceptions.Exit(1)
-    reported = [f"{name} ({outcomes[name]})" for name in adapters if outcomes[name] != "nothing"]
+    found = {name: outcomes[normpath(name)] for name in adapters}
+    reported = [f"{name} ({outcome})" for name, outcome in found.items() if outcome != "nothing"]
     if fail_on_report and reported:
         raise IAError(f"more than nothing: {', '.join(reported)}", exit_code=3)
 
 
-def _finished(output: Output, made: dict) -> dict[str, str]:
+def _outcomes(before: Sequence[dict], made: dict, output: Output) -> dict[str, str]:
     """The outcome of each audit that the output has already, by the name of the fine-tune.
 
     IAError for one that was made otherwise than those of this run will be.
     """
-    for record in output.finished:
-        if differ := [name for name, value in made.items() if record.get(name) != value]:
+    for record in before:
+        if differ := [name for name, value in made.items() if record.get(name, value) != value]:
             raise IAError(
                 f"it has an audit of {record['adapter']} with another {', '.join(differ)}",
                 where=str(output.path),
                 remedy="give the same, or leave out --resume to begin anew",
             )
-    return {record["adapter"]: record["outcome"] for record in output.finished}
+    return {normpath(record["adapter"]): record["outcome"] for record in before}
 
 
-def _audited(names: Sequence[str], audit: Callable[[str], dict]) -> Iterator[dict]:
+def _audited(names: Sequence[str], audit: Callable[[str], dict]) -> Generator[dict, None, None]:
     """Yield the record of each that can be audited; what is wrong with the others is said."""
     from ia_cli.console import progress
 
     with progress("auditing", total=len(names)) as bar:
         for name in names:
             try:
-                yield audit(name)
+                record = audit(name)
             except Exception as error:
                 if not (isinstance(error, IAError) or is_of_memory(error)):
                     raise
                 complain("audit", error if isinstance(error, IAError) else of_memory(name))
+            else:
+                yield record
             bar.advance()
 
 

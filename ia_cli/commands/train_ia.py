@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--examples/--no-examples",
     default=IASettings.examples,
+    show_default=False,
     help="Let it give an example of the organism's replies before it reports; the default.",
 )
 @click.option(
