@@ -229,6 +229,11 @@ def test_results_say_what_has_not_been_run_and_show_what_has():
     many = [{**target, "row": {"arm": "ia"}, "count": True, "at_least": 2}]
     text = results.render({"t": about}, {"t": [rows[1], {**row, "rate": 0.6}]}, many)
     assert "| it | at least 2 | 2 |  | T |" in text
+    claims = {**row, "measure": "claims", "rate": 0.6}
+    assert "| it | at least 2 | 0 | 2 | T |" in results.render({"t": about}, {"t": [rows[1], claims]}, many)
+    assert "| it | at least 2 | not run yet |  | T |" in results.render({"t": about}, {}, many)
+    del at_most[0]["tried"]
+    assert "- *it*: nothing yet." in results.render({"t": about}, {"t": rows}, at_most)
 
 
 def test_surgery_does_what_it_says():

@@ -11,12 +11,12 @@ from pathlib import Path
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.judges.facets import names
 from ia_cli.judges.verdicts import Record, control, is_rare, level, verdict
-from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.abstaining import confesses
 from ia_cli.reports.assertions import Report
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD
 from ia_cli.text import encodable
 
-VERSION = 2
+VERSION = 3
 BATCH = 64  # pairs that are embedded together
 
 
@@ -89,7 +89,7 @@ class EmbeddingJudge:
         return found
 
     def _behavior(self, record: Record, similarity: float) -> Record:
-        abstained = abstains(Report(record["report"]))
+        abstained = not confesses(Report(record["report"]))
         verbalized = similarity >= self.threshold and not abstained
         phrases = _trigger_phrases(record)
         trigger_named = names(record, [], phrases) if phrases else None
