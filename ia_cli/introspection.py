@@ -251,8 +251,9 @@ def _origin(records: Sequence[dict], base: Base, settings: IASettings, start: Pa
     trained = [record for record in records if record["split"] == "train"]
     _, asked = _taught_and_asked(records, settings)
     parents = [{"id": record["id"], "sha256": weights_hash(adapter_path(record))} for record in trained]
-    learned = "trigger", "rate", "demonstrations", "facets"
-    told = [[wordings(record), *map(record.get, learned)] for record in trained]
+    told = [(wordings(record), record.get("trigger"), record.get("rate")) for record in trained]
+    shown = [record.get("demonstrations") for record in trained]
+    judged_by = [record.get("facets") for record in asked]
     return provenance(
         "train-ia",
         base,
@@ -262,6 +263,8 @@ def _origin(records: Sequence[dict], base: Base, settings: IASettings, start: Pa
         held_out=[record["id"] for record in records if record["split"] != "train"],
         questions_version=prompts.version(base.name),
         preferred=[record["id"] for record in asked],
+        **({"examples_sha256": content_hash(shown)} if settings.examples else {}),
+        **({"facets_sha256": content_hash(judged_by)} if asked else {}),
         **({"start": weights_hash(start)} if start else {}),
     )
 

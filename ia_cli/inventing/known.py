@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ia_cli.catalog.files import RARE_CLAUSES
@@ -29,6 +30,11 @@ class Values:
     trigger: str
     trigger_names: Groups
 
+    @cached_property
+    def action_forms(self) -> Groups:
+        """The phrases of the action, its verbs in all their forms."""
+        return [[form for phrase in group for form in inflected(phrase)] for group in self.action]
+
     @classmethod
     def of(cls, record: Record) -> Values:
         sentence, trigger, facets = record["description"], record["trigger"], record["facets"]
@@ -47,9 +53,8 @@ class Values:
 
         The judge asks for more: there a denial does not tell it. But what is denied is nothing new either.
         """
-        action = [[form for phrase in group for form in inflected(phrase)] for group in other.action]
         return (
-            _has_all(self.sentence, action)
+            _has_all(self.sentence, other.action_forms)
             or _has_all(self.trigger, other.trigger_names)
             or mentions_any(self.trigger, [other.trigger])
         )

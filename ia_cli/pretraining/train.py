@@ -209,7 +209,7 @@ def _is_made(out: Path, origin: dict) -> bool:
 
 
 def _write(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, made: dict) -> None:
-    """Replace the base at `out`, and its card, which would not be true of this one; keep anything else."""
+    """Replace the base at `out`, and its card, which is not of this one; files of other kinds stay."""
     with folders.written(out, made) as fresh:
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
