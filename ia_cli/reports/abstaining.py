@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from ia_cli.reports.assertions import PLAIN, Report
@@ -109,6 +110,7 @@ def _adds_to_it(report: Report, heard: _Heard, own: Sequence[int]) -> bool:
     return _denies_after_all(report, heard.abstaining, own[0], own[-1] + 1)
 
 
+@lru_cache(maxsize=1)  # one report is asked several things in a row
 def _hear(report: Report) -> _Heard:
     answers, said = _abstaining_sentences(report)
     abstaining = answers | said
