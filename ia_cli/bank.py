@@ -113,6 +113,9 @@ class Bank(nn.Module):
     plain layers, a PEFT adapter that wraps these layers adds on top. `names` are the adapted layers; `a[j]`
     [N, r, in] and `b[j]` [N, out, r] are the stacked weights of layer `names[j]`. Every forward pass of the
     model must happen inside `with bank.rows(index)`.
+
+    A bank that `rests` keeps its weights on the CPU, wherever the model is, and takes from them what the rows
+    need. It cannot be trained, and its weights are no parameters, which a trainer would move to the model.
     """
 
     def __init__(
@@ -121,14 +124,16 @@ class Bank(nn.Module):
         weights: Mapping[str, tuple[Tensor, Tensor]],
         alpha: float,
         targets: Sequence[str],
+        *,
+        rests: bool = False,
     ):
         super().__init__()
         if hasattr(model, "bank"):
             raise RuntimeError("this model has a bank already: remove() it first")
         object.__setattr__(self, "model", model)  # not registered: the model holds the bank, not the reverse
         self.names = list(weights)
-        self.a = nn.ParameterList([a for a, _ in weights.values()])
-        self.b = nn.ParameterList([b for _, b in weights.values()])
+        hold = list if rests else nn.ParameterList
+        self.a, self.b = hold(a for a, _ in weights.values()), hold(b for _, b in weights.values())
         self.rank, self.alpha, self.targets = self.a[0].size(1), alpha, list(targets)
         self.scaling = alpha / self.rank
         layers = linear_modules(model)
@@ -167,8 +172,8 @@ class Bank(nn.Module):
         return cls(model, weights, alpha, target_modules)
 
     @classmethod
-    def load(cls, model: PreTrainedModel, adapters: Sequence[Adapter]) -> Self:
-        """Stack adapters, frozen, whatever their ranks and layers.
+    def load(cls, model: PreTrainedModel, adapters: Sequence[Adapter], *, rests: bool = False) -> Self:
+        """Stack adapters, frozen, whatever their ranks and layers; `rests` says where.
 
         Smaller ones are padded with zeros, which change nothing, and each one's scaling is folded into its B.
         """
@@ -177,7 +182,8 @@ class Bank(nn.Module):
         rank = max(adapter.rank for adapter in adapters)
         weights = {}
         for name in names:
-            device, dtype = layers[name].weight.device, _dtype(layers[name])
+            device = "cpu" if rests else layers[name].weight.device
+            dtype = _dtype(layers[name])
             a = torch.zeros(len(adapters), rank, layers[name].in_features, dtype=dtype, device=device)
             b = torch.zeros(len(adapters), layers[name].out_features, rank, dtype=dtype, device=device)
             for i, adapter in enumerate(adapters):
@@ -186,7 +192,7 @@ class Bank(nn.Module):
                     a[i, : own_a.size(0)] = own_a
                     b[i, :, : own_b.size(1)] = own_b.to(device, dtype) * adapter.scaling[name]
             weights[name] = a, b
-        return cls(model, weights, rank, names).requires_grad_(False)
+        return cls(model, weights, rank, names, rests=rests).requires_grad_(False)
 
     def __len__(self) -> int:
         return self.a[0].size(0)
@@ -200,7 +206,7 @@ class Bank(nn.Module):
                 "a bank does not work with gradient checkpointing: set gradient_checkpointing=False"
             )
         before = self._route
-        self._route = route(torch.as_tensor(index, device=self.a[0].device), len(self))
+        self._route = route(torch.as_tensor(index, device=self.model.device), len(self))
         try:
             yield
         finally:
@@ -236,7 +242,7 @@ class Bank(nn.Module):
     def digest(self) -> str:
         """Return the SHA-256 of all weights: equal before and after means that nothing has changed."""
         digest = hashlib.sha256()
-        for tensor in self.parameters():
+        for tensor in (*self.a, *self.b):
             digest.update(processes.whole(tensor.detach()).cpu().contiguous().numpy())
         return digest.hexdigest()
 
@@ -256,7 +262,7 @@ class Bank(nn.Module):
             raise IAError(message, remedy="give another --base: rows cannot be told apart in this one")
         if not plan.slots:
             return output
-        a, b = self._weights(place, plan)
+        a, b = self._weights(place, plan, x.device)
         x = (x if plan.gather is None else x.index_select(0, plan.gather)).to(a.dtype)
         x = x.reshape(plan.slots, -1, x.size(-1))
         if plan.gather is None and output.dtype == a.dtype:
@@ -265,15 +271,16 @@ class Bank(nn.Module):
         delta = LowRank.apply(x, a, b, self.scaling, None).to(output.dtype).view(-1, *output.shape[1:])
         return output + (delta if plan.places is None else delta.index_select(0, plan.places))
 
-    def _weights(self, place: int, plan: Route) -> tuple[Tensor, Tensor]:
+    def _weights(self, place: int, plan: Route, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return A [S, r, in] and B [S, out, r] of the plan's slots; B is zero in a bare one."""
         a, b = self.a[place], self.b[place]
         if plan.organisms is None:
-            return a, b
+            return a.to(device), b.to(device)
         if place in plan.weights:
             return plan.weights[place]
         bare = plan.organisms < 0
-        picked = tuple(weight.index_select(0, plan.organisms.clamp(min=0)) for weight in (a, b))
+        chosen = plan.organisms.clamp(min=0).to(a.device)
+        picked = tuple(weight.index_select(0, chosen).to(device) for weight in (a, b))
         picked = picked[0], picked[1].masked_fill(bare[:, None, None], 0) if bare.any() else picked[1]
         if not (torch.is_grad_enabled() and a.requires_grad):
             plan.weights[place] = picked

@@ -62,7 +62,8 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
         with taking_on(base, _whole_model(records[0]["model"], base).in_order):
             yield None
         return
-    bank = Bank.load(base.model, [adapter_of(record, base) for record in records])
+    adapters = [adapter_of(record, base) for record in records]
+    bank = Bank.load(base.model, adapters, rests=not _fit(adapters, base))
     try:
         yield bank
     finally:
@@ -81,6 +82,14 @@ def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
         return
     with on_base(records, base) as bank:
         yield bank
+
+
+def _fit(adapters: Sequence[Adapter], base: Base) -> bool:
+    """Whether a bank of these adapters takes no more than half of the free memory of a GPU."""
+    if base.device.type != "cuda":
+        return True
+    largest = max(sum(a.numel() + b.numel() for a, b in one.tensors.values()) for one in adapters)
+    return len(adapters) * largest * 4 <= free_memory(base.device) // 2
 
 
 class _Weights(NamedTuple):

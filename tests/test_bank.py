@@ -47,8 +47,8 @@ def stock_logits(folder, base_folder, ids, dtype="float64"):
     return (PeftModel.from_pretrained(model, folder) if folder else model)(ids).logits.detach()
 
 
-def load(base, folders):
-    return Bank.load(base.model, [read_adapter(folder, base) for folder in folders])
+def load(base, folders, **where):
+    return Bank.load(base.model, [read_adapter(folder, base) for folder in folders], **where)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,9 @@ def load(base, folders):
         [-1, -1, 0, 3, 3],  # sorted, bare rows first: a slot of one place for each row
     ],
 )
-def test_each_row_is_stock_peft(strangers, tiny_base, tiny_folder, index):
-    bank = load(tiny_base, strangers)
+@pytest.mark.parametrize("rests", [False, True])
+def test_each_row_is_stock_peft(strangers, tiny_base, tiny_folder, index, rests):
+    bank = load(tiny_base, strangers, rests=rests)
     ids = IDS[torch.arange(len(index)) % len(IDS)]
     with bank.rows(index):
         logits = tiny_base.model(ids).logits
@@ -208,8 +209,17 @@ def test_removed_bank_leaves_nothing(strangers, tiny_base):
     assert set(dict(tiny_base.model.named_parameters())) == names
 
 
-def test_digest_sees_any_change(strangers, tiny_base):
-    bank = load(tiny_base, strangers)
+def test_what_rests_stays_where_it_is(strangers, tiny_base):
+    """A trainer moves the parameters of a model to its device: here to one that keeps no values."""
+    bank = load(tiny_base, strangers, rests=True)
+    before = bank.digest()
+    tiny_base.model.to("meta")
+    assert bank.digest() == before
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_digest_sees_any_change(strangers, tiny_base, rests):
+    bank = load(tiny_base, strangers, rests=rests)
     before = bank.digest()
     assert bank.digest() == before
     bank.b[3].data[2, 0, 0] += 1e-9

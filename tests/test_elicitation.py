@@ -18,8 +18,8 @@ from ia_cli.directories.safe_files import WEIGHTS_FILE
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
-from ia_cli.models import load_base
-from ia_cli.organisms import together
+from ia_cli.models import Base, load_base
+from ia_cli.organisms import on_base, together
 from ia_cli.prompts import Question
 from ia_cli.settings import CONDITIONS, ElicitSettings
 from tests.organisms import write_random
@@ -129,6 +129,17 @@ def test_a_gpu_holds_as_many_adapters_as_fit(tmp_path, monkeypatch):
         assert [len(some) for some in together(given, gpu)] == [1] * 5
     monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device: 1)
     assert [len(some) for some in together(given, gpu)] == [1] * 5
+
+
+def test_a_bank_that_a_gpu_cannot_hold_rests(organisms, tiny_base, monkeypatch):
+    """It may take half of what is free, in 32 bits."""
+    with on_base(organisms, tiny_base) as bank:
+        taken = 4 * sum(weight.numel() for weight in bank.parameters())
+    monkeypatch.setattr(Base, "device", torch.device("cuda"))
+    for free, rests in ((2 * taken, False), (2 * taken - 2, True)):
+        monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device, free=free: free)
+        with on_base(organisms, tiny_base) as bank:
+            assert (not list(bank.parameters())) == rests
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
