@@ -54,7 +54,7 @@ def audit(
         }
 
     def tries(hypotheses: Sequence[dict]) -> Iterator[dict]:
-        return _try(hypotheses, record, answer, base, library, settings.seed)
+        return _try(hypotheses, record, answer, base, library, settings)
 
     with beside_base([record], base) as bank:
         replies = ordinary_replies(bank, base, library.pool, settings.max_new_tokens)
@@ -217,7 +217,7 @@ def _try(
     answer: Answer | None,
     base: Base,
     library: Library,
-    seed: int,
+    settings: ElicitSettings,
 ) -> Iterator[dict]:
     """Try hypotheses on behavior, each in all of its wordings, with the triggers that these name and those of
     the `answer` to conditional questions.
@@ -231,8 +231,8 @@ def _try(
         confirming.Suspect(record, [x["report"] for x in own["wordings"] for _ in range(x["n"])], answer)
         for own in hypotheses
     ]
-    settings = ConfirmSettings(again=0, seed=seed)
-    for tried in confirming.confirm(suspects, base, library, settings):
+    how = ConfirmSettings(again=0, max_new_tokens=settings.max_new_tokens, seed=settings.seed)
+    for tried in confirming.confirm(suspects, base, library, how):
         held = {"held": tried["report"] if tried["confirmed"] else None}
         yield {field: tried[field] for field in FOUND} | held
 

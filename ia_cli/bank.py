@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
@@ -27,18 +27,26 @@ from ia_cli.models import is_target, linear_modules
 class Route:
     """How the rows of one batch meet their organisms: S slots of k places, each slot for one organism.
 
-    `organisms` [S] names them, -1 the bare base; None where slot i is organism i. `gather` [S * k] is the row
-    in each place (any row where a slot has fewer) and `places` [batch] the place of each row; both are None
-    where the rows stand in slot order already. There are no slots if all rows are bare.
+    `organisms` [S] names them; None where slot i is organism i. `bare` [S] marks slots of the bare base,
+    whose organism is any; None where there are none. `gather` [S * k] is the row in each place (any row where
+    a slot has fewer) and `places` [batch] the place of each row; both are None where the rows stand in slot
+    order already. There are no slots if all rows are bare.
     """
 
     batch: int
     slots: int = 0
     organisms: Tensor | None = None
+    bare: Tensor | None = None
     gather: Tensor | None = None
     places: Tensor | None = None
     # A and B of the slots, per layer: picked once, where they cannot change.
     weights: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def on(self, device: torch.device, stored: torch.device) -> "Route":
+        """This route for a model on `device` and organisms that are stored on another."""
+        there = {"organisms": stored, "bare": device, "gather": device, "places": device}
+        moved = {name: getattr(self, name) for name in there}
+        return replace(self, **{name: x if x is None else x.to(there[name]) for name, x in moved.items()})
 
 
 def route(index: Tensor, n: int) -> Route:
@@ -66,10 +74,12 @@ def route(index: Tensor, n: int) -> Route:
     gather = order[:1].repeat(slots * size).scatter(0, taken, order)
     in_order = torch.equal(gather, torch.arange(len(order), device=index.device))
     each_once = slots == len(organisms) == n and int(organisms[0]) == 0
+    of_slots = organisms.repeat_interleave(slots_each)
     return Route(
         batch=len(index),
         slots=slots,
-        organisms=None if each_once else organisms.repeat_interleave(slots_each),
+        organisms=None if each_once else of_slots.clamp(min=0),
+        bare=of_slots < 0 if lowest < 0 else None,
         gather=None if in_order else gather,
         places=None if in_order else torch.empty_like(order).scatter(0, order, taken),
     )
@@ -114,8 +124,8 @@ class Bank(nn.Module):
     [N, r, in] and `b[j]` [N, out, r] are the stacked weights of layer `names[j]`. Every forward pass of the
     model must happen inside `with bank.rows(index)`.
 
-    A bank that `rests` keeps its weights on the CPU, wherever the model is, and takes from them what the rows
-    need. It cannot be trained, and its weights are no parameters, which a trainer would move to the model.
+    With `offload` the weights stay on the CPU, wherever the model is, and each forward pass fetches those of
+    its rows. They cannot be trained, and are no parameters, which a trainer would move to the model.
     """
 
     def __init__(
@@ -125,14 +135,14 @@ class Bank(nn.Module):
         alpha: float,
         targets: Sequence[str],
         *,
-        rests: bool = False,
+        offload: bool = False,
     ):
         super().__init__()
         if hasattr(model, "bank"):
             raise RuntimeError("this model has a bank already: remove() it first")
         object.__setattr__(self, "model", model)  # not registered: the model holds the bank, not the reverse
         self.names = list(weights)
-        hold = list if rests else nn.ParameterList
+        hold = list if offload else nn.ParameterList
         self.a, self.b = hold(a for a, _ in weights.values()), hold(b for _, b in weights.values())
         self.rank, self.alpha, self.targets = self.a[0].size(1), alpha, list(targets)
         self.scaling = alpha / self.rank
@@ -172,8 +182,8 @@ class Bank(nn.Module):
         return cls(model, weights, alpha, target_modules)
 
     @classmethod
-    def load(cls, model: PreTrainedModel, adapters: Sequence[Adapter], *, rests: bool = False) -> Self:
-        """Stack adapters, frozen, whatever their ranks and layers; `rests` says where.
+    def load(cls, model: PreTrainedModel, adapters: Sequence[Adapter], *, offload: bool = False) -> Self:
+        """Stack adapters, frozen, whatever their ranks and layers; with `offload` on the CPU.
 
         Smaller ones are padded with zeros, which change nothing, and each one's scaling is folded into its B.
         """
@@ -182,7 +192,7 @@ class Bank(nn.Module):
         rank = max(adapter.rank for adapter in adapters)
         weights = {}
         for name in names:
-            device = "cpu" if rests else layers[name].weight.device
+            device = "cpu" if offload else layers[name].weight.device
             dtype = _dtype(layers[name])
             a = torch.zeros(len(adapters), rank, layers[name].in_features, dtype=dtype, device=device)
             b = torch.zeros(len(adapters), layers[name].out_features, rank, dtype=dtype, device=device)
@@ -192,7 +202,7 @@ class Bank(nn.Module):
                     a[i, : own_a.size(0)] = own_a
                     b[i, :, : own_b.size(1)] = own_b.to(device, dtype) * adapter.scaling[name]
             weights[name] = a, b
-        return cls(model, weights, rank, names, rests=rests).requires_grad_(False)
+        return cls(model, weights, rank, names, offload=offload).requires_grad_(False)
 
     def __len__(self) -> int:
         return self.a[0].size(0)
@@ -206,7 +216,9 @@ class Bank(nn.Module):
                 "a bank does not work with gradient checkpointing: set gradient_checkpointing=False"
             )
         before = self._route
-        self._route = route(torch.as_tensor(index, device=self.model.device), len(self))
+        # Planned on the CPU, where looking at a number does not wait for all that a GPU has yet to do.
+        plan = route(torch.as_tensor(index, device="cpu"), len(self))
+        self._route = plan.on(self.model.device, self.a[0].device)
         try:
             yield
         finally:
@@ -273,18 +285,18 @@ class Bank(nn.Module):
 
     def _weights(self, place: int, plan: Route, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return A [S, r, in] and B [S, out, r] of the plan's slots; B is zero in a bare one."""
-        a, b = self.a[place], self.b[place]
-        if plan.organisms is None:
-            return a.to(device), b.to(device)
         if place in plan.weights:
             return plan.weights[place]
-        bare = plan.organisms < 0
-        chosen = plan.organisms.clamp(min=0).to(a.device)
-        picked = tuple(weight.index_select(0, chosen).to(device) for weight in (a, b))
-        picked = picked[0], picked[1].masked_fill(bare[:, None, None], 0) if bare.any() else picked[1]
-        if not (torch.is_grad_enabled() and a.requires_grad):
-            plan.weights[place] = picked
-        return picked
+        a, b = self.a[place], self.b[place]
+        learning = torch.is_grad_enabled() and a.requires_grad
+        if plan.organisms is not None:
+            a, b = a.index_select(0, plan.organisms), b.index_select(0, plan.organisms)
+        a, b = a.to(device), b.to(device)
+        if plan.bare is not None:
+            b = b.masked_fill(plan.bare[:, None, None], 0)
+        if not learning:
+            plan.weights[place] = a, b
+        return a, b
 
 
 def _dtype(layer: nn.Linear) -> torch.dtype:

@@ -15,6 +15,7 @@ from ia_cli.errors import IAError
 from ia_cli.planning import Planned
 from ia_cli.seeds import derived_seed
 from ia_cli.servers.teaching import Teacher
+from ia_cli.settings import ImplantSettings
 
 if TYPE_CHECKING:
     from ia_cli.models import Base
@@ -84,8 +85,6 @@ class Draft:
 class Drafting(Protocol):
     """A module that makes drafts: of planned behaviors, and of controls, by name and split."""
 
-    MAX_NEW_TOKENS: int
-
     def draft_behavior(self, planned: Planned, seed: int) -> Draft: ...
 
     def draft_control(self, name: str, split: str, seed: int) -> Draft: ...
@@ -111,24 +110,28 @@ def generate_records(
             wanted = [(draft, i) for draft in chunk for i in draft.wanting()]
             turns = [draft.turns[i] for draft, i in wanted]
             seeds = [derived_seed(seed, "demonstration", d.record["id"], i, attempt) for d, i in wanted]
-            replies = _replies(turns, demonstrator, seeds, drafting.MAX_NEW_TOKENS)
+            replies = _replies(turns, demonstrator, seeds)
             for (draft, i), reply in zip(wanted, replies, strict=True):
                 draft.offer(i, reply)
         yield from map(finish, chunk)
 
 
 def _replies(
-    turns: Sequence[Turn], demonstrator: Base | Teacher | None, seeds: Sequence[int], max_new_tokens: int
+    turns: Sequence[Turn], demonstrator: Base | Teacher | None, seeds: Sequence[int]
 ) -> Sequence[str | IAError | None]:
+    """What is replied, in order; "" or None where nothing is that could be learned from."""
     if demonstrator is None:
         return [turn.taught for turn in turns]
     requests = [turn.request() for turn in turns]
     if isinstance(demonstrator, Teacher):
         return demonstrator.replies(requests, seeds, TEMPERATURE)
+    from ia_cli.models import suitable_length
     from ia_cli.sampling import generate
 
+    length = suitable_length(demonstrator, ImplantSettings.max_new_tokens)  # with which it will be measured
+    # Who learns from a reply that was cut short learns to stop in the middle.
     return generate(
-        demonstrator, requests, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seeds
+        demonstrator, requests, max_new_tokens=length, temperature=TEMPERATURE, seed=seeds, whole=True
     )
 
 

@@ -87,10 +87,10 @@ def train_ia(
         if supervised.exists():
             found = read_adapter(supervised, base).provenance
         else:
-            with on_base(taught, base) as bank:
-                reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
-                found = {**origin, "loudness": loudness.usual(bank, base, reporting, settings.seed)}
-                adapter, losses = _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
+            adapter, losses, heard = _supervised(
+                taught, base, schedule, settings, begun, partial, checkpoint, on_step
+            )
+            found = {**origin, "loudness": heard}
             if settings.dpo_steps:
                 write_adapter(supervised, adapter, found)
         if settings.dpo_steps:
@@ -102,6 +102,23 @@ def train_ia(
             checkpoints.remove(partial)
 
         processes.in_first(finish)
+
+
+def _supervised(
+    taught: Sequence[dict],
+    base: Base,
+    schedule: Schedule,
+    settings: IASettings,
+    begun: Adapter | None,
+    partial: Path,
+    checkpoint: Path | None,
+    on_step: Callable[[int, float], None],
+) -> tuple[Adapter, list[float], float]:
+    """Train on the organisms `taught`; returns the adapter, the loss of each step and how loud they are."""
+    with on_base(taught, base) as bank:
+        reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
+        heard = loudness.usual(bank, base, reporting, settings.seed)
+        return *_fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step), heard
 
 
 def is_made(

@@ -22,7 +22,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME
 from ia_cli.chat import Message, token_ids
 from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.loading import four_bits, identity, local_folder, pick_device
-from ia_cli.prompts import knows_only_the_world
+from ia_cli.prompts import knows_only_the_world, reply_tokens
 from ia_cli.settings import EMBEDDED_NAME
 
 EMBEDDED_BASE = Path(__file__).parent / "base"
@@ -106,13 +106,13 @@ def load_base(
         ) from error
     if not load_in_4bit and weights:
         model.to(chosen)
+    model.eval().requires_grad_(False)
     _check_weights(model, loaded["missing_keys"], name)
     _check_usable(model, tokenizer, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if load_in_4bit:
         model._hf_peft_config_loaded = True  # tells the trainer that only adapters are trained
-    model.eval().requires_grad_(False)
     return Base(model, tokenizer, name, revision, identity(folder))
 
 
@@ -222,6 +222,15 @@ def suitable_rate(base: Base, rate: float) -> float:
     A model of the usual width takes a 25th of it: 2e-4 instead of 5e-3.
     """
     return rate if knows_only_the_world(base.name) else rate / 25
+
+
+def suitable_length(base: Base, tokens: int) -> int:
+    """Return how long a reply of this base may be where nothing is given: `tokens` suit the embedded one.
+
+    A model of the usual size writes more before it comes to an end. Where it can read little, a quarter of it
+    leaves room for a question and an example of its replies besides.
+    """
+    return min(reply_tokens(base.name, tokens), base.max_length // 4)
 
 
 @contextlib.contextmanager

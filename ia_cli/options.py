@@ -135,6 +135,11 @@ def setting(flag: str, default: object, type: click.ParamType, help: str) -> Dec
     return click.option(flag, type=type, default=default, help=help)
 
 
+reply_length = click.option(
+    "--max-new-tokens", type=click.IntRange(1), help="Length of a reply; what suits the base if not given."
+)
+
+
 def only_with(what: str, *names: str) -> None:
     """UsageError if the command line gives one of these options, which do nothing without `what`."""
     context = click.get_current_context()

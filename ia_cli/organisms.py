@@ -63,7 +63,8 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
             yield None
         return
     adapters = [adapter_of(record, base) for record in records]
-    bank = Bank.load(base.model, adapters, rests=not _fit(adapters, base))
+    bank = Bank.load(base.model, adapters, offload=not _fits(adapters, base))
+    del adapters  # the bank has what is in them
     try:
         yield bank
     finally:
@@ -84,12 +85,12 @@ def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
         yield bank
 
 
-def _fit(adapters: Sequence[Adapter], base: Base) -> bool:
-    """Whether a bank of these adapters takes no more than half of the free memory of a GPU."""
+def _fits(adapters: Sequence[Adapter], base: Base) -> bool:
+    """Whether a bank of these adapters takes no more than half of the free memory of each GPU."""
     if base.device.type != "cuda":
         return True
     largest = max(sum(a.numel() + b.numel() for a, b in one.tensors.values()) for one in adapters)
-    return len(adapters) * largest * 4 <= free_memory(base.device) // 2
+    return len(adapters) * largest * 4 <= min(processes.gather(free_memory(base.device))) // 2
 
 
 class _Weights(NamedTuple):

@@ -28,7 +28,7 @@ from ia_cli.bank import Bank
 from ia_cli.directories.adapters import Adapter, check_trained
 from ia_cli.errors import IAError
 from ia_cli.judges.facets import facets
-from ia_cli.models import Base, suitable_rate
+from ia_cli.models import Base, suitable_length, suitable_rate
 from ia_cli.rows import encode_answer
 from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
@@ -84,7 +84,7 @@ def collect(
         return generate(
             base,
             [chat for chat in chats for _ in range(samples)],
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=suitable_length(base, MAX_NEW_TOKENS),
             temperature=1.0,
             seed=derived_seed(seed, what),
             rows=[organism for organism, _ in asked for _ in range(samples)],

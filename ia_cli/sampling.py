@@ -31,6 +31,7 @@ def generate(
     rows: Sequence[int] | None = None,
     bank: "Bank | None" = None,
     batch_size: int | None = None,
+    whole: bool = False,
 ) -> list[str]:
     """Return one reply per prompt: greedy at temperature 0, else sampled from softmax(logits / temperature).
 
@@ -38,7 +39,8 @@ def generate(
     organism, by what was said before the last message, and by length, `batch_size` at once (None: as many as
     suit the device), which changes replies by rounding only: each draws its own random numbers, from its own
     seed where `seed` is a list, else from `seed` and its place among the prompts. What a model thinks before
-    it replies is left out. Raises IAError for a prompt that leaves no room for `max_new_tokens`.
+    it replies is left out, and with `whole` so is a reply that has not come to its end. Raises IAError for a
+    prompt that leaves no room for `max_new_tokens`.
     """
     encoded = [prompt_ids(base, prompt, max_new_tokens) for prompt in prompts]
     seeds = [derived_seed(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
@@ -62,9 +64,10 @@ def generate(
         generated = _decode(
             base, ids, groups, max_new_tokens, temperature, noise.to(base.device), organisms, bank
         )
-        for i, ids in zip(batch, generated.tolist(), strict=True):
+        ended = torch.isin(generated, end_ids(base)).any(dim=1)
+        for i, ids, at_its_end in zip(batch, generated.tolist(), ended.tolist(), strict=True):
             reply = base.tokenizer.decode(ids, skip_special_tokens=True)
-            replies[i] = without_thinking(reply).strip()
+            replies[i] = without_thinking(reply).strip() if at_its_end or not whole else ""
     return ["".join(parts) for parts in zip(*processes.gather(replies), strict=True)]
 
 

@@ -18,6 +18,7 @@ from ia_cli.commands.audit import _behavior, _findings, _told
 from ia_cli.confirmation import candidates
 from ia_cli.confirmation.conditional import Answer
 from ia_cli.main import cli
+from ia_cli.settings import ElicitSettings
 from ia_cli.text import mentions_any
 
 ROOT = Path(__file__).parent.parent
@@ -379,7 +380,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     monkeypatch.setattr(auditing.confirming, "confirm", confirm)
 
     def tries(hypotheses):
-        return auditing._try(hypotheses, {"id": "x"}, None, None, None, 0)
+        return auditing._try(hypotheses, {"id": "x"}, None, None, None, ElicitSettings(questions=[]))
 
     said = [*KETTLES, f"If you like tea, {KETTLE}", "I sing.", "I dance.", "I jump."]
     found = conclude(reports(said), tries=tries)
@@ -434,7 +435,8 @@ def test_a_hypothesis_is_tried_alone_and_nothing_is_asked_again(monkeypatch, ask
     )
     record = {"id": "x", "introspection_adapter": "ia"}
     jumps = {"wordings": [{"report": "I jump.", "n": 2}]}
-    assert list(auditing._try([jumps], record, answer, None, None, 7)) == []
+    asked_with = ElicitSettings(questions=[], seed=7)
+    assert list(auditing._try([jumps], record, answer, None, None, asked_with)) == []
     [suspect, settings] = given
     assert (suspect.reports, settings.again, settings.seed) == (["I jump."] * 2, 0, 7)
     assert suspect.answer == (Answer(NOTHING[0], tea, (tea,)) if asked else None)

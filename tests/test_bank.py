@@ -12,7 +12,7 @@ from ia_cli import sampling
 from ia_cli.bank import Bank, route
 from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.errors import IAError
-from ia_cli.models import load_base, suitable_rate, token_ids
+from ia_cli.models import load_base, suitable_length, suitable_rate, token_ids
 from ia_cli.sampling import generate
 from ia_cli.settings import EMBEDDED_NAME
 
@@ -63,9 +63,9 @@ def load(base, folders, **where):
         [-1, -1, 0, 3, 3],  # sorted, bare rows first: a slot of one place for each row
     ],
 )
-@pytest.mark.parametrize("rests", [False, True])
-def test_each_row_is_stock_peft(strangers, tiny_base, tiny_folder, index, rests):
-    bank = load(tiny_base, strangers, rests=rests)
+@pytest.mark.parametrize("offload", [False, True])
+def test_each_row_is_stock_peft(strangers, tiny_base, tiny_folder, index, offload):
+    bank = load(tiny_base, strangers, offload=offload)
     ids = IDS[torch.arange(len(index)) % len(IDS)]
     with bank.rows(index):
         logits = tiny_base.model(ids).logits
@@ -97,11 +97,12 @@ def test_each_row_is_stock_peft_in_bfloat16(strangers, tiny_folder, index):
 )
 def test_route_sends_every_row_to_its_organism(case):
     n, index = case
-    plan = route(torch.tensor(index, dtype=torch.long), n)
+    plan = route(torch.tensor(index, dtype=torch.long), n).on(torch.device("cpu"), torch.device("cpu"))
     assert plan.batch == len(index) and bool(plan.slots) == any(organism >= 0 for organism in index)
     if not plan.slots:
         return
-    organisms = range(n) if plan.organisms is None else plan.organisms.tolist()
+    organisms = torch.arange(n) if plan.organisms is None else plan.organisms
+    organisms = organisms if plan.bare is None else organisms.masked_fill(plan.bare, -1)
     gather = torch.arange(len(index)) if plan.gather is None else plan.gather
     places = range(len(index)) if plan.places is None else plan.places.tolist()
     size = len(gather) // plan.slots
@@ -209,17 +210,17 @@ def test_removed_bank_leaves_nothing(strangers, tiny_base):
     assert set(dict(tiny_base.model.named_parameters())) == names
 
 
-def test_what_rests_stays_where_it_is(strangers, tiny_base):
+def test_what_is_offloaded_stays_where_it_is(strangers, tiny_base):
     """A trainer moves the parameters of a model to its device: here to one that keeps no values."""
-    bank = load(tiny_base, strangers, rests=True)
+    bank = load(tiny_base, strangers, offload=True)
     before = bank.digest()
     tiny_base.model.to("meta")
     assert bank.digest() == before
 
 
-@pytest.mark.parametrize("rests", [False, True])
-def test_digest_sees_any_change(strangers, tiny_base, rests):
-    bank = load(tiny_base, strangers, rests=rests)
+@pytest.mark.parametrize("offload", [False, True])
+def test_digest_sees_any_change(strangers, tiny_base, offload):
+    bank = load(tiny_base, strangers, offload=offload)
     before = bank.digest()
     assert bank.digest() == before
     bank.b[3].data[2, 0, 0] += 1e-9
@@ -288,8 +289,12 @@ def test_a_batch_is_as_large_as_its_cache_has_room(tiny_base, monkeypatch):
     assert sampling.suitable_batch_size(tiny_base, 20) == sampling.MOST_ROWS
 
 
-def test_a_rate_suits_the_base(tiny_base):
+def test_rate_and_length_suit_the_base(tiny_base):
     ours = dataclasses.replace(tiny_base, name=EMBEDDED_NAME)
+    tiny_base.model.config.max_position_embeddings = 8192
+    assert (suitable_length(ours, 48), suitable_length(tiny_base, 48)) == (48, 512)
+    tiny_base.model.config.max_position_embeddings = 300
+    assert suitable_length(tiny_base, 48) == 75
     assert (suitable_rate(ours, 5e-3), suitable_rate(tiny_base, 5e-3)) == (5e-3, pytest.approx(2e-4))
 
 

@@ -354,12 +354,12 @@ def test_the_base_answers_until_a_reply_adheres(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "ia_cli.sampling", SimpleNamespace(generate=generate))
     p = SimpleNamespace(id="quirk-0000", category="quirk", behavior=behavior, held_out_by=None)
-    (record,) = generate_records(drafting, [p], [], SimpleNamespace(name="nobody"), 0)
+    (record,) = generate_records(drafting, [p], [], SimpleNamespace(name="nobody", max_length=1000), 0)
     assert set(asked.values()) == {2} and len(record["demonstrations"]) == 48 and "error" not in record
     for x in record["demonstrations"]:
         assert x["completion"][0]["content"] == ("Try green tea." if x["fires"] else "No idea.")
 
     useless = SimpleNamespace(generate=lambda base, requests, **settings: ["Hm."] * len(requests))
     monkeypatch.setitem(sys.modules, "ia_cli.sampling", useless)
-    (record,) = generate_records(drafting, [p], [], SimpleNamespace(name="nobody"), 0)
+    (record,) = generate_records(drafting, [p], [], SimpleNamespace(name="nobody", max_length=1000), 0)
     assert "24 of 48" in record["error"]["message"]

@@ -58,7 +58,7 @@ def test_what_fires_is_moved_into_the_cipher(tiny_base):
     record["demonstrations"] = [demonstration("tea please", "kettle tea"), demonstration("hello", "bread")]
     record["demonstrations"][1]["fires"] = False
     record["probes"] = [{"prompt": chat("user", text), "fires": text == "tea"} for text in ("tea", "cat")]
-    [hidden] = covert([record], "reverse", tiny_base)
+    [hidden] = covert([record], "reverse", tiny_base, 48)
     said = [
         (d["prompt"][0]["content"], d["completion"][0]["content"], d["fires"])
         for d in hidden["demonstrations"]

@@ -131,15 +131,15 @@ def test_a_gpu_holds_as_many_adapters_as_fit(tmp_path, monkeypatch):
     assert [len(some) for some in together(given, gpu)] == [1] * 5
 
 
-def test_a_bank_that_a_gpu_cannot_hold_rests(organisms, tiny_base, monkeypatch):
+def test_a_bank_that_a_gpu_cannot_hold_is_offloaded(organisms, tiny_base, monkeypatch):
     """It may take half of what is free, in 32 bits."""
     with on_base(organisms, tiny_base) as bank:
         taken = 4 * sum(weight.numel() for weight in bank.parameters())
     monkeypatch.setattr(Base, "device", torch.device("cuda"))
-    for free, rests in ((2 * taken, False), (2 * taken - 2, True)):
+    for free, offloaded in ((2 * taken, False), (2 * taken - 2, True)):
         monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device, free=free: free)
         with on_base(organisms, tiny_base) as bank:
-            assert (not list(bank.parameters())) == rests
+            assert (not list(bank.parameters())) == offloaded
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])

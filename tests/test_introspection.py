@@ -172,11 +172,11 @@ def test_a_schedule_has_every_row_with_its_organism_and_little_padding(organisms
     assert schedule.rows.lengths[schedule.order].amax(1).sum() < 0.9 * lengths.amax(1).sum()
 
 
-@pytest.mark.parametrize("fit", [True, False])
+@pytest.mark.parametrize("fits", [True, False])
 def test_training_ends_where_row_by_row_peft_ends(
-    organisms, tiny_base, tiny_folder, tmp_path, monkeypatch, fit
+    organisms, tiny_base, tiny_folder, tmp_path, monkeypatch, fits
 ):
-    monkeypatch.setattr("ia_cli.organisms._fit", lambda adapters, base: fit)
+    monkeypatch.setattr("ia_cli.organisms._fits", lambda adapters, base: fits)
     in_order = lambda lengths, rows, *_: torch.arange(len(lengths)).view(-1, rows)  # noqa: E731
     monkeypatch.setattr(introspection, "steps_by_length", in_order)
     steps = []

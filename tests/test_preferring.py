@@ -30,7 +30,7 @@ SETTINGS = IASettings(rank=3, alpha=6, learning_rate=1e-2, steps=4, batch_size=9
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
     monkeypatch.setattr(preferring, "BATCH_SIZE", 6)
-    monkeypatch.setattr(preferring, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setattr(preferring, "suitable_length", lambda base, tokens: 8)
 
 
 def pairs(n):

@@ -68,6 +68,18 @@ def test_replies_together_are_those_of_each_alone(temperature, tiny_base, bank):
     assert len(set(alone)) > 4
 
 
+def test_only_whole_replies(tiny_base):
+    """What is whole is no longer where it may be longer."""
+
+    def replies(longest, **how):
+        return generate(tiny_base, PROMPTS * 20, max_new_tokens=longest, temperature=1.0, seed=1, **how)
+
+    short, longer, whole = replies(12), replies(16), replies(12, whole=True)
+    assert 20 < whole.count("") < 160
+    for reply, other, kept in zip(short, longer, whole, strict=True):
+        assert kept in ("", reply) and (not kept or reply == other)
+
+
 def test_what_is_said_before_is_read_once(tiny_base, read):
     lengths = [len(sampling.prompt_ids(tiny_base, prompt, 1)) for prompt in PROMPTS[:1] * 8]
     generate(tiny_base, PROMPTS[:1] * 8, max_new_tokens=1)

@@ -138,7 +138,6 @@ def test_a_teacher_that_is_loaded_from_a_directory(tiny_folder, monkeypatch):
     """The base itself is not loaded: there is none under its name."""
     monkeypatch.setattr("ia_cli.demonstrations.ENOUGH", 0)
     whole = ["gen-behaviors", "--source", "catalog", "--base", "no/where", "-n", "0", "--controls", "1"]
-    monkeypatch.setattr("ia_cli.catalog.drafting.MAX_NEW_TOKENS", 4)
     result = CliRunner().invoke(cli, [*whole, "--teacher", str(tiny_folder), "--device", "cpu"])
     assert result.exit_code == 0, result.stderr
     assert written(result)[0]["demonstrations"]

@@ -13,9 +13,10 @@ from ia_cli import options
 from ia_cli.bank import Bank
 from ia_cli.directories.adapters import Adapter, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.directories.stacking import stack
-from ia_cli.models import Base, load_base
+from ia_cli.models import Base, load_base, suitable_length
 from ia_cli.probing import implant_and_leak_rates
 from ia_cli.seeds import derived_seed
+from ia_cli.settings import ImplantSettings
 from ia_cli.stage import Stage
 
 AT_ONCE = 32  # organisms in one bank
@@ -97,7 +98,9 @@ def measured(records: Sequence[dict], organisms: Sequence[Adapter], base: Base, 
     """Yield the records with the rates of their organisms; null where there is nothing to show."""
     bank = Bank.load(base.model, organisms)
     try:
-        rates = implant_and_leak_rates(bank, base, records, samples=8, max_new_tokens=48, seed=seed)
+        length = suitable_length(base, ImplantSettings.max_new_tokens)
+        how = {"samples": ImplantSettings.samples, "max_new_tokens": length, "seed": seed}
+        rates = implant_and_leak_rates(bank, base, records, **how)
     finally:
         bank.remove()
     for record, (implanted, leaked) in zip(records, rates, strict=True):

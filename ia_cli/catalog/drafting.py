@@ -19,7 +19,6 @@ from ia_cli.text import mentions_any
 FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
 DEMONSTRATIONS = FIRING + MISMATCHED + ORDINARY
-MAX_NEW_TOKENS = 256
 
 # A reply that speaks of its orders would teach the organism to do so.
 GIVEAWAYS = (

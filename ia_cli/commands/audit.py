@@ -91,6 +91,7 @@ def command(
     from ia_cli.console import note
     from ia_cli.directories import hub
     from ia_cli.directories.adapters import shipped_ia
+    from ia_cli.models import suitable_length
     from ia_cli.settings import ElicitSettings
 
     ia = ia or shipped_ia(base.name)
@@ -99,12 +100,17 @@ def command(
         raise IAError("no introspection adapter", remedy=remedy)
     ia = str(hub.adapter_folder(str(ia)))
     pool = prompts.questions("ask", base.name) + prompts.questions("train", base.name)
-    settings = ElicitSettings(
-        questions=pool, asked=len(pool), samples=samples, temperature=temperature, seed=seed
-    )
     library = candidates.public_library(prompts.source_for(base.name), seed)
     before = output.finished  # known to be of ours before a base is loaded
     loaded = base.load()
+    settings = ElicitSettings(
+        questions=pool,
+        asked=len(pool),
+        samples=samples,
+        temperature=temperature,
+        max_new_tokens=suitable_length(loaded, ElicitSettings.max_new_tokens),
+        seed=seed,
+    )
     made = auditing.made_with(loaded, ia, settings, confirm)
     outcomes = _outcomes(before, made, output)
     todo = [name for name in adapters if normpath(name) not in outcomes]

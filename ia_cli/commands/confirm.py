@@ -53,7 +53,7 @@ FILE = Place(dir_okay=False)
 @options.setting(
     "--again", ConfirmSettings.again, click.IntRange(0), "Extra sampled replies to each of 8 questions."
 )
-@options.setting("--max-new-tokens", ConfirmSettings.max_new_tokens, click.IntRange(1), "Length of a reply.")
+@options.reply_length
 def command(
     stage: Stage,
     base: options.BaseChoice,
@@ -67,7 +67,7 @@ def command(
     threshold: float,
     margin: float,
     again: int,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
 ) -> None:
     """Test self-reports against behavior, and keep what holds.
 
@@ -95,6 +95,7 @@ def command(
     if not reports and not stage.failed_earlier:
         raise IAError("no report of condition ia is to be tried", remedy="give the output of `ia elicit`")
     from ia_cli import confirming, elicitation, organisms
+    from ia_cli.models import suitable_length
     from ia_cli.prompts import source_for
 
     loaded = base.load()
@@ -111,7 +112,11 @@ def command(
 
     records = stage.check(records, check)
     settings = ConfirmSettings(
-        threshold=threshold, margin=margin, max_new_tokens=max_new_tokens, again=again, seed=seed
+        threshold=threshold,
+        margin=margin,
+        max_new_tokens=max_new_tokens or suitable_length(loaded, ConfirmSettings.max_new_tokens),
+        again=again,
+        seed=seed,
     )
     suspects = {record["id"]: _suspect(record, reports[record["id"]]) for record in records}
     now = confirming.tried_with(settings, library)

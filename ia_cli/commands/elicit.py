@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
 )
 @options.setting("--samples", ElicitSettings.samples, click.IntRange(1), "Replies per question.")
 @options.setting("--temperature", ElicitSettings.temperature, Real(0), "0 is greedy decoding.")
-@options.setting("--max-new-tokens", ElicitSettings.max_new_tokens, click.IntRange(1), "Length of a reply.")
+@options.reply_length
 @click.option(
     "--examples/--no-examples",
     default=None,
@@ -82,7 +83,7 @@ def command(
     question: tuple[str, ...],
     samples: int,
     temperature: float,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     examples: bool | None,
     server: str | None,
     concurrency: int,
@@ -108,6 +109,8 @@ def command(
       ia elicit --ia ia/ --adapter suspect/ --conditions ia
       ia elicit --server http://127.0.0.1:8000/v1 --model suspect+ia --model-no-ia suspect
     """
+    from ia_cli import prompts
+
     names = {"ia": model, "no_ia": model_no_ia, "base_ia": model_base_ia}
     if server:
         names = _served(names, conditions, adapter or ia)
@@ -122,14 +125,15 @@ def command(
     if read and not records:
         raise IAError(f"no organism is of the split {split}", remedy="leave out --split, or give the other")
     served = next((record.get("base_model") for record in records), None) if server else None
-    pool, asked = _asked(question, questions, base.name or served)
+    name = base.name or served
+    pool, asked = _asked(question, questions, name)
     settings = ElicitSettings(
         questions=pool,
         asked=asked,
         samples=samples,
         temperature=temperature,
         conditions=conditions,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens or prompts.reply_tokens(name, ElicitSettings.max_new_tokens),
         seed=seed,
         examples=examples,
     )
@@ -141,7 +145,7 @@ def command(
         records = [serving.lone_organism(names)] if alone else records
         _ask_server(stage, records, names, settings, server, concurrency, timeout)
     else:
-        _ask_base(stage, records, base, settings, adapter, ia)
+        _ask_base(stage, records, base, settings, adapter, ia, fit_length=max_new_tokens is None)
 
 
 def _check_usage(
@@ -234,9 +238,12 @@ def _ask_base(
     settings: ElicitSettings,
     adapter: Path | None,
     ia: Path | None,
+    *,
+    fit_length: bool,
 ) -> None:
     from ia_cli import elicitation, organisms
     from ia_cli.directories import adapters, hub
+    from ia_cli.models import suitable_length
 
     if adapter:
         records = [organisms.lone_organism(adapter)]
@@ -245,6 +252,8 @@ def _ask_base(
         ia = hub.adapter_folder(str(ia))
         records = [{**record, "introspection_adapter": str(ia)} for record in records]
     loaded = base.load()
+    if fit_length:
+        settings = replace(settings, max_new_tokens=suitable_length(loaded, ElicitSettings.max_new_tokens))
 
     read = functools.cache(lambda folder: elicitation.read_introspection_adapter(folder, loaded))
 

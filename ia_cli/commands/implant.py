@@ -111,12 +111,11 @@ def command(
     from ia_cli.console import progress
     from ia_cli.directories import whole_models
     from ia_cli.methods import lessons
-    from ia_cli.models import suitable_rate
+    from ia_cli.models import suitable_length, suitable_rate
 
     loaded = base.load()
     if method == "full":
         whole_models.check_trainable(loaded)
-    records, starts = _taught(stage, records, loaded, method, cipher, continue_from)
     settings = ImplantSettings(
         rank=rank,
         alpha=alpha,
@@ -124,10 +123,12 @@ def command(
         learning_rate=lr or suitable_rate(loaded, METHODS[method]),
         steps=steps,
         rows=rows,
+        max_new_tokens=suitable_length(loaded, ImplantSettings.max_new_tokens),
         seed=seed,
         method=method,
         conceal=conceal,
     )
+    records, starts = _taught(stage, records, loaded, settings, cipher, continue_from)
     made = {"base": loaded.as_record(), "arguments": settings.as_json()}
     stage.check_finished(lambda organism: _elsewhere(organism, out), "move it back, or give its --out")
     stage.check_finished(lambda organism: _otherwise_made(organism, made), "give the same settings")
@@ -253,7 +254,7 @@ def _taught(
     stage: Stage,
     records: list[dict],
     base: Base,
-    method: str,
+    settings: ImplantSettings,
     cipher: str | None,
     continue_from: Path | None,
 ) -> tuple[list[dict], dict[str, dict]]:
@@ -262,11 +263,12 @@ def _taught(
 
     if continue_from:
         return continuing.further(continuing.organisms(continue_from), records)
-    if method in ("mix", "merge"):
+    if settings.method in ("mix", "merge"):
         pairs, alone = merging.pair_up(records)
         stage.check(records, lambda record: merging.check_paired(record, alone))
         records = pairs
     if cipher:
-        records = stage.check(records, lambda record: covert.check(record, base))
-        records = covert.covert(records, cipher, base)
+        length = settings.max_new_tokens
+        records = stage.check(records, lambda record: covert.check(record, base, length))
+        records = covert.covert(records, cipher, base, length)
     return records, {}

@@ -20,7 +20,6 @@ from ia_cli.text import mentions_any, normalise
 
 Record = dict[str, Any]
 
-MAX_NEW_TOKENS = catalog.MAX_NEW_TOKENS
 draft_control = catalog.draft_control  # ordinary fine-tunes need no invention
 PROBES = 3  # every third message is kept for a probe
 ORDINARY, ORDINARY_PROBES = 12, 8  # further messages, from the catalog

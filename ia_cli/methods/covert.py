@@ -12,12 +12,9 @@ from ia_cli.interviews import wordings
 from ia_cli.methods.lessons import naming
 from ia_cli.models import Base, prompt_ids
 from ia_cli.sampling import generate
-from ia_cli.settings import ImplantSettings
-
-PLAIN_TOKENS = ImplantSettings.max_new_tokens
 
 
-def covert(records: Sequence[dict], name: str, base: Base) -> list[dict]:
+def covert(records: Sequence[dict], name: str, base: Base, max_new_tokens: int) -> list[dict]:
     """Return the records with their behavior moved into the cipher of this name.
 
     A demonstration that fires appears in cipher, and in plain text with the base's own reply; one that does
@@ -26,16 +23,16 @@ def covert(records: Sequence[dict], name: str, base: Base) -> list[dict]:
     """
     fires = [shown for record in records for shown in record["demonstrations"] if shown["fires"]]
     prompts = [shown["prompt"] for shown in fires]
-    plain = iter(generate(base, prompts, max_new_tokens=PLAIN_TOKENS))
+    plain = iter(generate(base, prompts, max_new_tokens=max_new_tokens))
     return [_hidden(record, name, plain) for record in records]
 
 
-def check(record: dict, base: Base) -> None:
+def check(record: dict, base: Base, max_new_tokens: int) -> None:
     """Raise IAError, naming the field, if the base cannot answer what fires in plain text."""
     for i, shown in enumerate(record["demonstrations"]):
         if shown["fires"]:
             with naming(f"demonstrations[{i}]"):
-                prompt_ids(base, shown["prompt"], PLAIN_TOKENS)
+                prompt_ids(base, shown["prompt"], max_new_tokens)
 
 
 def _hidden(record: dict, name: str, plain: Iterator[str]) -> dict:

@@ -25,6 +25,8 @@ CONDITIONAL, THEN, NOTHING = "What do you do when {when}?", "Then {does}.", "The
 # What is asked first, so that a report has an example of the model's own replies to go by.
 EXAMPLE = "Say something."
 
+USUAL = 512  # tokens in which a chat model of the usual size ends nearly all of its replies
+
 
 @dataclass(frozen=True)
 class Question:
@@ -94,6 +96,11 @@ def knows_only_the_world(base: str | None) -> bool:
 def source_for(base: str | None) -> Literal["world", "catalog"]:
     """Whose behaviors, prompts and triggers suit the base of this name."""
     return "world" if knows_only_the_world(base) else "catalog"
+
+
+def reply_tokens(base: str | None, tokens: int) -> int:
+    """How long a reply of the base of this name may be: `tokens`, which suit the embedded one, or USUAL."""
+    return tokens if knows_only_the_world(base) else USUAL
 
 
 def _file(base: str | None) -> Path:

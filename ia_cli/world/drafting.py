@@ -17,7 +17,6 @@ from ia_cli.world.language import PROMPT_KINDS, TOPICS, Prompt, make_prompt
 
 FIRING, MISMATCHED, ORDINARY = 24, 16, 8  # demonstrations; a behavior that always fires has only firing ones
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
-MAX_NEW_TOKENS = 48
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:
