@@ -28,7 +28,9 @@ class Alone:
 
     def __init__(self, base: Base, weights: Mapping[str, Tensor]) -> None:
         self._parameters = named_weights(base)
-        self._weights = {False: {x: self._parameters[x].detach().clone() for x in weights}, True: weights}
+        # On the CPU, like the model's: a GPU need not have room for two.
+        before = {name: self._parameters[name].detach().to("cpu", copy=True) for name in weights}
+        self._weights = {False: before, True: weights}
         self._is_own = False
 
     def __len__(self) -> int:

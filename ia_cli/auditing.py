@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ia_cli import confirming, prompts
+from ia_cli.asking import Asked, Said
 from ia_cli.confirmation import conditional
 from ia_cli.confirmation.candidates import NO_LIBRARY, Candidate, Library, reported
 from ia_cli.confirmation.conditional import Answer
@@ -31,30 +32,38 @@ FOUND = "confirmed", "score", "trigger_found", "lifted_by", "generated_share", "
 
 
 def audit(
-    name: str, base: Base, ia: str, settings: ElicitSettings, library: Library, confirm: bool = False
+    name: str,
+    base: Base,
+    ia: str,
+    settings: ElicitSettings,
+    library: Library,
+    confirm: bool = False,
+    *,
+    bare: dict[Asked, Said] | None = None,
+    on_scored: Callable[[int], None] = lambda n: None,
 ) -> dict:
     """Ask a fine-tune of `base` about itself in all conditions and return the `audit` record.
 
     `name` is an adapter directory, an adapter on the Hub at one commit (ORG/NAME@COMMIT), or the directory of
     a whole model. `ia` is the introspection adapter's directory; if it learned to answer conditional
     questions, they are asked about the triggers of the library. With `confirm`, the first few hypotheses are
-    tried on behavior. Raises IAError for whatever `ia check` refuses, and for a model that is no fine-tune of
-    `base`.
+    tried on behavior. `bare` is as in `elicit`, and `on_scored(n)` is called as n more replies are scored.
+    Raises IAError for whatever `ia check` refuses, and for a model that is no fine-tune of `base`.
     """
     record = lone_organism(name) | {"introspection_adapter": ia}
     check = checked(record, base)
-    reports = list(elicit([record], base, settings))
+    reports = list(elicit([record], base, settings, bare=bare))
     answer, asked = None, {}
     if conditional.learned(ia, base):
         asking = library.candidates, settings.max_new_tokens, settings.seed
-        [(_, answer, _)] = conditional.asked([record], base, *asking)
+        [(_, answer, _)] = conditional.asked([record], base, *asking, on_scored)
         asked = {
             "conditional": answer.report,
             "trigger_asked": answer.trigger and answer.trigger.as_record(),
         }
 
     def tries(hypotheses: Sequence[dict]) -> Iterator[dict]:
-        return _try(hypotheses, record, answer, base, library, settings)
+        return _try(hypotheses, record, answer, base, library, settings, on_scored)
 
     with beside_base([record], base) as bank:
         replies = ordinary_replies(bank, base, library.pool, settings.max_new_tokens)
@@ -218,6 +227,7 @@ def _try(
     base: Base,
     library: Library,
     settings: ElicitSettings,
+    on_scored: Callable[[int], None] = lambda n: None,
 ) -> Iterator[dict]:
     """Try hypotheses on behavior, each in all of its wordings, with the triggers that these name and those of
     the `answer` to conditional questions.
@@ -232,7 +242,7 @@ def _try(
         for own in hypotheses
     ]
     how = ConfirmSettings(again=0, max_new_tokens=settings.max_new_tokens, seed=settings.seed)
-    for tried in confirming.confirm(suspects, base, library, how):
+    for tried in confirming.confirm(suspects, base, library, how, on_scored):
         held = {"held": tried["report"] if tried["confirmed"] else None}
         yield {field: tried[field] for field in FOUND} | held
 

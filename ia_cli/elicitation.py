@@ -25,25 +25,31 @@ from ia_cli.trainable import put_on
 
 
 def elicit(
-    records: Sequence[dict], base: Base, settings: ElicitSettings, *, done: Collection[tuple] = frozenset()
+    records: Sequence[dict],
+    base: Base,
+    settings: ElicitSettings,
+    *,
+    done: Collection[tuple] = frozenset(),
+    bare: dict[Asked, Said] | None = None,
 ) -> Iterator[dict]:
     """Yield self-report records, organism by organism in the order of `records`, except for keys in `done`.
 
     A key is (id, question_id, sample, condition). A reply's random numbers come from its key and the seed
-    alone, so that neither the other records nor what was done before can change it. Raises IAError if a
-    condition needs an introspection adapter and a record has none, or if a directory is missing, broken
+    alone, so that neither the other records nor what was done before can change it. `bare` has what the bare
+    base replied in earlier calls with the same settings, base and adapter, and is added to. Raises IAError if
+    a condition needs an introspection adapter and a record has none, or if a directory is missing, broken
     or made for another base.
     """
     for ia, run in itertools.groupby(records, key=lambda record: needed_adapter(record, settings)):
         group = list(run)
-        bare: dict[Asked, Said] = {}  # replies of the bare base, which serve all organisms
+        of_base = {} if bare is None else bare  # its replies serve all organisms
         own = settings
         if settings.examples is None:
             own = replace(settings, examples=ia is not None and gives_examples(ia))
         with introspecting(base, ia) as without_ia:
             by = {"introspection_adapter_sha256": weights_hash(ia)} if ia else {}
             for some in together(group, base):
-                for report in _elicit_group(some, base, own, ia, without_ia, bare, done):
+                for report in _elicit_group(some, base, own, ia, without_ia, of_base, done):
                     yield report if report["condition"] == "no_ia" else report | by
 
 

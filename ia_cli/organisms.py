@@ -26,7 +26,8 @@ AT_ONCE = 32  # organisms in one bank; what they say comes out together
 def together(records: Sequence[dict], base: Base, at_once: int = AT_ONCE) -> Iterator[list[dict]]:
     """Yield organisms, in order, in groups that can run at once: up to `at_once` adapters, or one model.
 
-    On a GPU a group takes at most a third of the free memory, if each takes as much as the largest.
+    On a GPU a bank takes at most a sixth of the free memory, if each takes as much as the largest: there may
+    be a copy for each row, and one that is turned down, and replies take half.
     """
     for has_model, run in itertools.groupby(records, key=lambda record: bool(record.get("model"))):
         waiting, size = list(run), 1 if has_model else at_once
@@ -34,7 +35,7 @@ def together(records: Sequence[dict], base: Base, at_once: int = AT_ONCE) -> Ite
             stored = (Path(adapter_path(record), WEIGHTS_FILE).stat().st_size for record in waiting)
             in_bank = 2 * max(stored)  # in 32 bits, and perhaps stored in 16
             free = min(processes.gather(free_memory(base.device)))  # all processes run the same groups
-            size = max(1, min(size, free // 3 // in_bank))
+            size = max(1, min(size, free // 6 // in_bank))
         yield from (waiting[start : start + size] for start in range(0, len(waiting), size))
 
 

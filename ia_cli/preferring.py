@@ -9,6 +9,7 @@ on the same organism.
 
 import math
 import random
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ia_cli import prompts
 from ia_cli.bank import Bank
-from ia_cli.directories.adapters import Adapter, check_trained
+from ia_cli.directories.adapters import Adapter, check_trained, read_adapter
 from ia_cli.errors import IAError
 from ia_cli.judges.facets import facets
 from ia_cli.models import Base, suitable_length, suitable_rate
@@ -34,7 +35,7 @@ from ia_cli.sampling import generate
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.text import normalise
-from ia_cli.trainable import ADAPTER, as_adapter
+from ia_cli.trainable import as_adapter, new_adapter, take_over
 from ia_cli.training import OnStep, as_they_are, quiet_config, workspace
 
 EVERY = 4  # one organism in so many is left out of the supervised stage
@@ -42,7 +43,7 @@ ASKED = 6  # questions to each of them
 SAMPLES = 4  # reports on each question
 MAX_NEW_TOKENS = 64
 LEARNING_RATE = 5e-5  # for the embedded base; at a higher one the adapter abstains ever more often
-BATCH_SIZE = 32  # pairs in a step
+BATCH_SIZE = 32  # pairs in a step; no more than the rows of a supervised step are computed at once
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,10 @@ def refine(
     `records` are the organisms of the bank. Raises IAError if training diverges.
     """
     before = bank.digest()
-    model = PeftModel.from_pretrained(base.model, directory, adapter_name=ADAPTER, is_trainable=True)
+    supervised = read_adapter(directory, base)
+    model = new_adapter(base, settings)
     try:
+        take_over(supervised, base)
         pairs = collect(records, bank, base, settings.seed, examples=settings.examples)
         dataset = rows(drawn(pairs, settings), base)
         with workspace(base) as folder:
@@ -218,6 +221,7 @@ class BankDPOTrainer(DPOTrainer):
         on_step: Callable[[int, float], None] = lambda step, loss: None,
     ):
         self.bank, self.losses = bank, []
+        self.on_step, self._of_step, self._before = on_step, [], settings.steps
         pad = DataCollatorForPreference(pad_token_id=base.tokenizer.pad_token_id)
         with as_they_are(model):
             super().__init__(
@@ -229,7 +233,7 @@ class BankDPOTrainer(DPOTrainer):
                 },
                 train_dataset=dataset,
                 processing_class=base.tokenizer,
-                callbacks=[OnStep(lambda: on_step(settings.steps + len(self.losses), self.losses[-1]))],
+                callbacks=[OnStep(self._after_step)],
             )
         self.remove_callback(PrinterCallback)  # prints on stdout
 
@@ -243,17 +247,24 @@ class BankDPOTrainer(DPOTrainer):
     def compute_loss(self, model, inputs: dict[str, Tensor], *args, **kwargs) -> Tensor:
         with self.bank.rows(inputs.pop("organisms")):
             loss = super().compute_loss(model, inputs, *args, **kwargs)
-        self.losses.append(loss.item())
+        self._of_step.append(loss.item())
         return loss
+
+    def _after_step(self) -> None:
+        self.losses.append(statistics.fmean(self._of_step))
+        self._of_step.clear()
+        self.on_step(self._before + len(self.losses), self.losses[-1])
 
 
 def _config(base: Base, settings: IASettings, output_dir: str) -> DPOConfig:
+    at_once = max(n for n in range(1, min(BATCH_SIZE, settings.batch_size) + 1) if BATCH_SIZE % n == 0)
     return quiet_config(
         DPOConfig,
         base,
         output_dir,
         max_steps=settings.dpo_steps,
-        per_device_train_batch_size=BATCH_SIZE,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=BATCH_SIZE // at_once,
         learning_rate=suitable_rate(base, LEARNING_RATE),
         lr_scheduler_type="cosine",
         warmup_steps=max(1, settings.dpo_steps // 20),

@@ -10,7 +10,15 @@ from transformers import Cache
 
 from ia_cli import processes
 from ia_cli.chat import Message, without_thinking
-from ia_cli.models import Base, end_ids, free_memory, is_recurrent, prompt_ids, takes_positions
+from ia_cli.models import (
+    Base,
+    end_ids,
+    free_memory,
+    is_recurrent,
+    linear_modules,
+    prompt_ids,
+    takes_positions,
+)
 from ia_cli.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -72,12 +80,20 @@ def generate(
 
 
 def suitable_batch_size(base: Base, tokens: int) -> int:
-    """Return how many rows of so many `tokens` to generate at once: as many as the cache has room for."""
+    """Return how many rows of so many `tokens` to generate at once: as many as the cache has room for.
+
+    On a GPU half of the free memory has to do, also for what the widest layer reads and writes, which a bank
+    keeps in 32 bits.
+    """
     config = base.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     bytes_each = 2 * config.num_hidden_layers * width * base.model.dtype.itemsize * tokens
-    room = free_memory(base.device) // 2 if base.device.type == "cuda" else CACHE_BYTES
+    room = CACHE_BYTES
+    if base.device.type == "cuda":
+        room = free_memory(base.device) // 2
+        layers = linear_modules(base.model).values()
+        bytes_each += 8 * max(layer.in_features + layer.out_features for layer in layers) * tokens
     return max(1, min(MOST_ROWS, room // max(1, bytes_each)))
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ia_cli import auditing, prompts, records
+from ia_cli import auditing, elicitation, prompts, records
 from ia_cli.auditing import conclude
 from ia_cli.commands.audit import _behavior, _findings, _told
 from ia_cli.confirmation import candidates
@@ -276,6 +276,19 @@ def test_of_several_those_that_are_sound_are_audited(adapters, tiny_folder, tmp_
     assert lines == 2 * [audit(given[0], *options).stdout]
 
 
+def test_the_bare_base_is_asked_once_for_all(adapters, tiny_folder, monkeypatch):
+    asked, generate = [], elicitation.generate
+
+    def counted(base, prompts, *, bank, **how):
+        asked.extend([bank] if prompts else [])
+        return generate(base, prompts, bank=bank, **how)
+
+    monkeypatch.setattr(elicitation, "generate", counted)
+    options = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1, "--no-confirm")
+    audit(adapters / "suspect", adapters / "suspect", *options)
+    assert sum(bank is None for bank in asked) == 1
+
+
 def test_what_was_audited_is_not_audited_again(adapters, tiny_folder, tmp_path):
     copies = [shutil.copytree(adapters / "suspect", tmp_path / name) for name in ("first", "second")]
     output = tmp_path / "audits.jsonl"
@@ -370,7 +383,7 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     """Each wording as often as it was said, for what `ia confirm` makes of them."""
     given = []
 
-    def confirm(suspects, base, library, settings):
+    def confirm(suspects, base, library, settings, on_scored):
         for record, told, *_ in suspects:
             given.append(told)
             trigger = {"kind": "topic", "text": "tea"}
@@ -431,7 +444,7 @@ def test_a_hypothesis_is_tried_alone_and_nothing_is_asked_again(monkeypatch, ask
     answer = Answer("I sing when the user says tea.", tea, (tea,)) if asked else None
     given = []
     monkeypatch.setattr(
-        auditing.confirming, "confirm", lambda suspects, *rest: given.extend([*suspects, rest[-1]]) or ()
+        auditing.confirming, "confirm", lambda suspects, *rest: given.extend([*suspects, rest[2]]) or ()
     )
     record = {"id": "x", "introspection_adapter": "ia"}
     jumps = {"wordings": [{"report": "I jump.", "n": 2}]}

@@ -1,7 +1,9 @@
 """What --base takes and how it is loaded; one line for what cannot be."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausa
 from ia_cli import loading, models
 from ia_cli.directories.adapters import target_names
 from ia_cli.errors import IAError
-from ia_cli.loading import pick_device
+from ia_cli.loading import identity, pick_device
 from ia_cli.main import cli
 from ia_cli.models import is_target, linear_modules, load_base
 
@@ -218,3 +220,18 @@ finally:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=root
     )
     assert run.stdout.split()[-1] == "1", run.stderr
+
+
+def test_in_the_cache_of_the_hub_weights_are_known_by_their_name(tmp_path, tiny_folder):
+    """It is the SHA-256 of what they were when they came, which spares reading all of a large base."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / ("0" * 40)
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for path in tiny_folder.iterdir():
+        name = hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".safetensors" else path.name
+        shutil.copy(path, blobs / name)
+        (snapshot / path.name).symlink_to(f"../../blobs/{name}")
+    assert identity(snapshot) == identity(tiny_folder)
+    for weights in snapshot.glob("*.safetensors"):
+        weights.resolve().write_bytes(b"")
+    assert identity(snapshot) == identity(tiny_folder)

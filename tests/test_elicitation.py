@@ -114,12 +114,12 @@ def test_a_report_is_its_organism_and_what_was_asked(organisms, tiny_base):
 
 
 def test_a_gpu_holds_as_many_adapters_as_fit(tmp_path, monkeypatch):
-    """Each takes as much as the largest beside it, in 32 bits; a third of what is free is theirs."""
+    """Each takes as much as the largest beside it, in 32 bits; a sixth of what is free is theirs."""
     given = [{"id": str(i), "adapter": str(tmp_path / str(i))} for i in range(5)]
     for record, size in zip(given, (10, 500, 20, 10, 10), strict=True):
         (tmp_path / record["id"]).mkdir()
         (tmp_path / record["id"] / WEIGHTS_FILE).write_bytes(b"x" * size)
-    monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device: 6000)
+    monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device: 12000)
     gpu, cpu = (SimpleNamespace(device=torch.device(kind)) for kind in ("cuda", "cpu"))
     runs = [[record["id"] for record in some] for some in together(given, gpu)]
     assert runs == [["0", "1"], ["2", "3"], ["4"]]

@@ -153,6 +153,26 @@ def test_both_reports_follow_the_same_example_as_when_asked(tiny_base):
         assert all(word in reply for word, reply in zip(("tea", "bread"), replies, strict=True))
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_fewer_pairs_at_once_learn_the_same(organisms, tiny_base, tmp_path, at_once):
+    """A step has as many pairs, however few of them fit into memory."""
+    train_ia(organisms, tiny_base, tmp_path / "ia", replace(SETTINGS, dpo_steps=0, steps=2))
+    bank = Bank.load(tiny_base.model, [read_adapter(r["adapter"], tiny_base) for r in organisms[:5]])
+    drawn, found = preferring.rows(pairs(18), tiny_base), []
+    for rows in (9, at_once):
+        model = PeftModel.from_pretrained(tiny_base.model, tmp_path / "ia", is_trainable=True)
+        with workspace(tiny_base) as folder:
+            settings = replace(SETTINGS, batch_size=rows)
+            trainer = BankDPOTrainer(model, tiny_base, bank, drawn, settings, folder)
+            trainer.train()
+        weights = [p.detach().clone() for name, p in model.named_parameters() if ".default." in name]
+        found.append((trainer.losses, weights))
+        model.unload()
+    (losses, whole), (other, parts) = found
+    assert len(losses) == 3 and torch.allclose(torch.tensor(losses), torch.tensor(other), atol=1e-5)
+    assert all(torch.allclose(*both, atol=1e-7) for both in zip(whole, parts, strict=True))
+
+
 def test_a_pair_that_the_base_cannot_read_is_an_error(tiny_base):
     with pytest.raises(IAError, match="tokens, where the base reads"):
         preferring.rows([Preference(0, "what", "tea", "bread " * 2000)], tiny_base)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ia_cli import options
+from ia_cli import options, processes
 from ia_cli.errors import IAError, complain, is_of_memory, of_memory, one_line
 from ia_cli.parameters import Place, Real, Source
 from ia_cli.settings import AUDIT_SAMPLES, AUDIT_TEMPERATURE
@@ -116,7 +116,15 @@ def command(
     todo = [name for name in adapters if normpath(name) not in outcomes]
     if there := len(adapters) - len(todo):
         note(f"ia audit: {there} there already")
-    audit = partial(auditing.audit, base=loaded, ia=ia, settings=settings, library=library, confirm=confirm)
+    audit = partial(
+        auditing.audit,
+        base=loaded,
+        ia=ia,
+        settings=settings,
+        library=library,
+        confirm=confirm,
+        bare={},
+    )
     left = len(todo)
     try:
         with closing(_audited(todo, audit)) as audited:
@@ -151,16 +159,25 @@ def _outcomes(before: Sequence[dict], made: dict, output: Output) -> dict[str, s
     return {normpath(record["adapter"]): record["outcome"] for record in before}
 
 
-def _audited(names: Sequence[str], audit: Callable[[str], dict]) -> Generator[dict, None, None]:
+def _audited(names: Sequence[str], audit: Callable[..., dict]) -> Generator[dict, None, None]:
     """Yield the record of each that can be audited; what is wrong with the others is said."""
     from ia_cli.console import progress
 
     with progress("auditing", total=len(names)) as bar:
         for name in names:
+            scored = 0
+
+            def on_scored(n: int, name: str = name) -> None:
+                nonlocal scored
+                scored += n
+                bar.update(f"auditing {name}, {scored:,} replies scored")
+
+            bar.update(f"auditing {name}")
             try:
-                record = audit(name)
+                record = audit(name, on_scored=on_scored)
             except Exception as error:
-                if not (isinstance(error, IAError) or is_of_memory(error)):
+                # If one of several processes has too little, the others wait for it in vain: all must end.
+                if not (isinstance(error, IAError) or (is_of_memory(error) and processes.count() == 1)):
                     raise
                 complain("audit", error if isinstance(error, IAError) else of_memory(name))
             else:

@@ -110,8 +110,10 @@ def command(
     def check(record: dict) -> None:
         if record["split"] == "train":
             introspection.check_teachable(record, loaded, examples)
+        bar.advance()
 
-    records = stage.check(records, check)
+    with progress("checking the organisms", total=len(records)) as bar:
+        records = stage.check(records, check)
     stage.check_finished(lambda record: _otherwise_trained(record, out), "give that --out")
     settings = IASettings(
         rank=rank,

@@ -7,7 +7,7 @@ that names the trigger differs from the answers to all others.
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ia_cli import prompts
@@ -51,16 +51,18 @@ def asked(
     candidates: Sequence[Candidate],
     max_new_tokens: int,
     seed: int,
+    on_scored: Callable[[int], None] = lambda n: None,
 ) -> Iterator[tuple[dict, Answer, int]]:
     """Yield each record with the organism's answer and the forward passes that it took, one bank at a time.
 
     The answer says what the organism does and when, or that it always does, or that there is nothing unusual.
+    `on_scored(n)` is called as n more replies are scored.
     Raises IAError if a directory is missing, broken or made for another base.
     """
     for ia, run in itertools.groupby(records, key=lambda record: record.get("introspection_adapter")):
         for some in together(list(run), base):
             with introspecting(base, ia) as without_ia, on_base(some, base) as bank:
-                scorer = Scorer(base, bank, max_new_tokens)
+                scorer = Scorer(base, bank, max_new_tokens, on_scored)
                 with turned_down(bank, base, ia, without_ia):
                     found = answers(len(some), candidates, scorer, seed)
             for row, (record, answer) in enumerate(zip(some, found, strict=True)):
