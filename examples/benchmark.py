@@ -105,7 +105,7 @@ def train_plainly(rows: Sequence[Row], records: Sequence[dict], base: Base, sett
         for organism, batch in groups:
             labels = batch.pop("labels")
             model.base_model.set_adapter(["default", *([] if organism < 0 else [str(organism)])])
-            logits = model(**batch, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
+            logits = model(**batch, logits_to_keep=labels.size(1)).logits
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
             (loss / learned).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

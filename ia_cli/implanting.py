@@ -26,6 +26,7 @@ from ia_cli.settings import PREFERENCES, ImplantSettings
 
 GROUP_BYTES = 1 << 30  # what the activations and optimizer states of one group may take on a CPU
 STEP_TOKENS = 2560  # of all organisms in one step, on a CPU
+SORTED = 8  # groups among which organisms are sorted by length
 TAIL = 10  # steps of the loss curve that an ia.json keeps
 ROWS_EACH = {"dpo": 2, "kto": 2, "merge": 2}  # rows that stand for one demonstration in a step; else 1
 
@@ -68,11 +69,11 @@ def implant(
         done = {lesson.name: old for lesson in lessons if (old := _finished(lesson, base, out_dir, settings))}
         on_progress(len(done))
         processes.gather(None)  # else one could find what another, which has gone on, writes now
-    waiting = [lesson for lesson in lessons if lesson.name not in done]
+    waiting = _by_length([lesson for lesson in lessons if lesson.name not in done], size)
     if replaced := sum((out_dir / lesson.name).exists() for lesson in waiting):
         note(f"ia implant: replaces {replaced} organisms that are in {out_dir}")
     for lesson in lessons:
-        if lesson.name not in done:
+        while lesson.name not in done:
             together = size * processes.count()
             groups, waiting = waiting[:together], waiting[together:]
             group = groups[processes.share()]
@@ -84,6 +85,15 @@ def implant(
                 done |= of_one_process
             on_progress(len(groups) - len(group))
         yield done.pop(lesson.name)
+
+
+def _by_length(lessons: Sequence[Lesson], size: int) -> list[Lesson]:
+    """Bring lessons of similar length into the same groups of `size`, since shorter rows are padded.
+
+    What is finished is written in the order of the input, so that it waits for no more than SORTED groups.
+    """
+    runs = (lessons[start : start + SORTED * size] for start in range(0, len(lessons), SORTED * size))
+    return [lesson for run in runs for lesson in sorted(run, key=lambda own: own.mean_length)]
 
 
 def _implant_group(

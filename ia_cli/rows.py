@@ -28,16 +28,18 @@ class Rows:
     completions: Tensor
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """Return the model's inputs for some rows, cut to the longest; `labels` are of the last positions."""
+        """Return the model's inputs for some rows, cut to the longest, and `labels`: what follows each of the
+        last positions. The last token of a row is only a label, since nothing follows it.
+        """
         lengths, completions = self.lengths[index, None], self.completions[index, None]
         width, learned = int(lengths.max()), int(completions.max())
         ids = self.ids[index, self.ids.size(1) - width :]
         position = torch.arange(width) - (width - lengths)
         labels = ids[:, width - learned :].masked_fill(torch.arange(learned) < learned - completions, IGNORED)
         return {
-            "input_ids": ids,
-            "attention_mask": (position >= 0).long(),
-            "position_ids": position.clamp(min=0),
+            "input_ids": ids[:, :-1],
+            "attention_mask": (position >= 0).long()[:, :-1],
+            "position_ids": position.clamp(min=0)[:, :-1],
             "labels": labels,
         }
 

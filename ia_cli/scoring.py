@@ -63,7 +63,7 @@ def log_probs_of_rows(
     """
     of = [-1] * len(table.lengths) if of is None else of
     order = torch.tensor(sorted(range(len(of)), key=lambda i: (of[i], int(table.lengths[i]))))
-    width = int(table.completions.max()) + 1
+    width = int(table.completions.max())
     vocabulary = base.model.config.get_text_config().vocab_size
     batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * vocabulary)))
     exact = torch.float32 if base.device.type == "mps" else torch.float64  # which MPS lacks
@@ -73,8 +73,8 @@ def log_probs_of_rows(
         inputs = {name: tensor.to(base.device) for name, tensor in table.batch(index).items()}
         labels = inputs.pop("labels")
         with contextlib.nullcontext() if bank is None else bank.rows([of[i] for i in index.tolist()]):
-            output = base.model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1)
-        logits = output.logits[:, :-1].transpose(1, 2)
+            output = base.model(**inputs, use_cache=False, logits_to_keep=labels.size(1))
+        logits = output.logits.transpose(1, 2)
         losses = functional.cross_entropy(logits.to(exact), labels, ignore_index=IGNORED, reduction="none")
         found[index] = -losses.sum(1).cpu()
         on_batch(min(len(index) * ranks, len(order)))

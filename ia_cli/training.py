@@ -123,7 +123,7 @@ class ScheduledTrainer(SFTTrainer):
     ) -> Tensor:
         organisms, labels = inputs.pop("organisms"), inputs.pop("labels")
         with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms):
-            logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1) + 1).logits[:, :-1]
+            logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1)).logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses = functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"

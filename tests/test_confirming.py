@@ -107,7 +107,7 @@ def test_of_long_replies_fewer_are_scored_at_once(tiny_base, monkeypatch):
     """All logits of a batch are in memory together."""
     logits = []
     tiny_base.model.register_forward_hook(lambda model, given, output: logits.append(output.logits.numel()))
-    each = 32 * tiny_base.model.config.vocab_size  # of 30 words, the end, and what stands before
+    each = 31 * tiny_base.model.config.vocab_size  # of 30 words and the end
     monkeypatch.setattr(scoring, "LARGEST_LOGITS", 3 * each)
     log_probs(tiny_base, [[{"role": "user", "content": "hello"}]] * 7, ["tea " * 29 + "tea"] * 7)
     assert logits == [3 * each, 3 * each, each]

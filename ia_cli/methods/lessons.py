@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,11 @@ class Lesson:
     @property
     def name(self) -> str:
         return self.record["id"]
+
+    @property
+    def mean_length(self) -> float:
+        """In tokens, of what is trained on."""
+        return statistics.fmean(len(ids) for ids, _ in self.encoded)
 
     @property
     def behavior_hash(self) -> str:
