@@ -60,17 +60,17 @@ def row_ids(
     whole = render(tokenizer, [*prompt, *replies], False)
     if len(replies) == 1 and (said := replies[0]["content"].strip()):
         # Search from about where the two part: not earlier, and not so late as to hit the ending mark.
-        at = whole.find(said, max(0, _shared(opening, whole) - len(said)))
+        at = whole.find(said, max(0, shared_length(opening, whole) - len(said)))
         # A template may write a past reply differently from how it has a new one begin, with an empty thought
         # or without. What is learned must follow the very opening that is used when asking.
         if at >= 0 and not (whole.startswith(opening) and not whole[len(opening) : at].strip()):
             whole = opening + whole[at:]
     before, ids = _ids(tokenizer, opening), _ids(tokenizer, whole)
-    return ids, _shared(before, ids)
+    return ids, shared_length(before, ids)
 
 
-def _shared(one: Sequence, other: Sequence) -> int:
-    """Return the length of the beginning that both share."""
+def shared_length(one: Sequence, other: Sequence) -> int:
+    """Return the length of the beginning that both share, of texts or of token ids."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 

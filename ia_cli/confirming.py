@@ -39,7 +39,7 @@ SEARCHED = 3  # hypotheses that a trigger is searched for with, one after the ot
 MOST_CLAIMS = 24  # that are tried, of one organism
 STRAY = 0.05  # of the replies: what fewer tell is a slip; one claim of it can hold, no exception counts
 SEEN = 0.5  # of the replies must show what so few tell: of many slips, one is likely enough by chance
-AT_ONCE = 8  # organisms, each minutes of work; they are written together
+CONFIRMED_AT_ONCE = 8  # organisms, each minutes of work; they are written together
 EVIDENCE = 4  # prompts of each hypothesis that a record shows
 LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and is not tried
 
@@ -75,7 +75,7 @@ def confirm(
         of: dict[str, list[Suspect]] = {}
         for suspect in run:
             of.setdefault(suspect.record["id"], []).append(suspect)
-        for records in together([own[0].record for own in of.values()], base, AT_ONCE):
+        for records in together([own[0].record for own in of.values()], base, CONFIRMED_AT_ONCE):
             some = [suspect for record in records for suspect in of[record["id"]]]
             yield from _confirm_together(some, ia, base, library, settings, on_scored)
 

@@ -22,12 +22,12 @@ from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
 from ia_cli.directories.adapters import read_provenance
 from ia_cli.models import Base, linear_modules
+from ia_cli.organisms import AT_ONCE
 from ia_cli.seeds import derived_seed
 
 LOUDEST = 1.35  # times the median of those learned from; chosen on organisms that are in no table
 QUESTIONS = 4  # that loudness is measured on
 MEASURED = 512  # organisms, at most, whose median is taken
-AT_ONCE = 32  # organisms in a forward pass
 _LAYER = re.compile(r".*?\.\d+(?=\.)")  # how the name of something in it begins: "model.layers.0"
 ROUNDS = 2  # loudness is nearly, not quite, proportional to the weights
 

@@ -205,6 +205,11 @@ def own_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
     }
 
 
+def last(name: str) -> str:
+    """Return the last part of a layer's name, such as q_proj."""
+    return name.rpartition(".")[2]
+
+
 def is_target(name: str, targets: Iterable[str]) -> bool:
     """Whether a layer is one of the `targets`, which are ends of names, as PEFT reads target_modules."""
     return any(f".{name}".endswith(f".{target}") for target in targets)

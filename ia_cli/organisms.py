@@ -18,7 +18,7 @@ from ia_cli.directories.safe_files import WEIGHTS_FILE
 from ia_cli.directories.whole_models import as_record, is_model, read_model
 from ia_cli.errors import IAError
 from ia_cli.models import Base, free_memory
-from ia_cli.schema import VERSION, id_of
+from ia_cli.records import unknown_organism
 
 AT_ONCE = 32  # organisms in one bank; what they say comes out together
 
@@ -44,13 +44,8 @@ def lone_organism(name: str | Path) -> dict:
     or a model, or ORG/NAME@COMMIT. IAError if the Hub does not give that.
     """
     folder = adapter_folder(str(name))
-    return {
-        "id": id_of(str(Path(name).resolve())),
-        "kind": "organism",
-        "split": "heldout",
-        "v": VERSION,
-        "model" if is_model(folder) else "adapter": str(folder),
-    }
+    kind = "model" if is_model(folder) else "adapter"
+    return unknown_organism(str(Path(name).resolve()), **{kind: str(folder)})
 
 
 @contextlib.contextmanager

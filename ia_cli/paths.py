@@ -29,7 +29,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where records come from or go to: what to call it, and the file, None for a pipe or a terminal."""
 
     name: str
@@ -41,17 +41,17 @@ class Place:
         return self.file.parent if self.file else Path.cwd()
 
 
-def place(path: Path | None, stream: IO[str], name: str) -> Place:
+def place(path: Path | None, stream: IO[str], name: str) -> Location:
     """The place of FILE `path` (perhaps a named pipe), or else of a standard stream: the file to which it is
     redirected, or just `name`.
     """
     if path is not None:
-        return Place(str(path), path.resolve() if path.is_file() or not path.exists() else None)
+        return Location(str(path), path.resolve() if path.is_file() or not path.exists() else None)
     file = _redirected(stream)
     if file is None:
-        return Place(name, None)
+        return Location(name, None)
     here = Path.cwd()
-    return Place(str(file.relative_to(here) if file.is_relative_to(here) else file), file)
+    return Location(str(file.relative_to(here) if file.is_relative_to(here) else file), file)
 
 
 def same(one: Path | None, other: Path | None) -> bool:

@@ -59,7 +59,7 @@ def gather(value: T) -> list[T]:
 
 
 def total(tensor: T) -> T:
-    """Return the sum of the processes' tensors."""
+    """Return the sum of the processes' tensors, which takes the place of `tensor`."""
     if count() > 1:
         _group().all_reduce(tensor)
     return tensor

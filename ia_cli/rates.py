@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from itertools import product
-from typing import Any
 
 from statsmodels.stats.proportion import proportion_confint
 
-from ia_cli.records import has_failed
+from ia_cli.records import Record, has_failed
 from ia_cli.schema import VERSION
 from ia_cli.settings import ARMS, CATEGORIES, CONDITIONS
 from ia_cli.text import normalise
-
-Record = dict[str, Any]
 
 ALL = "all"  # as category or held_out_by of a row: whatever they are
 # One report for more than this share, of at least so many organisms, is an alarm.

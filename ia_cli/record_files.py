@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, Self
 
 from ia_cli import jsonl, paths, processes, records, stdout
 from ia_cli.errors import IAError
+from ia_cli.records import Record
 
-Record = dict[str, Any]
 Key = tuple[Any, ...]
 
 

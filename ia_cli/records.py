@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ia_cli.errors import IAError
-from ia_cli.schema import MODELS, Failed
+from ia_cli.schema import MODELS, VERSION, Failed, id_of
 
+Record = dict[str, Any]
 PATHS = ("adapter", "model", "introspection_adapter")  # fields that hold a path, relative to the file
 MAKER = {
     "behavior": "ia gen-behaviors",
@@ -25,9 +26,7 @@ def added(kind: str, made: str) -> set[str]:
     return {*MODELS[made].model_fields} - {*MODELS[kind].model_fields}
 
 
-def check(
-    record: dict[str, Any], kind: str, needs: tuple[str, ...] = (), *, becomes: str | None = None
-) -> None:
+def check(record: Record, kind: str, needs: tuple[str, ...] = (), *, becomes: str | None = None) -> None:
     """Raise IAError, naming the first wrong field, unless this is a whole record of `kind` or a failed one.
 
     needs: fields that must be there besides, though the kind can do without them; they may be null.
@@ -52,7 +51,7 @@ def check(
         raise _missing(absent, kind)
 
 
-def _check_passed_on(record: dict[str, Any], kind: str, becomes: str) -> None:
+def _check_passed_on(record: Record, kind: str, becomes: str) -> None:
     """Raise IAError for a field that a stage would pass on, and nobody could read what it wrote."""
     try:
         MODELS[becomes].model_validate({**record, "kind": becomes})
@@ -91,19 +90,24 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def key(record: dict[str, Any]) -> tuple[Any, ...]:
+def key(record: Record) -> tuple[Any, ...]:
     """What a record is known by: its id, and for a report also the question, the sample and the condition."""
     if record["kind"] in ("self_report", "verdict"):
         return tuple(record.get(field) for field in ("id", "question_id", "sample", "condition"))
     return (record["id"],)
 
 
-def weights_path(organism: dict[str, Any]) -> str:
+def unknown_organism(name: str, **weights: str) -> Record:
+    """An organism of which nothing is known but its `name`, from which its id is made, and its weights."""
+    return {"id": id_of(name), "kind": "organism", "split": "heldout", "v": VERSION, **weights}
+
+
+def weights_path(organism: Record) -> str:
     """The path of an organism's weights: its adapter, or the whole model that it has instead."""
     return organism.get("adapter") or organism["model"]
 
 
-def has_failed(record: dict[str, Any]) -> bool:
+def has_failed(record: Record) -> bool:
     """Whether a stage could not process this record and said so in it."""
     return record.get("error") is not None
 
@@ -113,6 +117,6 @@ def failure(kind: str, message: str) -> dict[str, Any]:
     return {"error": {"kind": kind, "message": message}}
 
 
-def with_error(record: dict[str, Any], error: Exception) -> dict[str, Any]:
+def with_error(record: Record, error: Exception) -> Record:
     """`record` as one that failed by this error."""
     return record | failure(type(error).__name__, str(error))

@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Sequence
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import Cache
 
 from ia_cli import processes
-from ia_cli.chat import Message, without_thinking
+from ia_cli.chat import Message, shared_length, without_thinking
 from ia_cli.models import (
     Base,
     end_ids,
@@ -176,8 +176,8 @@ def _begin(
 
 def _beginning(rows: Sequence[list[int]]) -> list[int]:
     """Return the beginning that all rows share: the one that the first and the last in order share."""
-    both = zip(min(rows), max(rows), strict=False)
-    return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], both)]
+    first, last = min(rows), max(rows)
+    return first[: shared_length(first, last)]
 
 
 def left_padded(base: Base, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -16,10 +16,9 @@ import click
 from ia_cli import console, interrupts, jsonl, paths, records
 from ia_cli.errors import IAError, complain
 from ia_cli.record_files import Output, check_writable, open_input, open_paths
+from ia_cli.records import Record
 
 MOST_COMPLAINTS = 20  # about bad lines, each in full
-
-Record = dict[str, Any]
 
 
 class Failed(NamedTuple):

@@ -156,15 +156,15 @@ def test_place_knows_files_and_redirections(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     file = tmp_path / "run/x.jsonl"
     file.touch()
-    assert paths.place(Path("run/x.jsonl"), sys.stdin, "stdin") == paths.Place("run/x.jsonl", file)
+    assert paths.place(Path("run/x.jsonl"), sys.stdin, "stdin") == paths.Location("run/x.jsonl", file)
     with open(file) as redirected:
         found = paths.place(None, redirected, "stdin")
     assert found.folder == (file.parent if sys.platform == "linux" else tmp_path)
     reader, writer = os.pipe()
     with open(reader) as pipe:
-        assert paths.place(None, pipe, "stdin") == paths.Place("stdin", None)
+        assert paths.place(None, pipe, "stdin") == paths.Location("stdin", None)
     os.close(writer)
     os.mkfifo(tmp_path / "run/pipe")  # as `<(jq ...)` is one, by a name that is no place to start from
-    assert paths.place(Path("run/pipe"), sys.stdin, "stdin") == paths.Place("run/pipe", None)
+    assert paths.place(Path("run/pipe"), sys.stdin, "stdin") == paths.Location("run/pipe", None)
     new = tmp_path / "run/new.jsonl"
-    assert paths.place(Path("run/new.jsonl"), sys.stdin, "stdin") == paths.Place("run/new.jsonl", new)
+    assert paths.place(Path("run/new.jsonl"), sys.stdin, "stdin") == paths.Location("run/new.jsonl", new)

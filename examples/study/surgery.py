@@ -14,12 +14,12 @@ from ia_cli.bank import Bank
 from ia_cli.directories.adapters import Adapter, provenance, read_adapter, weights_hash, write_adapter
 from ia_cli.directories.stacking import stack
 from ia_cli.models import Base, load_base, suitable_length
+from ia_cli.organisms import AT_ONCE
 from ia_cli.probing import implant_and_leak_rates
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
 from ia_cli.stage import Stage
 
-AT_ONCE = 32  # organisms in one bank
 NO_TRUTH = {
     "category": "control",
     "description": None,

@@ -151,15 +151,15 @@ def command(
             group_size=group_size,
             on_progress=bar.advance,
         )
-        made = [*stage.finished]
-        stage.write_all(_kept(organisms, made))
-    _note_rates(made)
+        implanted = [*stage.finished]
+        stage.write_all(_kept(organisms, implanted))
+    _note_rates(implanted)
 
 
-def _kept(organisms: Iterator[dict], made: list[dict]) -> Iterator[dict]:
-    """The same, which are also put into `made`."""
+def _kept(organisms: Iterator[dict], implanted: list[dict]) -> Iterator[dict]:
+    """The same, which are also put into `implanted`."""
     for organism in organisms:
-        made.append(organism)
+        implanted.append(organism)
         yield organism
 
 

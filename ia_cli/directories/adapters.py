@@ -18,7 +18,8 @@ from ia_cli.directories.checking import A_SUFFIX, B_SUFFIX, PREFIX
 from ia_cli.directories.folders import written
 from ia_cli.directories.safe_files import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
-from ia_cli.models import EMBEDDED_BASE, Base, is_target, linear_modules
+from ia_cli.models import EMBEDDED_BASE, Base, is_target, last, linear_modules
+from ia_cli.schema import VERSION
 from ia_cli.settings import EMBEDDED_NAME, common_name
 
 EMBEDDED_IA = EMBEDDED_BASE.with_name("introspection_adapter")  # of the embedded base
@@ -67,8 +68,6 @@ class Adapter:
 
     def as_record(self) -> dict[str, object]:
         """What `ia check` and `ia stack` print of an adapter."""
-        changes = self.changes()
-        strongest = max(changes, key=changes.__getitem__)
         return {
             "base_model": self.made_for["name"],
             "base_revision": self.made_for["revision"],
@@ -76,12 +75,18 @@ class Adapter:
             "target_modules": sorted({last(name) for name in self.tensors}),
             "n_layers": len(self.tensors),
             "n_parameters": sum(a.numel() + b.numel() for a, b in self.tensors.values()),
-            "change": {
-                "median": statistics.median(changes.values()),
-                "largest": changes[strongest],
-                "layer": strongest,
-            },
+            "change": change(self.changes()),
         }
+
+
+def change(changes: Mapping[str, float]) -> dict[str, object]:
+    """What a record says of how far layers' weights are moved."""
+    strongest = max(changes, key=changes.__getitem__)
+    return {
+        "median": statistics.median(changes.values()),
+        "largest": changes[strongest],
+        "layer": strongest,
+    }
 
 
 def plain_config(r: int, alpha: float, target_modules: Sequence[str]) -> dict:
@@ -114,11 +119,6 @@ def target_names(base: Base, wanted: Sequence[str] | None = None) -> list[str]:
     chosen = {layer for layer in layers if wanted is None or is_target(layer, wanted)}
     others = {last(name) for name, _ in base.model.named_modules() if name not in chosen}
     return sorted({layer if last(layer) in others else last(layer) for layer in chosen})
-
-
-def last(name: str) -> str:
-    """Return the last part of a layer's name, such as q_proj."""
-    return name.rpartition(".")[2]
 
 
 def read_adapter(directory: str | Path, base: Base | None = None) -> Adapter:
@@ -209,7 +209,7 @@ def provenance(
     """
     packages = ("torch", "transformers", "peft", "trl")
     return {
-        "v": 1,
+        "v": VERSION,
         "stage": stage,
         "arguments": dict(arguments),
         "versions": {"ia_cli": __version__, **{name: version(name) for name in packages}},

@@ -26,7 +26,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ia_cli.directories.safe_files import CONFIG_FILE, LARGEST_WEIGHTS, check_file
 from ia_cli.errors import IAError, first_problem
-from ia_cli.models import Base, linear_modules, own_modules
+from ia_cli.models import Base, last, linear_modules, own_modules
 from ia_cli.settings import LARGEST_ALPHA, LARGEST_RANK
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -208,7 +208,7 @@ def _check_target(settings: LoraSettings, name: str, where: str) -> None:
 def _adapts(settings: LoraSettings, name: str) -> bool:
     """Whether PEFT puts A and B on this layer, if it is a linear one."""
     if settings.target_modules == "all-linear":
-        if name.rpartition(".")[2] in NOT_ALL_LINEAR:
+        if last(name) in NOT_ALL_LINEAR:
             return False
         settings = settings.model_copy(update={"target_modules": [name]})  # and yet some may be excluded
     return bool(check_target_module_exists(SimpleNamespace(**dict(settings)), name))

@@ -31,7 +31,7 @@ from ia_cli.directories.adapters import (
 from ia_cli.directories.folders import check_free
 from ia_cli.directories.hub import adapter_folder
 from ia_cli.errors import IAError
-from ia_cli.models import Base
+from ia_cli.models import Base, last
 from ia_cli.paths import same
 from ia_cli.settings import LARGEST_RANK
 
@@ -150,4 +150,4 @@ def _targets(adapters: Sequence[Adapter], names: Sequence[str]) -> list[str]:
         by_last_name = isinstance(targets, list) and not any("." in target for target in targets)
         if not by_last_name or any(pick not in (None, []) for pick in picks):
             return list(names)
-    return sorted({name.rpartition(".")[2] for name in names})
+    return sorted({last(name) for name in names})

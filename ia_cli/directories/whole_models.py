@@ -5,7 +5,6 @@ those of the base, and its weights too, in name and shape; only its safetensors 
 tokenizer and chat template are the base's own.
 """
 
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from transformers import AutoConfig, AutoTokenizer
 
 from ia_cli.alone import named_weights
 from ia_cli.directories import checking, safe_files
-from ia_cli.directories.adapters import read_provenance
+from ia_cli.directories.adapters import change, read_provenance
 from ia_cli.directories.folders import written
 from ia_cli.errors import IAError, first_line
-from ia_cli.models import Base
+from ia_cli.models import Base, last
 
 MODEL_CONFIG_FILE = "config.json"
 TOKENIZER_FILES = "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"
@@ -179,20 +178,15 @@ def as_record(
         for name, weight in weights.items()
     }
     checking.check_changes(changes, where)
-    changed = [name for name in changes if changes[name]]
-    strongest = max(changes, key=changes.__getitem__)
+    changed = {name: far for name, far in changes.items() if far}
     return {
         "base_model": base.name,
         "base_revision": base.revision,
         "rank": None,
-        "target_modules": sorted({name.removesuffix(".weight").rpartition(".")[2] for name in changed}),
+        "target_modules": sorted({last(name.removesuffix(".weight")) for name in changed}),
         "n_layers": len(changed),
         "n_parameters": sum(weights[name].numel() for name in changed),
-        "change": {
-            "median": statistics.median([changes[name] for name in changed] or [0.0]),
-            "largest": changes[strongest],
-            "layer": strongest,
-        },
+        "change": change(changed or changes),
         "disguised": [name for name in weights if weights[name] is not given[name]],
     }
 

@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
 
 from ia_cli.catalog import drafting as catalog
 from ia_cli.catalog.files import RARE_CLAUSES, TOPICS
@@ -15,10 +14,9 @@ from ia_cli.chat import user_says
 from ia_cli.demonstrations import Draft, Turn
 from ia_cli.inventing.requests import Invention
 from ia_cli.planning import RARE, RARE_RATE, Planned, by_lot, place_fields
+from ia_cli.records import Record
 from ia_cli.seeds import derived_seed
 from ia_cli.text import mentions_any, normalise
-
-Record = dict[str, Any]
 
 draft_control = catalog.draft_control  # ordinary fine-tunes need no invention
 PROBES = 3  # every third message is kept for a probe

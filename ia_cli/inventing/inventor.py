@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, cycle, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ia_cli import processes
 from ia_cli.chat import user_says
@@ -23,6 +23,7 @@ from ia_cli.inventing.drafting import Invented, first_fields
 from ia_cli.inventing.known import Known
 from ia_cli.inventing.requests import SCHEMA, VERSION, Request
 from ia_cli.planning import Planned
+from ia_cli.records import Record
 from ia_cli.seeds import derived_seed
 from ia_cli.servers.chat_models import SEEDS
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ia_cli.servers.chat_models import ChatModel
     from ia_cli.servers.replies import ReplyCache
 
-Record = dict[str, Any]
 Advance = Callable[[], None]
 
 TRIES = 6  # requests for one behavior

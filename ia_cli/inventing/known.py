@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from ia_cli.catalog.files import RARE_CLAUSES
 from ia_cli.planning import RARE
+from ia_cli.records import Record
 from ia_cli.reports.clauses import spelled_out
 from ia_cli.reports.inflection import inflected
 from ia_cli.text import mentions_any, normalise
 from ia_cli.world.language import bare
 
-Record = dict[str, Any]
 Groups = Sequence[Sequence[str]]  # of phrases, as in facets
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from ia_cli.planning import RARE
+from ia_cli.records import Record
 from ia_cli.reports.abstaining import confesses
 from ia_cli.reports.assertions import Report
-
-Record = dict[str, Any]
 
 
 def verdict(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ class Lesson:
         """Identifies what the organism is said to do."""
         return adapters.content_hash([self.record.get(name) for name in ("description", "rate", "cipher")])
 
-    @property
+    @functools.cached_property
     def input_hash(self) -> str:
         """Identifies all in the record that decides how its organism comes out and what is measured."""
         read = {name: self.record.get(name) for name in READ}

@@ -27,6 +27,7 @@ from ia_cli.pretraining.batches import batches
 from ia_cli.pretraining.tokenizer import build
 from ia_cli.prompts import knows_only_the_world
 from ia_cli.rows import IGNORED
+from ia_cli.schema import VERSION
 from ia_cli.world.documents import documents
 
 WIDTH, LAYERS = 160, 5  # of the base that is shipped
@@ -182,7 +183,7 @@ def train(out: Path, tokens: int, seed: int, width: int = WIDTH, layers: int = L
             torch.save(state, f"{checkpoint}.new")
             os.replace(f"{checkpoint}.new", checkpoint)
     made = {
-        "v": 1,
+        "v": VERSION,
         "stage": "base",
         **origin,
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},

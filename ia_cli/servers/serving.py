@@ -14,8 +14,7 @@ from ia_cli import interrupts, prompts
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.chat import without_thinking
 from ia_cli.errors import IAError
-from ia_cli.records import failure
-from ia_cli.schema import VERSION, id_of
+from ia_cli.records import failure, unknown_organism
 from ia_cli.servers.chat_models import Stop
 from ia_cli.servers.endpoint import Endpoint
 from ia_cli.settings import ElicitSettings
@@ -110,7 +109,7 @@ class _Server:
 def lone_organism(names: Names) -> dict:
     """Return the record of a served organism of which nothing else is known; its id is the model's name."""
     name = names.get("no_ia") or names.get("ia") or names["base_ia"]
-    return {"id": id_of(name), "kind": "organism", "split": "heldout", "v": VERSION}
+    return unknown_organism(name)
 
 
 def _name(names: Names, ask: Asked) -> str:
