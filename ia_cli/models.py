@@ -82,9 +82,7 @@ def load_base(
     if (folder / ADAPTER_CONFIG_NAME).is_file():
         remedy = "give the model it was made for, and the adapter as what is asked"
         raise IAError("is an adapter, not a base", remedy=remedy, where=name)
-    how = {} if weights else {"device_map": {"": chosen}}
-    if load_in_4bit:
-        how = {"quantization_config": four_bits(dtype, chosen), "device_map": {"": chosen}}
+    how = {"quantization_config": four_bits(dtype, chosen)} if load_in_4bit else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, loaded = AutoModelForCausalLM.from_pretrained(
@@ -94,6 +92,7 @@ def load_base(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            device_map={"": chosen},  # weights go there one by one: the CPU need not have room for all
             **how,
         )
     except Exception as error:  # the readers raise everything there is
@@ -104,8 +103,6 @@ def load_base(
             remedy="give a directory or Hub id with config.json, safetensors weights and a tokenizer",
             where=name,
         ) from error
-    if not load_in_4bit and weights:
-        model.to(chosen)
     model.eval().requires_grad_(False)
     _check_weights(model, loaded["missing_keys"], name)
     _check_usable(model, tokenizer, name)
