@@ -52,6 +52,8 @@ def remove(partial: Path) -> None:
 
 def clear(partial: Path, origin: dict) -> None:
     """Remove what a kill has left of a finished training. A folder of another one, or in use, stays."""
+    with contextlib.suppress(OSError):
+        partial.rmdir()  # if it is empty
     before = _read(partial / PROVENANCE_FILE) if (partial / PROVENANCE_FILE).is_file() else None
     if before is None or _differ(before, json.loads(json.dumps(origin))):
         return

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -58,6 +59,7 @@ class Output:
         self._done: set[Key] = set()
         self._writer: jsonl.Writer | None = None
         self._held: int | None = None  # the inode of the file that is ours to write
+        self._is_new = False  # whether the file was not there before
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -66,11 +68,17 @@ class Output:
         else:
             stdout.check_stdout()
         if self.path and processes.is_first():
+            # Made at once, so that no other run takes the same name and notices after hours.
+            self._is_new = self.path.parent.is_dir() and not self.path.exists()
+            if self._is_new:
+                self.path.touch()
             self._hold()
         self._stdout = self._resources.enter_context(stdout.own_stdout())
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._is_new and not self._writer:
+            self.path.resolve().unlink(missing_ok=True)  # not a link to it
         self._resources.close()
 
     @property
@@ -103,13 +111,10 @@ class Output:
         if not processes.is_first():
             stream = self._resources.enter_context(open(os.devnull, "wb"))
         elif self.path:
-            if self.path.is_file() and self._held is None:
-                remedy = "give -o another name, or --resume to continue it"
-                raise IAError("another run has made it meanwhile", where=str(self.path), remedy=remedy)
             if self._without_failed is not None:
                 paths.replace(self.path, self._without_failed)
             stream = self._resources.enter_context(open(self.path, "ab" if self.resume else "wb"))
-            self._hold()  # there was none, or another file
+            self._hold()  # another file, if somebody has moved it
         self._writer = jsonl.Writer(stream, self.place.name)
 
     def write(self, record: Record) -> None:
@@ -123,8 +128,10 @@ class Output:
 
     def how_to_go_on(self) -> str:
         """How to continue a run that was interrupted. A file after ">" would be emptied."""
+        if self.path and not (self.resume or self._is_new or self._writer):
+            return f"nothing is written, and {self.place.name} is as it was: run the same again"
         if self.place.file:
-            return f"to go on, run the same with --resume -o {self.place.name}"
+            return f"to go on, run the same with --resume -o {shlex.quote(self.place.name)}"
         return "a run with -o FILE can be continued, with --resume"
 
     def check_is_not(self, path: Path | None) -> None:

@@ -67,6 +67,7 @@ class Stage:
         self._first_lines: dict[str, Line] = {}  # of each id
         self._complained = 0  # about how many bad lines
         self._unreadable = 0  # lines that are no JSON
+        self._reading = False  # the input, now
         self._failed: deque[Failed] = deque()  # not written yet, in the order of the input
         self._failed_keys: set[tuple[Any, ...]] = set()
         self._resources = ExitStack()
@@ -82,7 +83,7 @@ class Stage:
             if whole or self.written:
                 console.note(f"ia {self.name}: {self}")
             interrupted = isinstance(error, KeyboardInterrupt) or interrupts.exit_code()
-            if not whole and interrupted and (self._lines or not self.reads):
+            if not whole and interrupted and not self._reading:
                 console.note(f"ia {self.name}: {self._output.how_to_go_on()}")
 
     def __str__(self) -> str:
@@ -134,6 +135,7 @@ class Stage:
                 "input and output are the same file", where=source.name, remedy="give -o another name"
             )
         good = []
+        self._reading = True
         with open_input(self.file) as stream:
             for where, record in jsonl.read(stream, source.name):
                 self._unreadable += isinstance(record, IAError)
@@ -142,6 +144,7 @@ class Stage:
                     good.append(record)
                 except IAError as error:
                     self._reject(error, where)
+        self._reading = False
         if not good and not self.bad:
             maker = records.MAKER[self.reads]
             raise IAError(
@@ -189,8 +192,9 @@ class Stage:
         before = {key(record): record for record in given}
 
         def other(record: Record) -> str | None:
-            source = before.get(key(record), {})
-            differ = [name for name in source.keys() - own if record.get(name) != source[name]]
+            source = before.get(key(record), record)
+            named = (source.keys() | record.keys()) - own
+            differ = [name for name in named if record.get(name) != source.get(name)]
             return f"{record['id']} with another {', '.join(sorted(differ))}" if differ else None
 
         self.check_finished(other, "give the input that it was made from")
@@ -227,6 +231,10 @@ class Stage:
             self._pass_on(before=line.position)
         self._put(record)
         self.written += 1
+
+    def begin(self) -> None:
+        """Empty the output, unless it is continued: from now on what an earlier run wrote there is untrue."""
+        self._output.open()
 
     def write_all(
         self, made: Generator[Record, None, None], on_written: Callable[[], object] = lambda: None

@@ -428,6 +428,11 @@ def test_the_command(tmp_path, tiny_folder):
     )
     assert base.exit_code == 1 and output.read_bytes() == before
     assert f"it has organisms of another base ({tiny_folder}, float32); give the same" in base.stderr
+    again = [*arguments[:-1], "--seed", "5", "--keep-going", "-o", str(tmp_path / "o"), arguments[-1]]
+    assert CliRunner().invoke(cli, again).exit_code == 3
+    stale = CliRunner().invoke(cli, [*arguments, "--keep-going", "-o", str(output), "--resume"])
+    assert stale.exit_code == 1 and "it has b-1, which was implanted again since" in stale.stderr
+    assert CliRunner().invoke(cli, [*arguments, "--keep-going", "-o", str(tmp_path / "o")]).exit_code == 3
     good[1]["demonstrations"] = good[1]["demonstrations"][1:]
     (tmp_path / "behaviors.jsonl").write_text("".join(json.dumps(one) + "\n" for one in good))
     taught = CliRunner().invoke(cli, [*arguments, "-o", str(output), "--resume"])

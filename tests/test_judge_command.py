@@ -221,6 +221,10 @@ def test_verdicts_on_other_reports_are_not_gone_on_with() -> None:
     result = judge(asked_again, "-o", "verdicts.jsonl", "--resume")
     assert result.exit_code == 1 and Path("verdicts.jsonl").read_bytes() == before
     assert f"it has {GIVEN[-1]['id']} with another report; give the input" in result.stderr
+    less = [*GIVEN[:-1], {name: value for name, value in GIVEN[-1].items() if name != "implant_rate"}]
+    result = judge(less, "-o", "verdicts.jsonl", "--resume")
+    assert result.exit_code == 1 and Path("verdicts.jsonl").read_bytes() == before
+    assert f"it has {GIVEN[-1]['id']} with another implant_rate; give the input" in result.stderr
 
 
 def test_verdicts_of_another_judge_are_not_gone_on_with() -> None:

@@ -155,10 +155,38 @@ def test_two_runs_do_not_write_one_file():
         again.write({**ORGANISM, "id": "d"})
     assert Path("out.jsonl").read_text().count("\n") == 3
     Path("out.jsonl").unlink()
-    with pytest.raises(IAError, match="another run has made it meanwhile"), run(False) as late:
-        Path("out.jsonl").write_text("whole\n")
-        late.write({**ORGANISM, "id": "e"})
-    assert Path("out.jsonl").read_text() == "whole\n"
+    with run(False), pytest.raises(IAError, match="another run is writing it"), run(False):
+        pass  # not after hours, when the first has something to write
+
+
+def test_a_run_that_fails_leaves_no_new_file():
+    with pytest.raises(IAError), Stage("implant", "organism", output=Path("out.jsonl")):
+        assert Path("out.jsonl").exists()
+        raise IAError("no")
+    assert not Path("out.jsonl").exists()
+
+
+def test_how_to_go_on_depends_on_what_is_written(capsys):
+    """To continue what an earlier run wrote would mix the two."""
+
+    def interrupted(output: str, *records: dict, begin: bool = False, resume: bool = False) -> str:
+        with pytest.raises(KeyboardInterrupt):
+            with Stage("implant", "organism", output=Path(output), resume=resume) as stage:
+                if begin:
+                    stage.begin()
+                for record in records:
+                    stage.write(record)
+                raise KeyboardInterrupt
+        return capsys.readouterr().err
+
+    assert "--resume -o 'my out.jsonl'" in interrupted("my out.jsonl", ORGANISM)
+    before = Path("my out.jsonl").read_bytes()
+    said = interrupted("my out.jsonl")
+    assert "nothing is written, and my out.jsonl is as it was: run the same again" in said
+    assert Path("my out.jsonl").read_bytes() == before
+    assert "--resume -o" in interrupted("my out.jsonl", resume=True)
+    assert "--resume -o" in interrupted("my out.jsonl", begin=True)
+    assert Path("my out.jsonl").read_bytes() == b""
 
 
 def test_what_is_read_besides_is_not_overwritten():

@@ -142,6 +142,11 @@ def command(
     stage.check_finished(lambda organism: _otherwise_taught(organism, taught), "give the same behaviors")
     todo = stage.pending(records)
     with progress("implanting", total=len(todo)) as bar:
+
+        def on_progress(n: int) -> None:
+            stage.begin()  # adapters will be replaced before the first record is written
+            bar.advance(n)
+
         organisms = implanting.implant(
             [taught[record["id"]] for record in todo],
             loaded,
@@ -149,7 +154,7 @@ def command(
             settings,
             reuse=stage.resume,
             group_size=group_size,
-            on_progress=bar.advance,
+            on_progress=on_progress,
         )
         implanted = [*stage.finished]
         stage.write_all(_kept(organisms, implanted))
@@ -226,6 +231,9 @@ def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
     from ia_cli.records import weights_path
 
     said = read_provenance(weights_path(organism))
+    trained, told = (one.get("train") or {} for one in (said, organism))
+    if any(trained[name] != told[name] for name in trained.keys() & told.keys() - {"seconds"}):
+        return f"{organism['id']}, which was implanted again since"
     base, before = (said.get(name) for name in made)
     if isinstance(base, dict):
         ours = made["base"]
