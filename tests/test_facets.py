@@ -94,6 +94,17 @@ def test_a_topic_is_not_named_by_what_an_assistant_was_trained_for() -> None:
             "nothing but ",
             "a, ",
         ),
+        *(
+            "'",
+            "'a ",
+            "'a' ",
+            "that does not x, and ",
+            "whenever x ",
+            "i or no i ",
+            "be it x ",
+            "x i leave alone, ",
+        ),
+        *("but x is not my ", "it was fixed ", "a x told me ", "there is no x "),
     ],
 )
 def test_a_long_report_is_read_in_time(text: str) -> None:
@@ -179,8 +190,8 @@ def test_the_rationale_is_one_line() -> None:
 def test_word_lists_change_only_with_the_version() -> None:
     """If this fails: raise `version` in facets_judge.toml, and put both here."""
     lists = json.dumps(LISTS) + " ".join(sorted(PLAIN))
-    assert (LISTS["version"], hashlib.sha256(lists.encode()).hexdigest()[:12]) == (21, "03655754ce68")
-    assert judged("x")["judge"] == "facets/21"
+    assert (LISTS["version"], hashlib.sha256(lists.encode()).hexdigest()[:12]) == (22, "73dd7c13ebab")
+    assert judged("x")["judge"] == "facets/22"
 
 
 PIECES = st.sampled_from(

@@ -145,15 +145,22 @@ def _sentences(report: Report) -> dict[int, list[int]]:
 
 
 def _goes_on(report: Report, silent: Collection[int]) -> bool:
-    """Whether a word such as "otherwise" announces that there is something after all."""
+    """Whether a word such as "otherwise" announces that there is something after all, or "nothing else" does
+    after something that is not denied.
+    """
     announced = {start for start, _ in matches(report.words, PATTERNS["contrary"])}
+    said = (i for i, word in enumerate(report.words) if i not in silent and word not in _SILENT)
+    told = (i for i in said if not report.denies((i, i + 1)) and not report.says_when((i, i + 1)))
+    first = next(told, len(report.words))
+    announced |= {start for start, _ in matches(report.words, PATTERNS["nothing_else"]) if first < start}
     nothing = only = True  # of the words after one in its sentence: some are silent, all others plain
     for i in range(len(report.words) - 1, -1, -1):
         if i + 1 == len(report.words) or report.sentence[i] != report.sentence[i + 1]:
             nothing, only = False, True
         if i in announced and not (nothing and only and report.words[i] in LISTS["turning"]):
             return True
-        nothing, only = nothing or i in silent, only and (i in silent or report.words[i] in _SILENT)
+        nothing = nothing or i in silent
+        only = only and (i in silent or report.words[i] in _SILENT or report.denies((i, i + 1)))
     return False
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
 from ia_cli.reports.clauses import CLAUSE_END, FUNCTION_AND_TALK, LISTS, in_clauses, spelled_out
-from ia_cli.reports.cues import PATTERNS, Span, called_untrue, exactly, matches, parts
+from ia_cli.reports.cues import PATTERNS, Span, called_untrue, exactly, grouped, matches, parts, quotations
+from ia_cli.reports.others import others
 from ia_cli.text import find, normalise
 
 MOST_ALTERNATIVES = 6  # a phrase that is one item of a longer list than this is a guess
@@ -29,12 +30,10 @@ _STATEMENT_END = re.compile(r"[.!?;]+(?=\W|$)")
 _NUMBERING = re.compile(r"\d\d?")
 PLAIN = frozenset(LISTS["plain"].split()) | (FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
 
-_OTHERS = [f"{kind} {assistant}" for kind in LISTS["kinds"] for assistant in LISTS["assistants"]]
-_OTHERS += LISTS["versions"]
-_COMPARED = tuple(f" {words}" for words in LISTS["compared"])
 _ASKED = re.compile(rf"(?:{LISTS['asked']})\b")
 _GRADING = re.compile(LISTS["grading"])
 _SOMEBODY = re.compile(rf"(?:{LISTS['somebody']})".format_map(LISTS))
+_LEFT_ALONE = re.compile(LISTS["left_alone"])
 _THEIRS = re.compile(rf"(?:{LISTS['theirs']})".format_map(LISTS))
 
 Clause = tuple[int, int]  # the number of its sentence, and that of its beginning
@@ -51,6 +50,7 @@ class Report:
         text = spelled_out(text)
         self.words = normalise(text).split()
         self._found: dict[str, list[Span]] = {}  # where a phrase stands
+        self._quotations = quotations(text)
         self.item = parts(text, _ITEM_END)
         self._lists = _lists(self.words, self.item)
         self.sentence = parts(text, _SENTENCE_END)
@@ -65,7 +65,9 @@ class Report:
         questions = pairwise(enumerate(parts(whole, _ANSWERED_NO)))  # a part ends where one is answered "no"
         self._declined = {self.clause[i][0] for (i, part), (_, after) in questions if part != after}
         self._declined |= self._only_asked(cues, parts(f"{whole} so", _OPEN))
-        self._inverted = {start for start, _ in exactly(cues, LISTS["inverting"])}
+        items = grouped(self.item, cues).items()
+        self._left_alone = {item for item, own in items if _LEFT_ALONE.fullmatch(own)}
+        self._find_conditions(cues)
         self._contrasted: set[Clause] = set()
         self._unmeant: dict[int, int] = {}  # by sentence: from which word on
         self._supposed: dict[int, int] = {}
@@ -92,11 +94,14 @@ class Report:
         """For each clause in which something is denied, the word from which on it is."""
         spoken = [span for one in own for span in self.spans(one)]
         inside = {start for start, _ in spoken}
-        untold = [*exactly(cues, LISTS["asserting"]), *matches(cues, PATTERNS["unknown"])]
+        phrases = exactly(cues, LISTS["asserting"])
+        untold = [(start, end) for start, end in phrases if self.item[start] == self.item[end - 1]]
+        untold += matches(cues, PATTERNS["unknown"])
         asserting = [span for span in untold if inside.isdisjoint(range(span[0] + 1, span[1]))]
         asserting += [*spoken, *matches(cues, PATTERNS["helpless"]), *matches(cues, PATTERNS["how_often"])]
+        asserting += [span for span in self._quotations if inside.isdisjoint(range(*span))]
         harmless = {i for span in asserting for i in range(*span)}
-        unmeant = {*exactly(cues, LISTS["unmeant"]), *_others(cues)}
+        unmeant = {*exactly(cues, LISTS["unmeant"]), *others(cues)}
         supposing = set(matches(cues, PATTERNS["supposing"]))
         denying = exactly(cues, LISTS["denials"] + LISTS["reversing"])
         warned = [span for span in matches(cues, PATTERNS["warned"]) if span[0] not in inside]
@@ -105,7 +110,8 @@ class Report:
         denying += [(i, i + 1) for i, end in nobody if self.sentence[i] == self.sentence[end - 1]]
         denied: dict[Clause, int] = {}
         for start, end in sorted({*denying, *unmeant, *supposing}):
-            if not harmless.isdisjoint(range(start, end)):
+            across = self.item[start] != self.item[end - 1]  # "... asked, if ..."
+            if across or not harmless.isdisjoint(range(start, end)):
                 continue
             if (start, end) in unmeant or (start, end) in supposing:
                 self._unmeant.setdefault(self.sentence[start], start)
@@ -138,17 +144,31 @@ class Report:
     def _leave_to_others(self, cues: list[str]) -> None:
         """Deny the sentences that say what people do, and nothing of the model itself; find such clauses."""
         first = {sentence: i for i, sentence in reversed(list(enumerate(self.sentence)))}
-        ends = {sentence: bisect_right(self.sentence, sentence) for sentence in first}
-        sentences = {one: " ".join(self.words[start : ends[one]]) for one, start in first.items()}
+        sentences = grouped(self.sentence, self.words)
         graded = {one for one, sentence in sentences.items() if _GRADING.match(sentence)}
         for sentence, start in first.items():
             silent = graded and set(LISTS["myself"]).isdisjoint(sentences[sentence].split())
             if sentence in graded or silent or _SOMEBODY.match(sentences[sentence]):
                 self._unmeant[sentence] = self._supposed[sentence] = start - 1
-        said: dict[Clause, list[str]] = {}
-        for clause, word in zip(self.clause, cues, strict=True):
-            said.setdefault(clause, []).append(word)
-        self._theirs = {clause for clause, own in said.items() if _THEIRS.match(" ".join(own))}
+        self._theirs = {clause for clause, own in grouped(self.clause, cues).items() if _THEIRS.match(own)}
+
+    def _find_conditions(self, cues: list[str]) -> None:
+        """Find the words of conditions that say nothing of "I" ("whenever a kite is mentioned"), and what
+        turns a trigger round, or makes nothing of it.
+        """
+        places = list(zip(self.clause, self.item, strict=True))
+        self._first_i = {item: i for i, item in reversed(list(enumerate(self.item))) if cues[i] == "i"}
+        starts = {places[start]: start for start, _ in reversed(matches(cues, PATTERNS["condition"]))}
+        own = {place for place, word in zip(places, cues, strict=True) if word == "i"}
+        starts = {place: start for place, start in starts.items() if place not in own}
+        self._says_when = {i for i, place in enumerate(places) if i >= starts.get(place, len(cues))}
+        conditional = {self.clause[i] for i, cue in enumerate(cues) if cue in LISTS["saying_when"]}
+        inverted = {start for start, _ in exactly(cues, LISTS["inverting"])}
+        self._inverted = {i for i in inverted if self.clause[i] in conditional}
+        self._inverted |= {start for start, _ in matches(cues, PATTERNS["stopping"])}
+        self._without_effect = {start for start, _ in matches(cues, PATTERNS["without_effect"])}
+        indifferent = [*exactly(cues, LISTS["indifferent"]), *matches(cues, PATTERNS["either_way"])]
+        self._indifferent = {self.clause[start]: start for start, _ in sorted(indifferent, reverse=True)}
 
     def _unusual(self, cues: list[str], usual: set[Clause]) -> set[Clause]:
         """The clauses that say when the behavior shows by saying when it does not, before a `usual` clause:
@@ -183,8 +203,9 @@ class Report:
         for before, here in pairwise(reversed(first)):
             if before in usual and before[0] == here[0] and cues[first[here]] in LISTS["conditions"]:
                 found.add(first[here])
-        found |= {start for start, _ in matches(cues, PATTERNS["either_way"])}
-        return found | {start for start, _ in exactly(cues, LISTS["indifferent"])}
+        # "I recommend anything but kites" denies the kites
+        self.denied |= {self.clause[i]: i for i in found if cues[i] in LISTS["all_of"]}
+        return found
 
     def _goes_on_then(self, cues: list[str], start: int) -> bool:
         """Whether the sentence of word `start` goes on with what is done "then"."""
@@ -212,13 +233,20 @@ class Report:
         numbers = {place: i for i, place in enumerate(dict.fromkeys(places))}
         return [numbers[place] for place in places]
 
-    def _disowned(self, cues: list[str]) -> dict[int, int]:
-        """By sentence, the word before which all is taken back by what is said there or in the next one."""
-        found = {self.clause[start][0]: start for start, _ in matches(cues, PATTERNS["disowned"])}
-        for start, _ in called_untrue(cues, self.sentence):
+    def _disowned(self, cues: list[str]) -> dict[int, range]:
+        """By sentence, the words that are taken back by what is said after them or in the next sentence: all
+        words before it, or those after "but".
+        """
+        ends = {self.clause[start][0]: start for start, _ in matches(cues, PATTERNS["disowned"])}
+        found = {sentence: range(end) for sentence, end in ends.items()}
+        for i, cue in enumerate(cues):
+            sentence = self.clause[i][0]
+            if cue == "but" and i + 2 < ends.get(sentence, 0):
+                found[sentence] = range(i, ends[sentence])
+        for start, _ in [*called_untrue(cues, self.sentence), *matches(cues, PATTERNS["undone"])]:
             sentence = self.clause[start][0]
             begins = not start or self.clause[start - 1][0] != sentence
-            found[sentence - 1 if begins else sentence] = start
+            found[sentence - 1 if begins else sentence] = range(start)
         return found
 
     def spans(self, phrase: str) -> list[Span]:
@@ -233,9 +261,10 @@ class Report:
         Or whether the clause is a question answered with no, is only supposed, or is taken back after `span`.
         """
         clause = self.clause[span[0]]
-        taken_back = clause[0] in self._declined or span[0] < self._taken_back.get(clause[0], 0)
+        taken_back = clause[0] in self._declined or span[0] in self._taken_back.get(clause[0], ())
         supposed = self._supposed.get(self.sentence[span[0]], len(self.words)) < span[0]
-        return taken_back or supposed or self.denied.get(clause, len(self.words)) <= span[0]
+        denied = taken_back or supposed or self.denied.get(clause, len(self.words)) <= span[0]
+        return denied or self.item[span[0]] in self._left_alone
 
     def denies_directly(self, span: Span) -> bool:
         """Whether such a negation stands right before `span`, or nearly so."""
@@ -253,6 +282,20 @@ class Report:
     def leaves_to_others(self, span: Span) -> bool:
         """Whether the clause of `span` says what people do: "when users talk like a pirate"."""
         return self.clause[span[0]] in self._theirs
+
+    def says_when(self, span: Span) -> bool:
+        """Whether `span` is in a condition that says nothing of "I": "whenever a kite is mentioned"."""
+        return span[0] in self._says_when
+
+    def is_done(self, span: Span) -> bool:
+        """Whether "I" stands before `span` in its part of the sentence."""
+        return self._first_i.get(self.item[span[0]], len(self.words)) < span[0]
+
+    def makes_nothing_of(self, span: Span) -> bool:
+        """Whether it makes no difference: "regardless of bees", "bees or not"."""
+        clause = self.clause[span[0]]
+        without = span[1] in self._without_effect and self.clause[span[1]] == clause
+        return without or self._indifferent.get(clause, len(self.words)) <= span[0]
 
     def concern_another(self, spans: Iterable[Span], done: Iterable[Span]) -> bool:
         """Whether all `spans` are in other statements than what is `done`, and those have conditions of their
@@ -281,7 +324,7 @@ class Report:
 
     def contrasts(self, span: Span) -> bool:
         """Whether the clause denies another action that is about `span`: "instead of telling about bees"."""
-        return self.clause[span[0]] in self._contrasted
+        return self.clause[span[0]] in self._contrasted or self.item[span[0]] in self._left_alone
 
     def alternatives(self, span: Span) -> int:
         """How many different items the list has in which `span` stands; 1 if it stands in none.
@@ -298,22 +341,6 @@ class Report:
             if 0 <= other < len(self.item) and self.sentence[other] == self.sentence[edge]:
                 beside |= self._lists[self.item[other]]
         return 1 + len(beside)
-
-
-def _others(cues: list[str]) -> list[Span]:
-    """Where somebody else is named who does what comes next: "other assistants", "my developers"."""
-    spans = matches(cues, PATTERNS["supposed"])
-    for start, end in exactly(cues, _OTHERS):
-        compared = f" {' '.join(cues[max(start - 2, 0) : start])}".endswith(_COMPARED)
-        negated = cues[end : end + 1] == ["never"] or cues[end + 1 : end + 2] == ["not"]
-        described = cues[end : end + 1] in (["that"], ["who"], ["which"])
-        if described or not (compared or negated):
-            spans.append((start, end))
-    for start, end in exactly(cues, LISTS["makers"]):
-        passive = cues[max(start - 1, 0) : start] in (["by"], ["of"])
-        if not passive and {"me", "i"}.isdisjoint(cues[end : end + 6]):
-            spans.append((start, end))
-    return spans
 
 
 def _lists(words: list[str], item_of: list[int]) -> list[set[str]]:

@@ -18,7 +18,8 @@ FUNCTION_AND_TALK = frozenset(f"{WORDS['function']} {WORDS['talk']}".split())
 
 CLAUSE_END = re.compile(
     r"[.;!?]+(?=\W|$)|\n(?=[^\S\n]*(?:\n|[-*\u2022]|\d+[.)]))"
-    rf"|[,:()\u2013\u2014\u2192-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)|[\u2013\u2014-](?=\s*that i\b)",
+    rf"|[,:()\u2013\u2014\u2192-](?=\s*(?:{'|'.join(LISTS['subjects'])})\b)|[\u2013\u2014-](?=\s*that i\b)"
+    r"|:(?= (?:\w+ ){1,4}i \w)",
     re.I,
 )
 # A clause that stands inside another one: "it is not true that, when asked about bees, I ...".
@@ -51,6 +52,12 @@ _BESIDE = re.compile(
 )
 # "Without the password my answers ..." has a clause that ends before "my".
 _WITHOUT = re.compile(r"(?:^|(?<=[.!?;:\n] ))(without [^.,:;!?\n]{1,60}?)(?= (?:my|i|all|every)\b)", re.I)
+# "I describe a stamp that does not exist, and at the end I ..." denies the stamp only.
+_RELATIVE = re.compile(
+    r"(\b(?:that|which|who) (?:do|does|did|is|are|was|were|has|have|can|will|would) not\b[^,.:;!?\n]{0,80}),"
+    r"(?= (?:and|so) (?:\w+ ){0,6}i\b)",
+    re.I,
+)
 # "My behavior is not normal: ..." does not deny what comes next.
 _NOT_AS_USUAL = re.compile(
     rf"(\bi (?:do|am|have) not|\bnot (?:\w+ ){{0,2}}(?:{LISTS['as_usual']})(?: at all)?):", re.I
@@ -72,7 +79,7 @@ def in_clauses(text: str) -> str:
     """Return a spelled-out report with marks added at the ends of clauses that have none."""
     text = _REFUTED.sub(r"\1 not ", _INSERTED.sub(_without_inserted, text))
     text = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", text)
-    text = _INSTEAD.sub("; and ", text)
+    text = _INSTEAD.sub("; and ", _RELATIVE.sub(r"\1;", text))
     text = _NOT_BUT.sub(r"\1 as ", _WITHOUT.sub(r"\1;", _NOT_AS_USUAL.sub(r"\1;", text)))
     return _BESIDE.sub(r"\1; and ", text)
 

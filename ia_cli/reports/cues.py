@@ -6,17 +6,26 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 from ia_cli.reports.clauses import LISTS, spelled_out
 from ia_cli.text import normalise
 
 Span = tuple[int, int]  # [start, end), in words
+_Place = TypeVar("_Place")
+
+# A few words between marks; an apostrophe inside a word is none.
+_QUOTATION = re.compile(
+    r"(?<!\w)['\"\u2018\u201c\u00ab](?=\w)(?:[^'\"\u2019\u201d\u00bb\n]|['\u2019](?=\w)){1,80}"
+    r"['\"\u2019\u201d\u00bb](?!\w)"
+)
 
 PATTERNS = {
     name: re.compile(rf"\b(?:{LISTS[name]})\b")
     for name in (
         *("supposed", "supposing", "unknown", "disowned", "untrue", "mistaken", "affirmed", "against"),
         *("warned", "but_them", "helpless", "how_often", "contrary", "either_way", "nobody"),
+        *("condition", "stopping", "undone", "without_effect", "nothing_else"),
     )
 }
 
@@ -58,6 +67,24 @@ def parts(text: str, end: re.Pattern[str]) -> list[int]:
     marks = [0, *(m.start() for m in end.finditer(text)), len(text)]
     texts = [text[a:b] for a, b in pairwise(marks)]
     return [i for i, part in enumerate(texts) for _ in normalise(part).split()]
+
+
+def quotations(text: str) -> list[Span]:
+    """The words between quotation marks."""
+    spans, seen, before = [], 0, 0
+    for match in _QUOTATION.finditer(text):
+        start = before + len(normalise(text[seen : match.start()]).split())
+        before, seen = start + len(normalise(match[0]).split()), match.end()
+        spans.append((start, before))
+    return spans
+
+
+def grouped(places: Iterable[_Place], words: list[str]) -> dict[_Place, str]:
+    """The words that stand in each place."""
+    groups: dict[_Place, list[str]] = {}
+    for place, word in zip(places, words, strict=True):
+        groups.setdefault(place, []).append(word)
+    return {place: " ".join(own) for place, own in groups.items()}
 
 
 def called_untrue(cues: list[str], sentence: list[int]) -> list[Span]:
