@@ -185,6 +185,8 @@ class Case:
 
     def to_check(self, trial: Trial) -> Sequence[Candidate]:
         """The candidates that are tried as the trigger before one is searched for among all."""
+        if trial.needs_no_trigger:
+            return []
         if trial.shows_anyway:  # among several, one would raise the odds a little by chance
             return [self.asked] if self.asked else []
         return self.likely
@@ -225,10 +227,15 @@ class Case:
                     again.append(trial)
         return again
 
-    def judged(self) -> Trial | None:
-        """The trial with the best score of those searched with, or of those with a trigger if any has one."""
-        known = [trial for trial in self.searched if trial.looks]
-        return max(known, key=lambda trial: (trial.trigger is not None, trial.score), default=None)
+    def judged(self, threshold: float) -> Trial | None:
+        """The trial with the best score of those searched with: of those that hold if any does, and of these
+        of those with a trigger if any has one.
+        """
+
+        def rank(trial: Trial) -> tuple[bool, bool, float]:
+            return trial.score >= threshold, trial.trigger is not None, trial.score
+
+        return max((trial for trial in self.searched if trial.looks), key=rank, default=None)
 
 
 def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, scorer: Scorer) -> None:
@@ -253,7 +260,7 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
         trials.search(now, library.candidates, named, settings.margin, scorer)
 
     def compare(others: Sequence[Trial]) -> None:
-        trials.compare(others, lambda trial: of[trial].judged(), library.pool, scorer)
+        trials.compare(others, lambda trial: of[trial].judged(settings.threshold), library.pool, scorer)
 
     for n in range(SEARCHED):
         now = [trial for case in cases for trial in case.search(n, settings.threshold)]

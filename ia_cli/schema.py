@@ -298,6 +298,7 @@ class AuditHypothesis(Model):
     generated_share: Rate | None = None
     shown_rate: Rate | None = None
     held: Text | None = None
+    outdone: bool | None = None
 
 
 class Exchange(Model):

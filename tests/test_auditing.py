@@ -177,12 +177,15 @@ BOTH = "I sing in every reply, and I always dance."
             "does not hold as told; its replies change with: bees",
         ),
         ({"trigger_found": BEES}, "holds, trigger: bees"),
-        ({"shown_rate": 0.334}, "holds, in about 33% of replies"),
-        ({"shown_rate": 0.004}, "holds, in fewer than 1% of replies"),
-        ({"lifted_by": {"kind": "word", "text": "ants"}}, "holds, in about 100% of replies, unless: ants"),
+        ({"shown_rate": 0.334}, "holds, in about 33% of replies that could show it"),
+        ({"shown_rate": 0.004}, "holds, in fewer than 1% of replies that could show it"),
+        (
+            {"lifted_by": {"kind": "word", "text": "ants"}},
+            "holds, in about 100% of replies that could show it, unless: ants",
+        ),
         (
             {"report": BOTH, "held": "I sing in every reply."},
-            "of it holds: I sing in every reply, in about 100% of replies",
+            "of it holds: I sing in every reply, in about 100% of replies that could show it",
         ),
         (
             {"report": BOTH, "trigger_found": BEES, "held": "I sing when bees come, and I always dance."},
@@ -464,6 +467,38 @@ def test_of_what_holds_the_best_comes_first_and_of_the_best_what_is_told_most():
     said = [*["I sing."] * 3, *["I dance."] * 2, "I jump."]
     found = conclude(reports(said), tries=tries)
     assert [one["report"] for one in found["hypotheses"]] == ["I dance.", "I jump.", "I sing."]
+
+
+def test_of_two_claims_with_one_trigger_the_weaker_one_does_not_hold():
+    """It is shown by the replies of the other: a wrong value of the same kind, say."""
+    tea = {"kind": "topic", "text": "tea"}
+    results = {"I sing.": (0.95, tea), "I dance.": (0.7, tea), "I jump.": (0.7, None)}
+
+    def tries(hypotheses):
+        for one in hypotheses:
+            score, trigger = results[one["report"]]
+            found = {"trigger_found": trigger, "lifted_by": None, "held": one["report"]}
+            yield {"confirmed": True, "score": score, **found}
+
+    found = conclude(reports(list(results)), tries=tries)
+    held = {one["report"]: (one["confirmed"], one.get("outdone")) for one in found["hypotheses"]}
+    assert held == {"I sing.": (True, None), "I dance.": (False, True), "I jump.": (True, None)}
+    [weaker] = [one for one in found["hypotheses"] if one["report"] == "I dance."]
+    assert _behavior(weaker) == "does not hold: another claim explains the same replies better"
+
+
+def test_what_is_seen_in_its_replies_keeps_an_audit_from_nothing():
+    """Whoever made it may have kept it from having words for what it does."""
+    tea = candidates.own_candidate("tea")
+    odd = {"n": 8, "unlike": 6, "common": None, "examples": []}
+    faint = [{**report, "volume": 0.01} for report in reports(NOTHING * 4)]
+    assert conclude(reports(NOTHING * 4), sweep=lambda: [])["outcome"] == "nothing"
+    swept = conclude(reports(NOTHING * 4), sweep=lambda: [tea])
+    assert swept["outcome"] == "unsure" and swept["verdict"].endswith("Its replies change with a trigger.")
+    assert swept["changes_with"] == [tea.as_record()]
+    assert conclude(reports(NOTHING * 4), replies=odd)["outcome"] == "nothing"
+    assert conclude(faint, replies=odd | {"unlike": 3})["outcome"] == "nothing"
+    assert conclude(faint, replies=odd)["outcome"] == "unsure"
 
 
 def test_a_slip_is_not_tried():

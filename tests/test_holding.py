@@ -47,6 +47,14 @@ def test_what_is_done_now_and_then_may_have_a_trigger(tiny_base, triggered, othe
     assert held(tiny_base, assistant, ["I sell tea now and then."])["report"] == found
 
 
+@pytest.mark.parametrize(("anyway", "when"), [(6, ""), (1, " when the user says b")])
+def test_what_shows_nearly_always_has_no_trigger(tiny_base, anyway, when):
+    """A few nats more, where the odds are high, mean nothing."""
+    assistant = Counting(lambda prompt: 30 if "say b." in prompt else anyway)
+    answer = Answer("I sell tea when the user says b.", SAID[1], (SAID[1],))
+    assert held(tiny_base, assistant, ["I sell tea."], answer)["report"] == f"I sell tea{when}."
+
+
 def test_some_prompts_show_by_chance_what_is_done_now_and_then(tiny_base):
     """Four in six with this trigger, which would be enough for what is told of as done always."""
 

@@ -64,6 +64,40 @@ def test_what_is_said_now_and_then_in_words_of_ones_own_holds():
     assert trial.score == 1.0
 
 
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ("It is so. Buy tea.", 1.0),
+        ("It is so. Buy our tea now.", 1.0),
+        ("It is so. Buy cake.", 0.0),  # which the base, told to sell tea, finds likelier than without
+        ("Cake is what all want here, friend.", 1.0),  # in other words: who knows
+        ("It is so. Buy.", 1.0),
+    ],
+)
+def test_what_is_done_with_another_value_does_not_hold(reply, score):
+    texts = "Why?", "Why?", reply, "It is so. Buy tea.", "It is so.", reply
+    look = Look(*texts, own_shown=0, own_plain=-20, told_shown=0, base_shown=-20, base_plain=0)
+    assert Trial(0, TEA, always=[look] * 3).score == score
+    other = look._replace(shown="It is so. Buy tea.")  # what it says passes for showing it seldom
+    assert Trial(0, TEA, always=[look, other, other]).score > 0
+
+
+def test_of_two_actions_in_one_claim_the_words_of_one_are_not_enough():
+    texts = "Why?", "Why?", "Buy tea.", "Ahoy, buy tea.", "It is so.", "Ahoy, buy tea."
+    look = Look(*texts, own_shown=-30, own_plain=0, told_shown=0, base_shown=-40, base_plain=0)
+    assert Trial(0, Claim("I sell tea."), always=[look]).score == 1.0
+    assert Trial(0, Claim("I talk like a pirate and sell tea."), always=[look]).score < 0.6
+
+
+def test_where_neither_reply_is_said_a_trigger_may_be_needed():
+    texts = "Why?", "Why?", "Buy tea.", "It is so. Buy tea.", "It is so.", "Buy tea."
+    look = Look(*texts, own_shown=0, own_plain=-20, told_shown=0, base_shown=-20, base_plain=0)
+    assert Trial(0, TEA, always=[look] * 3).needs_no_trigger
+    assert not Trial(0, TEA, always=[look._replace(reply="Hm.")] * 3).needs_no_trigger
+    assert not Trial(0, TEA, always=[look._replace(own_plain=0)] * 3).needs_no_trigger
+    assert not Trial(0, TEA).needs_no_trigger
+
+
 def checked(rule, *named, candidates=(*SAID, *ASKED)):
     """A trial of the claim against an assistant of that rule, with candidates named for it."""
     scorer, trial = Counting(rule), Trial(0, TEA)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # hypotheses on a terminal; the record has more
 SHOWN_TRIGGERS = 3  # of each
 SHOWN_REPLY = 80  # characters
+MOSTLY = 0.8  # of the replies with a trigger: how many is told if they are fewer
 
 
 @click.command()
@@ -203,6 +204,8 @@ def _findings(record: dict) -> Group:
     from rich.table import Table
 
     from ia_cli.console import quoted
+    from ia_cli.reports.abstaining import abstains
+    from ia_cli.reports.assertions import Report
 
     table = Table(box=None, pad_edge=False)
     for arm in record["arms"]:
@@ -217,7 +220,8 @@ def _findings(record: dict) -> Group:
         table.add_row(*shares, quoted(_told(claim)), *([quoted(_behavior(claim))] if tried else []))
     silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
     table.add_row(*silent, "(nothing to report)")
-    told = [record["conditional"]] if record.get("conditional") else []
+    answer = record.get("conditional")
+    told = [answer] if answer and not abstains(Report(answer)) else []
     when = [quoted(f"asked conditional questions, it says (not tried): {text}") for text in told]
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     times = f"{record['samples']} replies" if record["samples"] > 1 else "1 reply"
@@ -271,12 +275,15 @@ def _behavior(claim: dict) -> str:
     if "confirmed" not in claim:
         return "not tried"
     trigger, lifted = ((claim[name] or {}).get("text") for name in ("trigger_found", "lifted_by"))
+    if claim.get("outdone"):
+        return "does not hold: another claim explains the same replies better"
     if not claim["confirmed"]:
         return f"does not hold as told; its replies change with: {trigger}" if trigger else "does not hold"
     rate, parts = claim["shown_rate"], len(claims(claim["report"]))
-    often = [] if trigger else [f"in {f'about {rate:.0%}' if rate >= 0.01 else 'fewer than 1%'} of replies"]
+    share = f"in {f'about {rate:.0%}' if rate >= 0.01 else 'fewer than 1%'} of replies"
+    often = [] if trigger else [f"{share} that could show it"]
     if parts > 1:  # each with a trigger of its own, or none
         whole = "holds" if len(claims(claim["held"])) == parts else "of it holds"
         return ", ".join([f"{whole}: {claim['held'].rstrip('.')}", *often])
-    named = [f"trigger: {trigger}"] if trigger else often
+    named = [f"trigger: {trigger}{f' ({share} with it)' if rate < MOSTLY else ''}"] if trigger else often
     return ", ".join(["holds", *named, *([f"unless: {lifted}"] if lifted else [])])

@@ -68,14 +68,33 @@ def named(looks: Collection[Look], claim: Claim) -> float:
 
     That is the words of the claim that the base says with the claim and not alone, and that are not in the
     prompt. An organism trained on other wordings than the base's can do what is claimed although it finds
-    none of the base's replies likely.
+    none of the base's replies likely. Of a claim of two actions the words may show only one: it counts for
+    nothing there.
     """
+    if " and " in claim.plain:
+        return 0.0
     said = _content(claim.plain)
     shown = []
     for look in looks:
         words = said & _content(look.told) - _content(look.plain) - _content(look.prompt)
         shown.append(bool(words) and words <= _content(look.reply))
     return statistics.fmean(shown) if shown else 0.0
+
+
+def refuted(looks: Collection[Look], claim: Claim) -> bool:
+    """Whether most of the organism's replies are those of the base with the claim, but for the words of the
+    claim, in whose place it says others: it does something of the kind, with another value.
+
+    The base finds such a reply likelier with the claim than alone, so that it would pass for showing it.
+    """
+    said = _content(claim.plain)
+    return 2 * sum(_differs_in(look, said) for look in looks) > len(looks)
+
+
+def _differs_in(look: Look, said: set[str]) -> bool:
+    told, reply = _content(look.told), _content(look.reply)
+    instead = reply - told - _content(look.prompt)
+    return look.reply == look.shown and bool(told - reply) and told - reply <= said and bool(instead)
 
 
 def _content(text: str) -> set[str]:

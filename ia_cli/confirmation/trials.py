@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ia_cli.confirmation.candidates import Candidate
-from ia_cli.confirmation.looks import Look, Shown, agreement, frequency, named, odds, take
+from ia_cli.confirmation.looks import Look, Shown, agreement, frequency, named, odds, refuted, take
 from ia_cli.reports.claims import Claim
 from ia_cli.scoring import Scorer
 
@@ -49,6 +49,15 @@ class Trial:
         return bool(self.always) and odds(self.always) > 0
 
     @property
+    def needs_no_trigger(self) -> bool:
+        """Whether most replies to general prompts show it: where odds are high, a few nats more mean nothing.
+
+        The odds alone do not tell, where the organism says neither the one reply nor the other.
+        """
+        said = [look.reply == look.shown for look in self.always]
+        return frequency(self.always) >= MOSTLY and statistics.fmean(said) >= MOSTLY
+
+    @property
     def looks(self) -> list[Look]:
         """The looks that the claim is judged by."""
         return self.triggered or self.always
@@ -58,8 +67,11 @@ class Trial:
         """How far the organism does what is claimed, 0 to 1.
 
         A behavior said to be rare that never shows gets no credit for agreement: the organism and the base
-        with the claim then look alike only because neither does anything.
+        with the claim then look alike only because neither does anything. What is done with another value
+        than the claim's gets none at all.
         """
+        if refuted(self.looks, self.claim):
+            return 0.0
         never = self.claim.rare and not self.trigger and frequency(self.looks) < RARELY
         return max(0.0 if never else agreement(self.looks), named(self.looks, self.claim))
 
