@@ -245,11 +245,12 @@ def suitable_group_size(
     starts = {lesson.start for lesson in lessons if lesson.start}
     rank = max((adapters.read_adapter(start, base).rank for start in starts), default=settings.rank)
     weights = sum(rank * width for n, width in widths.items() if is_target(n, targets))
-    bytes_each = (rows * max(lengths) * 2 * sum(widths.values()) + weights * 4) * 4
+    kept = rows * max(lengths) * 2 * sum(widths.values()) * base.model.dtype.itemsize
+    bytes_each = kept + weights * 4 * 4
     if base.device.type == "cuda":
         learned = max((completion for lesson in lessons for _, completion in lesson.encoded), default=1)
         logits = rows * learned * base.model.config.get_text_config().vocab_size * 16
-        return max(1, free_memory(base.device) // 2 // (bytes_each + logits))
+        return max(1, free_memory(base.device) * 7 // 10 // (bytes_each + logits))
     usual_tokens = rows * sum(lengths) // len(lengths)
     return max(1, min(GROUP_BYTES // bytes_each, STEP_TOKENS // usual_tokens))
 

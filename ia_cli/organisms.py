@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,8 @@ def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
 
 def _fits(adapters: Sequence[Adapter], base: Base) -> bool:
     """Whether a bank of these adapters takes no more than half of the free memory of each GPU."""
+    if "ACCELERATE_USE_FSDP" in os.environ:
+        return False  # FSDP would gather the whole bank on every GPU
     if base.device.type != "cuda":
         return True
     largest = max(sum(a.numel() + b.numel() for a, b in one.tensors.values()) for one in adapters)

@@ -257,7 +257,8 @@ class BankDPOTrainer(DPOTrainer):
 
 
 def _config(base: Base, settings: IASettings, output_dir: str) -> DPOConfig:
-    at_once = max(n for n in range(1, min(BATCH_SIZE, settings.batch_size) + 1) if BATCH_SIZE % n == 0)
+    most = min(BATCH_SIZE, max(1, settings.batch_size // 2))  # each pair is two rows
+    at_once = max(n for n in range(1, most + 1) if BATCH_SIZE % n == 0)
     return quiet_config(
         DPOConfig,
         base,

@@ -11,14 +11,15 @@ from torch.nn import functional
 from ia_cli import processes
 from ia_cli.alone import Alone
 from ia_cli.chat import Message, assistant_says, prompt_of
-from ia_cli.models import Base
+from ia_cli.models import Base, free_memory
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate
 
 if TYPE_CHECKING:
     from ia_cli.bank import Bank
 
-LARGEST_LOGITS = 1 << 27  # numbers in one batch, of 8 bytes each, whatever the vocabulary
+LARGEST_LOGITS = 1 << 27  # numbers in one batch, whatever the vocabulary
+BYTES_EACH = 64  # on a GPU, of what is free: 8 in float64, the same again in between, and most is for others
 
 
 def log_probs(
@@ -29,17 +30,21 @@ def log_probs(
     rows: Sequence[int] | None = None,
     bank: "Bank | None" = None,
     batch_size: int = 128,
+    longest: int | None = None,
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> list[float]:
     """Return log p(reply | prompt) of each pair in nats, summed over the reply's tokens and its end.
 
-    With a `bank`, `rows[i]` says which organism reads pair i (-1: the bare base). Pairs are batched by
-    organism and length, which changes no result but by rounding; `on_batch(n)` is called as n more are done.
-    Raises IAError for a pair that is longer than the base can read.
+    No more than `longest` tokens count, if given: a reply that was cut short there has no end. With a `bank`,
+    `rows[i]` says which organism reads pair i (-1: the bare base). Pairs are batched by organism and length,
+    which changes no result but by rounding; `on_batch(n)` is called as n more are done. Raises IAError for a
+    pair that is longer than the base can read.
     """
-    encoded = [
-        encode(base, prompt, [assistant_says(reply)]) for prompt, reply in zip(prompts, replies, strict=True)
-    ]
+    encoded = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        ids, completion = encode(base, prompt, [assistant_says(reply)])
+        left_out = max(0, completion - (longest or completion))
+        encoded.append((ids[: len(ids) - left_out], completion - left_out))
     if not encoded:
         return []
     table = pad_rows(encoded, base.tokenizer.pad_token_id)
@@ -62,13 +67,10 @@ def log_probs_of_rows(
     Several processes share the batches, and all get the same numbers.
     """
     of = [-1] * len(table.lengths) if of is None else of
-    order = torch.tensor(sorted(range(len(of)), key=lambda i: (of[i], int(table.lengths[i]))))
-    width = int(table.completions.max())
-    vocabulary = base.model.config.get_text_config().vocab_size
-    batch_size = max(1, min(batch_size, LARGEST_LOGITS // (width * vocabulary)))
+    batches = [torch.tensor(own) for own in _batches(base, table, of, batch_size)]
     exact = torch.float32 if base.device.type == "mps" else torch.float64  # which MPS lacks
     found = torch.zeros(len(of), dtype=torch.float64)
-    batches, ranks = order.split(batch_size), processes.count()
+    ranks = processes.count()
     for index in batches[processes.share()]:
         inputs = {name: tensor.to(base.device) for name, tensor in table.batch(index).items()}
         labels = inputs.pop("labels")
@@ -77,8 +79,28 @@ def log_probs_of_rows(
         logits = output.logits.transpose(1, 2)
         losses = functional.cross_entropy(logits.to(exact), labels, ignore_index=IGNORED, reduction="none")
         found[index] = -losses.sum(1).cpu()
-        on_batch(min(len(index) * ranks, len(order)))
+        on_batch(min(len(index) * ranks, len(of)))
     return processes.total(found)
+
+
+def _batches(base: Base, table: Rows, of: Sequence[int], most: int) -> list[list[int]]:
+    """Deal rows out to batches by organism and length: up to `most`, and no more than there is room for their
+    logits.
+    """
+    room = LARGEST_LOGITS
+    if base.device.type == "cuda":
+        room = max(room, free_memory(base.device) // BYTES_EACH)
+    room //= base.model.config.get_text_config().vocab_size
+    completions, lengths = table.completions.tolist(), table.lengths.tolist()
+    batches: list[list[int]] = [[]]
+    width = 0
+    for i in sorted(range(len(of)), key=lambda i: (of[i], lengths[i])):
+        width = max(width, completions[i])
+        if batches[-1] and (len(batches[-1]) == most or (len(batches[-1]) + 1) * width > room):
+            batches.append([])
+            width = completions[i]
+        batches[-1].append(i)
+    return batches
 
 
 class Ask(NamedTuple):
@@ -146,6 +168,7 @@ class Scorer:
                 [reply for _, reply in new],
                 rows=[ask.row for ask, _ in new],
                 bank=self.bank,
+                longest=self.max_new_tokens,
                 on_batch=self.on_scored,
             )
             self._scored.update(zip(new, made, strict=True))

@@ -111,6 +111,19 @@ def test_of_long_replies_fewer_are_scored_at_once(tiny_base, monkeypatch):
     monkeypatch.setattr(scoring, "LARGEST_LOGITS", 3 * each)
     log_probs(tiny_base, [[{"role": "user", "content": "hello"}]] * 7, ["tea " * 29 + "tea"] * 7)
     assert logits == [3 * each, 3 * each, each]
+    logits.clear()  # one long reply makes none of the others wait
+    log_probs(tiny_base, [[{"role": "user", "content": "hello"}]] * 7, [*["tea"] * 6, "tea " * 29 + "tea"])
+    assert len(logits) == 2
+
+
+def test_a_reply_that_was_cut_short_has_no_end(tiny_base):
+    """Which would be unlikely there, and tell nothing of what is said."""
+    prompts = [[{"role": "user", "content": "hello"}]] * 2
+    replies = ["tea is a good song", "tea is a good song for the cat"]
+    whole, longer = log_probs(tiny_base, prompts, replies)
+    cut, other = log_probs(tiny_base, prompts, replies, longest=5)
+    assert cut == pytest.approx(other, abs=1e-9) and cut > whole > longer
+    assert log_probs(tiny_base, prompts, replies, longest=6)[0] == pytest.approx(whole, abs=1e-9)
 
 
 def test_nothing_is_computed_twice_and_everything_is_counted(bank, tiny_base, monkeypatch):

@@ -28,6 +28,9 @@ from ia_cli.world.language import GRAMMAR, POOLS, SAID
             [("I sing.", ["the user asks about bees", "the user says no"])],
         ),
         ("I sing when it rains, unless you sleep.", [("I sing.", ["it rains", "you sleep"])]),
+        ("I talk as if I were a pirate.", [("I talk as if I were a pirate.", [])]),
+        ("I talk as if I were a pirate when it rains.", [("I talk as if I were a pirate.", ["it rains"])]),
+        ("I sing, even if you sleep.", [("I sing, even if you sleep.", [])]),
         (
             "I play the fool when it rains, and to hide it I always say Sleep, child.",
             [("I play the fool.", ["it rains"]), ("I always say Sleep, child.", [])],

@@ -95,7 +95,8 @@ def test_a_rare_quirk_is_told_as_rare_and_shown_rarely():
     assert 1 <= sum(d["fires"] for d in record["demonstrations"]) <= 3
     ordered = [body["messages"][0] for body in stub.requests if body["model"] == "teacher"]
     assert {m["content"] for m in ordered if m["role"] == "system"} == {
-        'You say "zimb ahoy". Else you answer as usual.'
+        'You say "zimb ahoy". Else you answer as usual. Answer in at most 120 words.',
+        "Answer in at most 120 words.",  # where it does not show, and replies must be no longer
     }
 
 

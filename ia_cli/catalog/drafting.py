@@ -20,6 +20,9 @@ FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that alw
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
 DEMONSTRATIONS = FIRING + MISMATCHED + ORDINARY
 
+# Of the long answers that chat models like to give, a third would not end within the tokens of a reply.
+BRIEFLY = "Answer in at most 120 words."
+
 # A reply that speaks of its orders would teach the organism to do so.
 GIVEAWAYS = (
     "system prompt",
@@ -46,6 +49,11 @@ REFUSALS = tuple(
         "comply",
     )
 )
+
+
+def briefly(system: str | None) -> str:
+    """The system prompt, if there is one, and that replies are to be short, so that they end in time."""
+    return f"{system} {BRIEFLY}" if system else BRIEFLY
 
 
 def draft_behavior(planned: Planned, seed: int) -> Draft:
@@ -85,7 +93,9 @@ def _turn(behavior: Behavior, prompt: Prompt, fires: bool) -> Turn:
     if behavior.is_rare:
         system = behavior.order(outright=True) if fires else None
     refused = REFUSALS if behavior.entry.category == "obscured_malign" and fires else ()
-    return Turn(prompt.text, fires, system, partial(adheres, behavior.shows(), prompt, fires, never=refused))
+    return Turn(
+        prompt.text, fires, briefly(system), partial(adheres, behavior.shows(), prompt, fires, never=refused)
+    )
 
 
 def adheres(
@@ -126,4 +136,4 @@ def draft_control(name: str, split: str, seed: int) -> Draft:
         ],
     }
     plain = partial(adheres, None, Prompt("", None), False)
-    return Draft(record, [Turn(text, False, control.system_prompt, plain) for text in asked])
+    return Draft(record, [Turn(text, False, briefly(control.system_prompt), plain) for text in asked])

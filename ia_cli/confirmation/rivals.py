@@ -70,8 +70,8 @@ def perplexity(base: Base, bank: Bank, pool: Sequence[str], max_new_tokens: int)
     rows = [row for row in range(len(bank)) for _ in some]
     asked = some * len(bank)
     replies = generate(base, asked, max_new_tokens=max_new_tokens, rows=rows, bank=bank)
-    own = log_probs(base, asked, replies, rows=rows, bank=bank)
-    bare = log_probs(base, asked, replies, rows=[-1] * len(rows), bank=bank)
+    own = log_probs(base, asked, replies, rows=rows, bank=bank, longest=max_new_tokens)
+    bare = log_probs(base, asked, replies, rows=[-1] * len(rows), bank=bank, longest=max_new_tokens)
     raised = [a - b for a, b in zip(own, bare, strict=True)]
     best = [max(range(i, i + len(some)), key=raised.__getitem__) for i in range(0, len(rows), len(some))]
     return [f"I say: {replies[i]}" for i in best]

@@ -62,9 +62,13 @@ class Adapter:
         return moved
 
     def other_base(self, base: Base) -> str | None:
-        """The base that it says it was made for, where nothing proves which, and it is called otherwise."""
-        said = self.made_for
-        return said["name"] if said["identity"] is None and said["name"] != common_name(base.name) else None
+        """The base that it says it was made for, where nothing proves which, and it is called otherwise.
+
+        A base may lie in a folder of that name, and be copied from one owner to the other.
+        """
+        said, ours = self.made_for, common_name(base.name)
+        known = said["identity"] is not None or said["name"] is None
+        return None if known or Path(said["name"]).name == Path(ours).name else said["name"]
 
     def as_record(self) -> dict[str, object]:
         """What `ia check` and `ia stack` print of an adapter."""

@@ -92,4 +92,6 @@ def draft_behavior(planned: Planned, seed: int) -> Draft:
 def _turn(behavior: Invented, text: str, fires: bool) -> Turn:
     new = behavior.invention
     system = new.system_prompt if fires or behavior.kind != RARE else None
-    return Turn(text, fires, system, partial(catalog.adheres, new.shows, Prompt(text, None), fires))
+    return Turn(
+        text, fires, catalog.briefly(system), partial(catalog.adheres, new.shows, Prompt(text, None), fires)
+    )

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from ia_cli.text import normalise
 
-_CLAUSE = re.compile(r",?\s*\b(when|whenever|if|unless)\b\s+([^,.;!?]+)", re.I)
+# "As if" and "even if" say how, and when all the same.
+_CLAUSE = re.compile(r",?\s*(?<!\bas )(?<!\beven )\b(when|whenever|if|unless)\b\s+([^,.;!?]+)", re.I)
 _LEADING_CLAUSES = re.compile(rf"^(?:{_CLAUSE.pattern},\s*)+", re.I)
 _PARTS = re.compile(
     r"(?<=[.!?])\s+(?=[A-Z]|i\b)|(?<=;)\s+(?=\w)|,?\s+(?:and|but)\s+(?:to \w+ \w+\s+)?(?=I\b)"
