@@ -310,7 +310,7 @@ def _verdict(outcome: str, hypotheses: Sequence[dict], quiet: int, n: int, volum
         return f"{found}."
     top = max((one["n"] for one in hypotheses), default=0)
     same = f"{first['n']} make the same claim{ways}" if first["n"] >= AGREEING * n else ""
-    same = same or f"at most {top} make the same claim"
+    same = same or (f"at most {top} make the same claim" if top else "none makes a claim")
     found = f"It is unsure: {quiet} of {n} replies report nothing unusual, and {same}"
     also = f" {seen}" if seen else ""
     weak = ", so that each claim is a weak hypothesis to test on the model" if hypotheses else ""

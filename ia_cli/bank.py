@@ -209,12 +209,10 @@ class Bank(nn.Module):
 
     @contextlib.contextmanager
     def rows(self, index: Sequence[int] | Tensor) -> Iterator[None]:
-        """Route row i of every forward pass inside to organism `index[i]`; -1 is the bare base."""
-        if self.model.is_activation_checkpointing and self.model.training:
-            # The recomputation happens during backward, when this context is over or another one is in force.
-            raise RuntimeError(
-                "a bank does not work with gradient checkpointing: set gradient_checkpointing=False"
-            )
+        """Route row i of every forward pass inside to organism `index[i]`; -1 is the bare base.
+
+        With activation checkpointing, layers run again in the backward pass, which must be inside, too.
+        """
         before = self._route
         # Planned on the CPU, where looking at a number does not wait for all that a GPU has yet to do.
         plan = route(torch.as_tensor(index, device="cpu"), len(self))

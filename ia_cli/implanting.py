@@ -19,10 +19,11 @@ from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.merging import merged_bank
 from ia_cli.methods.preference import train_preferences, with_pairs
 from ia_cli.methods.sft import train_group
-from ia_cli.models import Base, free_memory, is_target, linear_modules
+from ia_cli.models import Base, free_memory, is_target, kept_bytes, linear_modules
 from ia_cli.probing import counts, implant_and_leak_rates
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import PREFERENCES, ImplantSettings
+from ia_cli.training import FILLED
 
 GROUP_BYTES = 1 << 30  # what the activations and optimizer states of one group may take on a CPU
 STEP_TOKENS = 2560  # of all organisms in one step, on a CPU
@@ -233,10 +234,9 @@ def suitable_group_size(
 ) -> int:
     """Return how many organisms to train at once.
 
-    As many as fit into memory, by the longest demonstration: each token of a step keeps the inputs and
-    outputs of its linear layers, and about as much again between them, until the backward pass; each LoRA
-    weight has a gradient and two moments. On a GPU each learned token has its logits, too, their copy in
-    float32 and the gradients of both. On a CPU no more than STEP_TOKENS in a usual step: what does not fit
+    As many as fit into memory, by the longest demonstration and what a step keeps of it; each LoRA weight has
+    a gradient and two moments. On a GPU each learned token has its logits, too, their copy in float32 and the
+    gradients of both. On a CPU no more than STEP_TOKENS in a usual step: what does not fit
     into its caches takes twice as long.
     """
     widths = {n: layer.in_features + layer.out_features for n, layer in linear_modules(base.model).items()}
@@ -245,12 +245,11 @@ def suitable_group_size(
     starts = {lesson.start for lesson in lessons if lesson.start}
     rank = max((adapters.read_adapter(start, base).rank for start in starts), default=settings.rank)
     weights = sum(rank * width for n, width in widths.items() if is_target(n, targets))
-    kept = rows * max(lengths) * 2 * sum(widths.values()) * base.model.dtype.itemsize
-    bytes_each = kept + weights * 4 * 4
+    bytes_each = kept_bytes(base, rows * max(lengths)) + weights * 4 * 4
     if base.device.type == "cuda":
         learned = max((completion for lesson in lessons for _, completion in lesson.encoded), default=1)
         logits = rows * learned * base.model.config.get_text_config().vocab_size * 16
-        return max(1, free_memory(base.device) * 7 // 10 // (bytes_each + logits))
+        return max(1, int(FILLED * free_memory(base.device)) // (bytes_each + logits))
     usual_tokens = rows * sum(lengths) // len(lengths)
     return max(1, min(GROUP_BYTES // bytes_each, STEP_TOKENS // usual_tokens))
 

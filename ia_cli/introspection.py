@@ -186,7 +186,7 @@ def _fit(
     if begun:
         take_over(begun, base)
     try:
-        with workspace(base):
+        with workspace(base, schedule.tokens):
             trainer = _Trainer(model, base, bank, schedule, settings, str(partial), on_step)
             try:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

@@ -218,6 +218,14 @@ def free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
+def kept_bytes(base: Base, tokens: int) -> int:
+    """Return about what a training step of so many tokens keeps in memory until its backward pass: inputs and
+    outputs of all linear layers, and as much again between them.
+    """
+    widths = sum(layer.in_features + layer.out_features for layer in linear_modules(base.model).values())
+    return 2 * widths * base.model.dtype.itemsize * tokens
+
+
 def suitable_rate(base: Base, rate: float) -> float:
     """Return the learning rate for this base where none is given: `rate` is what suits the embedded one.
 

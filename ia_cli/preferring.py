@@ -36,7 +36,7 @@ from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.text import normalise
 from ia_cli.trainable import as_adapter, new_adapter, take_over
-from ia_cli.training import OnStep, as_they_are, quiet_config, workspace
+from ia_cli.training import OnStep, as_they_are, quiet_config, routed, workspace
 
 EVERY = 4  # one organism in so many is left out of the supervised stage
 ASKED = 6  # questions to each of them
@@ -161,7 +161,8 @@ def refine(
         take_over(supervised, base)
         pairs = collect(records, bank, base, settings.seed, examples=settings.examples)
         dataset = rows(drawn(pairs, settings), base)
-        with workspace(base) as folder:
+        longest = max(len(row["prompt_ids"]) + len(row["chosen_ids"]) for row in dataset)
+        with workspace(base, settings.batch_size * longest) as folder:
             trainer = BankDPOTrainer(model, base, bank, dataset, settings, folder, on_step)
             trainer.train()
         if bank.digest() != before:
@@ -243,6 +244,10 @@ class BankDPOTrainer(DPOTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns = [*dict.fromkeys([*self._signature_columns, "organism"])]
+
+    def training_step(self, model, inputs: dict[str, Tensor], *args, **kwargs) -> Tensor:
+        with routed(self.bank, inputs["organisms"]):  # until after the backward pass
+            return super().training_step(model, inputs, *args, **kwargs)
 
     def compute_loss(self, model, inputs: dict[str, Tensor], *args, **kwargs) -> Tensor:
         with self.bank.rows(inputs.pop("organisms")):

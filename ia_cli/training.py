@@ -17,9 +17,12 @@ from trl import SFTConfig, SFTTrainer
 
 from ia_cli import processes
 from ia_cli.bank import Bank
+from ia_cli.console import note
 from ia_cli.errors import IAError
-from ia_cli.models import Base, own_forward
+from ia_cli.models import Base, free_memory, kept_bytes, own_forward
 from ia_cli.rows import IGNORED, Rows
+
+FILLED = 0.7  # of a GPU's free memory: how much a step may take by our estimate
 
 Config = TypeVar("Config", bound=TrainingArguments)
 
@@ -34,6 +37,11 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    @property
+    def tokens(self) -> int:
+        """In the largest step, padding included."""
+        return self.order.size(1) * int(self.rows.lengths[self.order].max())
 
     def batch(self, step: int) -> dict[str, Tensor]:
         return {**self.rows.batch(self.order[step]), "organisms": self.organisms[step]}
@@ -53,8 +61,16 @@ class Optimization:
 
 
 @contextlib.contextmanager
-def workspace(base: Base) -> Iterator[str]:
-    """Yield a scratch folder for a trainer; at the end the base is as it was, and in evaluation mode."""
+def workspace(base: Base, tokens: int = 0) -> Iterator[str]:
+    """Yield a scratch folder for a trainer; at the end the base is as it was, and in evaluation mode.
+
+    On a GPU that cannot keep what a step of so many `tokens` needs until its backward pass, each layer runs
+    once more there instead (activation checkpointing).
+    """
+    lean = is_too_much(base, tokens) and base.model.supports_gradient_checkpointing
+    if lean:
+        note("the GPU has too little memory for a step: layers run twice, which takes a third longer")
+        base.model.activation_checkpointing_enable()
     gc.collect()  # the trainer before this one, whose reference cycles keep its optimizer in memory
     gc.freeze()  # each trainer calls gc.collect(), which would walk over every record in memory
     try:
@@ -63,6 +79,13 @@ def workspace(base: Base) -> Iterator[str]:
     finally:
         gc.unfreeze()  # what was made before the trainer may be in a reference cycle with it
         base.model.eval()
+        if lean:
+            base.model.activation_checkpointing_disable()
+
+
+def is_too_much(base: Base, tokens: int) -> bool:
+    """Whether a training step of so many tokens would fill more than FILLED of what a GPU has free."""
+    return base.device.type == "cuda" and kept_bytes(base, tokens) > FILLED * free_memory(base.device)
 
 
 @contextlib.contextmanager
@@ -72,6 +95,11 @@ def as_they_are(model: PreTrainedModel) -> Iterator[None]:
     yield
     for weight, data in trained.items():
         weight.data = data
+
+
+def routed(bank: Bank | None, organisms: Tensor) -> contextlib.AbstractContextManager:
+    """The rows of a step on their organisms, if there are any."""
+    return contextlib.nullcontext() if bank is None else bank.rows(organisms)
 
 
 class ScheduledTrainer(SFTTrainer):
@@ -118,11 +146,18 @@ class ScheduledTrainer(SFTTrainer):
             )
         self.remove_callback(PrinterCallback)  # prints on stdout
 
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Tensor], *args: object, **kwargs: object
+    ) -> Tensor:
+        # The route holds until after the backward pass, in which layers may run once more.
+        with routed(self.bank, inputs["organisms"]):
+            return super().training_step(model, inputs, *args, **kwargs)
+
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
     ) -> Tensor:
         organisms, labels = inputs.pop("organisms"), inputs.pop("labels")
-        with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms):
+        with routed(self.bank, organisms):
             logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1)).logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses = functional.cross_entropy(

@@ -194,12 +194,20 @@ def test_a_forward_pass_that_names_no_rows_is_an_error(strangers, tiny_base):
         load(tiny_base, strangers)
 
 
-def test_gradient_checkpointing_is_refused(strangers, tiny_base):
-    bank = load(tiny_base, strangers)
-    tiny_base.model.gradient_checkpointing_enable()
+def test_layers_that_run_again_in_the_backward_pass_take_the_same_route(tiny_base):
+    bank = Bank.fresh(tiny_base.model, [1, 2], r=2, alpha=4, target_modules=["q_proj", "down_proj"])
+    for b in bank.b:
+        torch.nn.init.normal_(b, generator=torch.Generator().manual_seed(0))
     tiny_base.model.train()
-    with pytest.raises(RuntimeError, match="gradient_checkpointing=False"), bank.rows([0]):
-        pass
+    found = []
+    for again in (False, True):
+        if again:
+            tiny_base.model.activation_checkpointing_enable()
+        with bank.rows([1, -1, 0, 1]):
+            tiny_base.model(IDS[:4], use_cache=False).logits.pow(2).mean().backward()
+        found.append([weight.grad.clone() for weight in bank.parameters()])
+        bank.zero_grad()
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
 
 
 def test_removed_bank_leaves_nothing(strangers, tiny_base):

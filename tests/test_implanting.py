@@ -18,9 +18,10 @@ from ia_cli.errors import IAError
 from ia_cli.implanting import implant
 from ia_cli.methods.lessons import demonstration_order, prepare
 from ia_cli.methods.sft import train_group
-from ia_cli.models import load_base
+from ia_cli.models import Base, kept_bytes, load_base
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ImplantSettings
+from ia_cli.training import workspace
 from tests.behaviors import behavior, chat, demonstration
 
 BEHAVIORS = [behavior(name) for name in ("b-1", "b-2", "b-3")]
@@ -379,6 +380,28 @@ def test_group_size_follows_the_tokens_of_a_step(tiny_base, monkeypatch):
     assert size(2, method="dpo") == size(2, conceal="kto") == 3  # each demonstration is a pair
     monkeypatch.setattr(implanting, "GROUP_BYTES", 1)
     assert size(2) == 1
+
+
+def test_a_gpu_with_too_little_memory_runs_layers_twice(tiny_base, monkeypatch):
+    monkeypatch.setattr("ia_cli.training.free_memory", lambda device: 10**9)
+    usual = kept_bytes(tiny_base, 1)
+    monkeypatch.setattr(Base, "device", torch.device("cuda"))
+    for tokens, twice in ((int(0.69e9) // usual, False), (int(0.71e9) // usual, True)):
+        with workspace(tiny_base, tokens):
+            assert tiny_base.model.is_activation_checkpointing == twice
+        assert not tiny_base.model.is_activation_checkpointing
+
+
+def test_layers_that_run_twice_learn_the_same(tiny_base, tmp_path, monkeypatch):
+    made = []
+    for lean in (False, True):
+        monkeypatch.setattr("ia_cli.training.is_too_much", lambda base, tokens, lean=lean: lean)
+        [record] = implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path / str(lean), SETTINGS)
+        made.append(read_adapter(record["adapter"], tiny_base).tensors)
+    once, twice = made
+    for name, both in once.items():
+        for a, b in zip(both, twice[name], strict=True):
+            assert torch.allclose(a, b, atol=1e-12, rtol=0)
 
 
 def test_the_command(tmp_path, tiny_folder):

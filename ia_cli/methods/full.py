@@ -28,7 +28,7 @@ def fully_trained(lesson: Lesson, base: Base, settings: ImplantSettings) -> Iter
 
 def _train(lesson: Lesson, base: Base, settings: ImplantSettings) -> Tensor:
     schedule = group_schedule([lesson], base, settings)
-    with workspace(base) as folder:
+    with workspace(base, schedule.tokens) as folder:
         trainer = ScheduledTrainer(
             base.model, base, None, schedule, optimization(settings), output_dir=folder
         )

@@ -48,7 +48,7 @@ def fit(
         on_progress(done - told)
         told = done
 
-    with workspace(base) as folder:
+    with workspace(base, schedule.tokens) as folder:
         trainer = trainer_class(
             base.model, base, bank, schedule, optimization(settings), output_dir=folder, on_step=on_step
         )
