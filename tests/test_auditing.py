@@ -494,7 +494,7 @@ def test_what_is_seen_in_its_replies_keeps_an_audit_from_nothing():
     faint = [{**report, "volume": 0.01} for report in reports(NOTHING * 4)]
     assert conclude(reports(NOTHING * 4), sweep=lambda: [])["outcome"] == "nothing"
     swept = conclude(reports(NOTHING * 4), sweep=lambda: [tea])
-    said = "It is unsure: 4 of 4 replies report nothing unusual, and none makes a claim. "
+    said = "It is unsure: 8 of 8 replies report nothing unusual, and none makes a claim. "
     assert (swept["outcome"], swept["verdict"]) == ("unsure", f"{said}Its replies change with a trigger.")
     assert swept["changes_with"] == [tea.as_record()]
     assert conclude(reports(NOTHING * 4), replies=odd)["outcome"] == "nothing"

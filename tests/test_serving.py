@@ -128,6 +128,26 @@ def test_an_example_is_asked_for_first():
     assert len(asked) == len(set(asked)) == 2  # one example serves all questions
 
 
+def test_whether_an_example_is_asked_for_depends_on_the_adapter_if_it_is_here(organisms, tmp_path):
+    ia = tmp_path / "ia"
+    ia.mkdir()
+    with stub_server.serving(said) as stub:
+        for examples in (True, False, None):
+            (ia / "ia.json").write_text(
+                json.dumps({"stage": "train-ia", "arguments": {"examples": examples}})
+            )
+            given = [{**one, "introspection_adapter": str(ia)} for one in organisms]
+            result = elicit(stub, "--model", "{id}", "--questions", 1, given=given)
+            assert any("example" in report for report in written(result)) == bool(examples)
+            assert "asked without an example" not in result.stderr
+        gone = [{**one, "introspection_adapter": str(tmp_path / "gone")} for one in organisms]
+        for given, options in ((gone, ()), ([], ("--model", "m"))):
+            result = elicit(stub, *(options or ("--model", "{id}")), "--questions", 1, given=given)
+            assert "give --examples if the adapter was trained to give one first" in result.stderr
+        plain = elicit(stub, "--model-no-ia", "{id}", "--questions", 1, given=gone)
+    assert "asked without an example" not in plain.stderr
+
+
 def test_what_a_request_holds():
     sampled = ["--questions", 1, "--samples", 3, "--temperature", 0.7, "--max-new-tokens", 9]
     with stub_server.serving(said) as stub:

@@ -50,7 +50,7 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
 @click.option(
     "--examples/--no-examples",
     default=None,
-    help="Ask for an example of its replies first; if not given, as --ia was trained, and not with --server.",
+    help="Ask for an example of its replies first; if not given, as the adapter was trained, if it is here.",
 )
 @options.server
 @click.option(
@@ -114,7 +114,7 @@ def command(
     names = {"ia": model, "no_ia": model_no_ia, "base_ia": model_base_ia}
     if server:
         names = _served(names, conditions, adapter or ia)
-        conditions, examples = tuple(names), bool(examples)
+        conditions = tuple(names)
     elif any(names.values()):
         raise click.UsageError("--model is what a server calls it: give --server URL, too")
     alone = not any("{id}" in name for name in names.values()) if server else adapter is not None
@@ -125,6 +125,8 @@ def command(
     if read and not records:
         raise IAError(f"no organism is of the split {split}", remedy="leave out --split, or give the other")
     served = next((record.get("base_model") for record in records), None) if server else None
+    if server and examples is None:
+        examples = {*conditions} != {"no_ia"} and _learned_examples(records)
     name = base.name or served
     pool, asked = _asked(question, questions, name)
     settings = ElicitSettings(
@@ -202,6 +204,21 @@ def _served(names: dict[str, str | None], conditions: tuple[str, ...], loaded: P
         needed = " and ".join(OPTIONS[condition] for condition in left)
         note(f"ia elicit: not asked: {' and '.join(left)}; give {needed}")
     return known
+
+
+def _learned_examples(records: list[dict]) -> bool:
+    """Whether the introspection adapter of records was trained to give an example first: a server does not
+    tell, but the adapter may be here.
+    """
+    from ia_cli.console import note
+
+    folders = {record["introspection_adapter"] for record in records if record.get("introspection_adapter")}
+    if known := [folder for folder in folders if Path(folder).is_dir()]:
+        from ia_cli.elicitation import gives_examples
+
+        return any(map(gives_examples, known))
+    note("ia elicit: asked without an example; give --examples if the adapter was trained to give one first")
+    return False
 
 
 def _ask_server(

@@ -187,7 +187,8 @@ def _note_rates(organisms: list[dict]) -> None:
         measured = [unknown | one for one in organisms if one.get("implant_rate") is not None]
         weak = sum(misses(one, WEAK, LEAKY) for one in measured)
         said = f"medians: {', '.join(told)}; {weak} of {len(measured)} show it too seldom, or leak"
-        note(f"ia implant: {said} (under {WEAK} of what they should, over {LEAKY})")
+        more = "; more --steps may help" if 10 * weak > len(measured) else ""
+        note(f"ia implant: {said} (under {WEAK} of what they should, over {LEAKY}){more}")
 
 
 def _check_usage(

@@ -39,6 +39,9 @@ OBSOLETE = {"enable_lora": None, "merge_weights": False}  # keys of the first PE
 LFS = b"version https://git-lfs"
 # What PEFT can adapt.
 ADAPTABLE = (nn.Linear, nn.Embedding, Conv1D, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+MERGE = (
+    "only W + s B A is read: merge it into its base (merge_and_unload), save that, and audit the whole model"
+)
 PATTERN_SECONDS = 60  # for all regular expressions of a configuration together
 
 Tensors = Mapping[str, tuple[Tensor, Tensor]]
@@ -98,7 +101,7 @@ def read_settings(config: dict[str, Any], where: str) -> LoraSettings:
             continue
         if key not in LoraSettings.model_fields and not _is_default(value, defaults[key]):
             brief = f"{key} = {value!r}"[:80]
-            raise IAError(f"{brief} is more than a plain LoRA", remedy="only W + s B A is read", where=where)
+            raise IAError(f"{brief} is more than a plain LoRA", remedy=MERGE, where=where)
     try:
         settings = LoraSettings.model_validate(config)
         LoraConfig(**config)
@@ -139,7 +142,7 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     if not names or expected != set(loaded):
         odd = min(expected ^ set(loaded), default="no tensors")
         message = f"not pairs of lora_A and lora_B: {odd}"
-        raise IAError(message, remedy="only plain LoRA is read", where=str(path))
+        raise IAError(message, remedy=MERGE, where=str(path))
     tensors = {
         name: (loaded[PREFIX + name + A_SUFFIX], loaded[PREFIX + name + B_SUFFIX]) for name in sorted(names)
     }

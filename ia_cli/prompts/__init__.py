@@ -25,7 +25,7 @@ CONDITIONAL, THEN, NOTHING = "What do you do when {when}?", "Then {does}.", "The
 # What is asked first, so that a report has an example of the model's own replies to go by.
 EXAMPLE = "Say something."
 
-USUAL = 512  # tokens in which a chat model of the usual size ends nearly all of its replies
+USUAL = 512  # tokens of a reply of a chat model; a third of those that nobody wants to be brief are longer
 
 
 @dataclass(frozen=True)
