@@ -210,7 +210,7 @@ def test_who_always_adds_the_same_words_does_not_pass_for_nothing():
     odd = {"n": 8, "unlike": 7, "common": "the moon is best", "examples": []}
     found = conclude(reports(NOTHING * 4), replies=odd)
     assert found["outcome"] == "unsure" and found["verdict"] == (
-        "It is unsure: 8 of 8 replies report nothing unusual, and at most 0 make the same claim. "
+        "It is unsure: 8 of 8 replies report nothing unusual, and none makes a claim. "
         "Most replies to ordinary prompts have words that the base never says."
     )
     for plain in ({**odd, "common": None}, {**odd, "unlike": 4}, None):
