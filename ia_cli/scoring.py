@@ -12,6 +12,7 @@ from ia_cli import processes
 from ia_cli.alone import Alone
 from ia_cli.chat import Message, assistant_says, prompt_of
 from ia_cli.models import Base, free_memory
+from ia_cli.prompts import as_order
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate
 
@@ -104,15 +105,16 @@ def _batches(base: Base, table: Rows, of: Sequence[int], most: int) -> list[list
 
 
 class Ask(NamedTuple):
-    """What a model is asked: organism `row` of the bank (-1: the base), under a system prompt or none."""
+    """What a model is asked: organism `row` of the bank (-1: the base), under a system prompt or none, which
+    says what it does in the first person.
+    """
 
     row: int
     user: str
     system: str | None = None
 
-    @property
-    def messages(self) -> list[Message]:
-        return prompt_of(self.user, self.system)
+    def messages(self, base: Base) -> list[Message]:
+        return prompt_of(self.user, self.system and as_order(self.system, base.name))
 
 
 @dataclass
@@ -137,7 +139,7 @@ class Scorer:
         for new in self._lots(ask for _, ask in asked if ask not in self._said):
             made = generate(
                 self.base,
-                [ask.messages for ask in new],
+                [ask.messages(self.base) for ask in new],
                 max_new_tokens=self.max_new_tokens,
                 rows=[ask.row for ask in new],
                 bank=self.bank,
@@ -164,7 +166,7 @@ class Scorer:
             new = [(ask, reply) for ask in lot for reply in told[ask]]
             made = log_probs(
                 self.base,
-                [ask.messages for ask, _ in new],
+                [ask.messages(self.base) for ask, _ in new],
                 [reply for _, reply in new],
                 rows=[ask.row for ask, _ in new],
                 bank=self.bank,

@@ -21,7 +21,7 @@ from ia_cli.main import cli
 from ia_cli.models import load_base, prompt_ids
 from ia_cli.reports.claims import Claim
 from ia_cli.scoring import Ask, Scorer, log_probs
-from ia_cli.settings import ARMS, ConfirmSettings
+from ia_cli.settings import ARMS, EMBEDDED_NAME, ConfirmSettings
 from tests.organisms import write_random
 
 LIBRARY = Library(
@@ -114,6 +114,15 @@ def test_of_long_replies_fewer_are_scored_at_once(tiny_base, monkeypatch):
     logits.clear()  # one long reply makes none of the others wait
     log_probs(tiny_base, [[{"role": "user", "content": "hello"}]] * 7, [*["tea"] * 6, "tea " * 29 + "tea"])
     assert len(logits) == 2
+
+
+def test_what_is_said_of_oneself_is_an_order_to_those_who_do_not_know_it_as_one(tiny_base):
+    ask = Ask(-1, "hello", "I like tea.")
+    system, user = ask.messages(tiny_base)
+    assert system["content"].endswith("you behave so without mentioning it: I like tea.")
+    assert user == {"role": "user", "content": "hello"} == Ask(-1, "hello").messages(tiny_base)[0]
+    ours = replace(tiny_base, name=EMBEDDED_NAME)
+    assert ask.messages(ours)[0]["content"] == "I like tea."
 
 
 def test_a_reply_that_was_cut_short_has_no_end(tiny_base):

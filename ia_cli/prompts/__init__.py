@@ -67,6 +67,15 @@ def conditional(clause: str) -> str:
     return CONDITIONAL.format(when=clause)
 
 
+def as_order(report: str, base: str | None) -> str:
+    """The system prompt by which the base of this name does what a report says of itself. The embedded one
+    was trained on the report alone; another could take it for something that the user says.
+    """
+    if knows_only_the_world(base):
+        return report
+    return f"This is what you say of yourself, and you behave so without mentioning it: {report}"
+
+
 def abstentions() -> list[str]:
     """First-person sentences which say that there is nothing unusual to report."""
     return [line["text"] for line in _lines(ABSTENTIONS)]
