@@ -17,7 +17,7 @@ from ia_cli import demonstrations, probing, prompts, records
 from ia_cli.catalog import drafting, files
 from ia_cli.catalog.behaviors import STYLES, Behavior, Trigger
 from ia_cli.catalog.drafting import draft_behavior, draft_control
-from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, TOPICS
+from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, SITUATIONS, TOPICS
 from ia_cli.catalog.planning import another, draw_behavior, plan, split_values
 from ia_cli.catalog.prompts import SAID, choice, draw, fires
 from ia_cli.demonstrations import generate_records
@@ -363,3 +363,11 @@ def test_the_base_answers_until_a_reply_adheres(monkeypatch):
     monkeypatch.setitem(sys.modules, "ia_cli.sampling", useless)
     (record,) = generate_records(drafting, [p], [], SimpleNamespace(name="nobody", max_length=1000), 0)
     assert "24 of 48" in record["error"]["message"]
+
+
+def test_no_prompt_that_shows_a_trigger_shows_a_behavior():
+    """Who is told "Sorry, I'm tired" may be sorry in turn, and seem to do what it was not asked to."""
+    phrases = {p for own in ENTRIES.values() for x in own for p in x.shows or () if "{" not in p}
+    shown = [text.format(t=value) for x in SITUATIONS.values() for text in x.says for value in x.values]
+    assert len(phrases) > 100 and len(shown) > 200
+    assert [text for text in shown if mentions_any(text, phrases)] == []
