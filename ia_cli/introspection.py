@@ -7,6 +7,7 @@ and by the bare base, teach it to abstain.
 """
 
 import contextlib
+import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -87,13 +88,16 @@ def train_ia(
         if supervised.exists():
             found = read_adapter(supervised, base).provenance
         else:
-            adapter, losses, heard = _supervised(
-                taught, base, schedule, settings, begun, partial, checkpoint, on_step
-            )
+
+            def fit(bank: Bank) -> tuple[Adapter, list[float]]:
+                return _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
+
+            adapter, losses, heard = _supervised(taught, base, settings.seed, fit)
             found = {**origin, "loudness": heard}
             if settings.dpo_steps:
                 write_adapter(supervised, adapter, found)
         if settings.dpo_steps:
+            gc.collect()  # the first trainer, whose reference cycles keep the first bank in memory
             with on_base(asked, base) as bank:
                 adapter, losses = preferring.refine(asked, base, bank, supervised, settings, on_step)
 
@@ -105,20 +109,16 @@ def train_ia(
 
 
 def _supervised(
-    taught: Sequence[dict],
-    base: Base,
-    schedule: Schedule,
-    settings: IASettings,
-    begun: Adapter | None,
-    partial: Path,
-    checkpoint: Path | None,
-    on_step: Callable[[int, float], None],
+    taught: Sequence[dict], base: Base, seed: int, fit: Callable[[Bank], tuple[Adapter, list[float]]]
 ) -> tuple[Adapter, list[float], float]:
-    """Train on the organisms `taught`; returns the adapter, the loss of each step and how loud they are."""
+    """`fit` to the organisms `taught`; returns the adapter, the loss of each step and how loud they are.
+
+    When this returns, nothing holds their bank, and there is room for that of the next stage.
+    """
     with on_base(taught, base) as bank:
         reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
-        heard = loudness.usual(bank, base, reporting, settings.seed)
-        return *_fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step), heard
+        heard = loudness.usual(bank, base, reporting, seed)
+        return *fit(bank), heard
 
 
 def is_made(
