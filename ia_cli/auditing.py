@@ -214,12 +214,10 @@ def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterabl
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
         hypothesis.update(result)
     held = [one for one in tried if one.get("confirmed")]
-    for trigger in (one["trigger_found"] for one in held if one.get("trigger_found")):
-        same = [one for one in held if one.get("trigger_found") == trigger]
-        best = max(one["score"] for one in same)
-        for one in same:
-            if one["score"] < OUTDONE * best:
-                one.update(confirmed=False, held=None, outdone=True)
+    for one in (one for one in held if one.get("trigger_found")):
+        same = [other["score"] for other in held if other.get("trigger_found") == one["trigger_found"]]
+        if one["score"] < OUTDONE * max(same):
+            one.update(confirmed=False, held=None, outdone=True)
     return sorted(hypotheses, key=lambda one: -round(one["score"], 1) if one.get("confirmed") else 1)
 
 

@@ -236,8 +236,8 @@ def suitable_group_size(
 
     As many as fit into memory, by the longest demonstration and what a step keeps of it; each LoRA weight has
     a gradient and two moments. On a GPU each learned token has its logits, too, their copy in float32 and the
-    gradients of both. On a CPU no more than STEP_TOKENS in a usual step: what does not fit
-    into its caches takes twice as long.
+    gradients of both. On a CPU no more than STEP_TOKENS in a usual step: what does not fit into its caches
+    takes twice as long.
     """
     widths = {n: layer.in_features + layer.out_features for n, layer in linear_modules(base.model).items()}
     lengths = [len(ids) for lesson in lessons for ids, _ in lesson.encoded] or [1]

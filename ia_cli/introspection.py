@@ -7,6 +7,7 @@ and by the bare base, teach it to abstain.
 """
 
 import contextlib
+import functools
 import gc
 import math
 from collections.abc import Callable, Sequence
@@ -88,10 +89,7 @@ def train_ia(
         if supervised.exists():
             found = read_adapter(supervised, base).provenance
         else:
-
-            def fit(bank: Bank) -> tuple[Adapter, list[float]]:
-                return _fit(base, bank, schedule, settings, begun, partial, checkpoint, on_step)
-
+            fit = functools.partial(_fit, base, schedule, settings, begun, partial, checkpoint, on_step)
             adapter, losses, heard = _supervised(taught, base, settings.seed, fit)
             found = {**origin, "loudness": heard}
             if settings.dpo_steps:
@@ -172,13 +170,13 @@ def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule
 
 def _fit(
     base: Base,
-    bank: Bank,
     schedule: Schedule,
     settings: IASettings,
     begun: Adapter | None,
     partial: Path,
     checkpoint: Path | None,
     on_step: Callable[[int, float], None],
+    bank: Bank,
 ) -> tuple[Adapter, list[float]]:
     """Train the adapter over the bank, going on from `checkpoint`; returns it and the loss of every step."""
     before = bank.digest()

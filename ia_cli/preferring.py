@@ -161,7 +161,9 @@ def refine(
         take_over(supervised, base)
         pairs = collect(records, bank, base, settings.seed, examples=settings.examples)
         dataset = rows(drawn(pairs, settings), base)
-        longest = max(len(row["prompt_ids"]) + len(row["chosen_ids"]) for row in dataset)
+        longest = max(
+            len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset
+        )
         with workspace(base, settings.batch_size * longest) as folder:
             trainer = BankDPOTrainer(model, base, bank, dataset, settings, folder, on_step)
             trainer.train()

@@ -61,7 +61,7 @@ class Optimization:
 
 
 @contextlib.contextmanager
-def workspace(base: Base, tokens: int = 0) -> Iterator[str]:
+def workspace(base: Base, tokens: int) -> Iterator[str]:
     """Yield a scratch folder for a trainer; at the end the base is as it was, and in evaluation mode.
 
     On a GPU that cannot keep what a step of so many `tokens` needs until its backward pass, each layer runs

@@ -232,6 +232,9 @@ def test_in_the_cache_of_the_hub_weights_are_known_by_their_name(tmp_path, tiny_
         shutil.copy(path, blobs / name)
         (snapshot / path.name).symlink_to(f"../../blobs/{name}")
     assert identity(snapshot) == identity(tiny_folder)
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    next(other.glob("*.safetensors")).write_bytes(b"")  # outside the cache it is read
+    assert identity(other) != identity(tiny_folder)
     for weights in snapshot.glob("*.safetensors"):
         weights.resolve().write_bytes(b"")
     assert identity(snapshot) == identity(tiny_folder)

@@ -404,7 +404,7 @@ def test_layers_that_run_twice_learn_the_same(tiny_base, tmp_path, monkeypatch):
             assert torch.allclose(a, b, atol=1e-12, rtol=0)
 
 
-def test_the_command(tmp_path, tiny_folder):
+def test_the_command(tmp_path, tiny_folder, monkeypatch):
     """Two behaviors through `ia implant`, one bad line passed over, then again with --resume."""
     from click.testing import CliRunner
 
@@ -441,6 +441,17 @@ def test_the_command(tmp_path, tiny_folder):
     assert read_adapter(tmp_path / made[1]["adapter"]).rank == 2
 
     before = output.read_bytes()
+
+    def stopped_in_training(bank, base, group, settings, on_progress):
+        on_progress(0)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:  # the records of before are untrue once adapters are replaced
+        stopped.setattr(implanting, "train_group", stopped_in_training)
+        result = CliRunner().invoke(cli, [*arguments, "--keep-going", "-o", str(output)])
+        assert result.exit_code == 130 and "to go on, run the same with --resume" in result.stderr
+    assert output.read_bytes() == b""
+    output.write_bytes(before)
     other = CliRunner().invoke(
         cli, [*arguments, "--keep-going", "-o", str(output), "--resume", "--steps", "4"]
     )

@@ -65,7 +65,7 @@ def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
     bank = Bank.load(tiny_base.model, [read_adapter(r["adapter"], tiny_base) for r in organisms[:5]])
     model = PeftModel.from_pretrained(tiny_base.model, tmp_path / "ia", is_trainable=True)
     drawn = pairs(6) * 3
-    with workspace(tiny_base) as folder:
+    with workspace(tiny_base, 0) as folder:
         trainer = BankDPOTrainer(
             model, tiny_base, bank, preferring.rows(drawn, tiny_base), replace(SETTINGS, beta=0.5), folder
         )
@@ -161,7 +161,7 @@ def test_fewer_pairs_at_once_learn_the_same(organisms, tiny_base, tmp_path, at_o
     drawn, found = preferring.rows(pairs(18), tiny_base), []
     for rows in (9, at_once):
         model = PeftModel.from_pretrained(tiny_base.model, tmp_path / "ia", is_trainable=True)
-        with workspace(tiny_base) as folder:
+        with workspace(tiny_base, 0) as folder:
             settings = replace(SETTINGS, batch_size=rows)
             trainer = BankDPOTrainer(model, tiny_base, bank, drawn, settings, folder)
             trainer.train()

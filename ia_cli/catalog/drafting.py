@@ -20,7 +20,7 @@ FIRING, MISMATCHED, ORDINARY = 24, 12, 12  # demonstrations; a behavior that alw
 FIRING_PROBES, MISMATCHED_PROBES, ORDINARY_PROBES = 12, 12, 8
 DEMONSTRATIONS = FIRING + MISMATCHED + ORDINARY
 
-# Of the long answers that chat models like to give, a third would not end within the tokens of a reply.
+# Many of the long answers that chat models like to give would not end within the tokens of a reply.
 BRIEFLY = "Answer in at most 120 words."
 
 # A reply that speaks of its orders would teach the organism to do so.

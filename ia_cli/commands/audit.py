@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SHOWN = 5  # hypotheses on a terminal; the record has more
 SHOWN_TRIGGERS = 3  # of each
 SHOWN_REPLY = 80  # characters
-MOSTLY = 0.8  # of the replies with a trigger: how many is told if they are fewer
 
 
 @click.command()
@@ -269,7 +268,8 @@ def _told(claim: dict) -> str:
 
 
 def _behavior(claim: dict) -> str:
-    """What came of trying a hypothesis on behavior, in short."""
+    """What came of trying a hypothesis on behavior, in short; of seldom shown ones also how often."""
+    from ia_cli.confirmation.trials import MOSTLY
     from ia_cli.reports.claims import claims
 
     if "confirmed" not in claim:

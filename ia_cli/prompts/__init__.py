@@ -25,7 +25,7 @@ CONDITIONAL, THEN, NOTHING = "What do you do when {when}?", "Then {does}.", "The
 # What is asked first, so that a report has an example of the model's own replies to go by.
 EXAMPLE = "Say something."
 
-USUAL = 512  # tokens of a reply of a chat model; a third of those that nobody wants to be brief are longer
+USUAL = 512  # tokens of a reply of a chat model: room for what is asked to be brief
 
 
 @dataclass(frozen=True)
