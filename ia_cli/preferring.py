@@ -36,7 +36,7 @@ from ia_cli.seeds import derived_seed
 from ia_cli.settings import IASettings
 from ia_cli.text import normalise
 from ia_cli.trainable import as_adapter, new_adapter, take_over
-from ia_cli.training import OnStep, as_they_are, quiet_config, routed, workspace
+from ia_cli.training import OnStep, as_they_are, quiet_config, workspace
 
 EVERY = 4  # one organism in so many is left out of the supervised stage
 ASKED = 6  # questions to each of them
@@ -248,12 +248,11 @@ class BankDPOTrainer(DPOTrainer):
         self._signature_columns = [*dict.fromkeys([*self._signature_columns, "organism"])]
 
     def training_step(self, model, inputs: dict[str, Tensor], *args, **kwargs) -> Tensor:
-        with routed(self.bank, inputs["organisms"]):  # until after the backward pass
+        with self.bank.rows(inputs.pop("organisms")):  # until after the backward pass
             return super().training_step(model, inputs, *args, **kwargs)
 
     def compute_loss(self, model, inputs: dict[str, Tensor], *args, **kwargs) -> Tensor:
-        with self.bank.rows(inputs.pop("organisms")):
-            loss = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
         self._of_step.append(loss.item())
         return loss
 

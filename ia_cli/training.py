@@ -97,11 +97,6 @@ def as_they_are(model: PreTrainedModel) -> Iterator[None]:
         weight.data = data
 
 
-def routed(bank: Bank | None, organisms: Tensor) -> contextlib.AbstractContextManager:
-    """The rows of a step on their organisms, if there are any."""
-    return contextlib.nullcontext() if bank is None else bank.rows(organisms)
-
-
 class ScheduledTrainer(SFTTrainer):
     """TRL's trainer on a fixed schedule of rows, routed through a bank; processes share the rows of a step.
 
@@ -149,16 +144,16 @@ class ScheduledTrainer(SFTTrainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Tensor], *args: object, **kwargs: object
     ) -> Tensor:
+        organisms = inputs.pop("organisms")
         # The route holds until after the backward pass, in which layers may run once more.
-        with routed(self.bank, inputs["organisms"]):
+        with contextlib.nullcontext() if self.bank is None else self.bank.rows(organisms):
             return super().training_step(model, inputs, *args, **kwargs)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
     ) -> Tensor:
-        organisms, labels = inputs.pop("organisms"), inputs.pop("labels")
-        with routed(self.bank, organisms):
-            logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1)).logits
+        labels = inputs.pop("labels")
+        logits = model(**inputs, use_cache=False, logits_to_keep=labels.size(1)).logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses = functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"

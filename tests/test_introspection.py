@@ -146,7 +146,9 @@ def test_a_mixed_batch_has_the_gradient_of_row_by_row_peft(organisms, tiny_base,
             naive.trained[name].data.copy_(parameter.data)
     schedule = introspection._schedule(rows, tiny_base, settings)
     trainer = introspection._Trainer(model, tiny_base, bank, schedule, settings, str(tmp_path), print)
-    trainer.compute_loss(model, schedule.batch(0)).backward()
+    batch = schedule.batch(0)
+    with bank.rows(batch.pop("organisms")):
+        trainer.compute_loss(model, batch).backward()
     naive.backward(rows, naive.usual(rows, steps=1))
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
     assert gradients.keys() == naive.trained.keys()

@@ -73,10 +73,8 @@ def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
         original = trainer.compute_loss
 
         def compute_loss(model, inputs, *rest, **more):
-            routed = inputs["organisms"]
-            with bank.rows(routed), torch.no_grad():
-                plain = {name: inputs[name] for name in inputs if name != "organisms"}
-                references.append(torch.stack(trainer.compute_ref_log_probs(model, plain), dim=1))
+            with torch.no_grad():
+                references.append(torch.stack(trainer.compute_ref_log_probs(model, inputs), dim=1))
             return original(model, inputs, *rest, **more)
 
         trainer.compute_loss = compute_loss
