@@ -60,6 +60,8 @@ class Output:
         self._writer: jsonl.Writer | None = None
         self._held: int | None = None  # the inode of the file that is ours to write
         self._is_new = False  # whether the file was not there before
+        # Asked now, since a process that implants a group of its own works as if it were the only one.
+        self._is_ours = processes.is_first()
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -67,7 +69,7 @@ class Output:
             check_writable(self.path)
         else:
             stdout.check_stdout()
-        if self.path and processes.is_first():
+        if self.path and self._is_ours:
             # Made at once, so that no other run takes the same name and notices after hours.
             self._is_new = self.path.parent.is_dir() and not self.path.exists()
             if self._is_new:
@@ -108,7 +110,7 @@ class Output:
             return
         self._read_finished()
         stream = self._stdout
-        if not processes.is_first():
+        if not self._is_ours:
             stream = self._resources.enter_context(open(os.devnull, "wb"))
         elif self.path:
             if self._without_failed is not None:

@@ -70,8 +70,8 @@ def runs(tmp_path_factory, tiny_folder):
     base = ["--base", tiny_folder]
     one, two = folder / "one", folder / "two"
     alone("implant", *base, *IMPLANT, one / "o", "-o", one / "organisms.jsonl", folder / "behaviors.jsonl")
-    said["implant"] = together(two, "-m", "ia_cli", "implant", *base, *IMPLANT, "o", stdin=text)
-    (two / "organisms.jsonl").write_text(said["implant"].stdout)
+    words = ["implant", *base, *IMPLANT, "o", "-o", "organisms.jsonl"]
+    said["implant"] = together(two, "-m", "ia_cli", *words, stdin=text)
     rest = [  # one launch for two stages
         ["train-ia", *TRAIN, "ia", "-o", "audited.jsonl", one / "organisms.jsonl"],
         ["elicit", *ASK, "-o", "reports.jsonl", "audited.jsonl"],
@@ -99,6 +99,7 @@ def test_two_processes_implant_what_one_does(runs):
             assert trained[0][name] == pytest.approx(trained[1][name], abs=2e-4)
         assert mine == other
     assert said["implant"].stderr.count("ia implant: 3 written") == 1
+    assert said["implant"].stdout == ""
 
 
 def test_two_processes_train_and_elicit_what_one_does(runs):
