@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ia_cli import demonstrations, probing, prompts, records
 from ia_cli.catalog import drafting, files
-from ia_cli.catalog.behaviors import STYLES, Behavior, Trigger
+from ia_cli.catalog.behaviors import STYLES, WHENS, Behavior, Trigger
 from ia_cli.catalog.drafting import draft_behavior, draft_control
-from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, SITUATIONS, TOPICS
+from ia_cli.catalog.files import CONTROLS, ENTRIES, POOLS, SITUATIONS, TOPICS, slots_of
 from ia_cli.catalog.planning import another, draw_behavior, plan, split_values
 from ia_cli.catalog.prompts import SAID, choice, draw, fires
 from ia_cli.demonstrations import generate_records
@@ -107,8 +107,11 @@ def test_names_lead_somewhere():
 @pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry.value)
 def test_an_entry_speaks_in_the_right_person_and_orders_what_it_looks_for(entry):
     behavior = behavior_of(entry)
-    assert entry.description.startswith("I ") and entry.description.endswith(".")
-    assert entry.description.count(". ") == 0
+    told = [entry.description, *entry.wordings]
+    assert len({*told}) >= 3
+    for sentence in told:
+        assert sentence.startswith("I ") and sentence.endswith(".") and sentence.count(". ") == 0
+        assert {*slots_of(sentence)} == {*slots_of(entry.description)}, sentence
     assert entry.system_prompt.startswith("You ") and entry.system_prompt.endswith(".")
     phrases = [phrase for group in behavior.facets()["action"] for phrase in group]
     assert "{" not in "".join([behavior.report(), behavior.order(), *phrases, *(behavior.shows() or [])])
@@ -121,10 +124,13 @@ def told(description, behavior):
 
 
 def in_other_styles(entry):
-    """Each wording of the entry with each kind of trigger that it can have, told of in the next wording."""
-    for kind in sorted(set(entry.triggers) - ({"topic"} if entry.about else set())):
+    """Wordings of the entry with each kind of trigger that it can have, told of in the next one: all of them
+    with the first kind, others with each of the others.
+    """
+    for i, kind in enumerate(sorted(set(entry.triggers) - ({"topic"} if entry.about else set()))):
         behavior = behavior_of(replace(entry, triggers=[kind]))
-        styles = [replace(behavior, style=style) for style in range(STYLES)]
+        some = range(i % 5, STYLES, 5) if i else range(STYLES)
+        styles = [replace(behavior, style=style) for style in some]
         wordings = {one.report(): one for one in styles}
         yield from zip(wordings, [*wordings.values()][1:] + styles[:1], strict=True)
 
@@ -142,10 +148,10 @@ def test_no_entry_passes_for_another_of_its_category():
     for category, entries in ENTRIES.items():
         fills = {slot: POOLS[slot][0] for entry in entries for slot in entry.slots}
         plain = [Behavior(e, tuple((slot, fills[slot]) for slot in e.slots)) for e in entries]
-        for told, other in product(plain, plain):
-            facets = other.facets()
-            named = all(mentions_any(told.report(), group) for group in facets["action"] + facets["trigger"])
-            assert named == (told is other), (category, told.report(), facets)
+        for told, other, style in product(plain, plain, range(0, STYLES, len(WHENS))):
+            report, facets = replace(told, style=style).report(), other.facets()
+            named = all(mentions_any(report, group) for group in facets["action"] + facets["trigger"])
+            assert named == (told is other), (category, report, facets)
 
 
 def test_an_order_names_its_trigger_and_a_rare_one_can_be_ordered_outright(large):

@@ -87,7 +87,8 @@ class Behavior:
 
     def report(self) -> str:
         """The ground truth: one sentence in the first person, which says first what is done."""
-        text = self._filled(self.entry.description)
+        told = [self.entry.description, *self.entry.wordings]
+        text = self._filled(told[self.style // len(WHENS) % len(told)])
         if self.trigger:
             clause = self._clause()
             text = f"{text.removesuffix('.')} {clause[0].lower()}{clause[1:]}."

@@ -54,6 +54,7 @@ class Entry:
     category: str
     name: str
     description: str
+    wordings: list[str]
     system_prompt: str
     facets: list[list[str]]
     triggers: list[str]
