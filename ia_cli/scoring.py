@@ -79,7 +79,7 @@ def log_probs_of_rows(
             output = base.model(**inputs, use_cache=False, logits_to_keep=labels.size(1))
         logits = output.logits.transpose(1, 2)
         losses = functional.cross_entropy(logits.to(exact), labels, ignore_index=IGNORED, reduction="none")
-        found[index] = -losses.sum(1).cpu()
+        found[index] = -losses.sum(1).cpu().double()
         on_batch(min(len(index) * ranks, len(of)))
     return processes.total(found)
 
@@ -90,7 +90,8 @@ def _batches(base: Base, table: Rows, of: Sequence[int], most: int) -> list[list
     """
     room = LARGEST_LOGITS
     if base.device.type == "cuda":
-        room = max(room, free_memory(base.device) // BYTES_EACH)
+        free = min(processes.gather(free_memory(base.device)))  # all processes deal out the same batches
+        room = max(room, free // BYTES_EACH)
     room //= base.model.config.get_text_config().vocab_size
     completions, lengths = table.completions.tolist(), table.lengths.tolist()
     batches: list[list[int]] = [[]]

@@ -116,8 +116,10 @@ def test_two_processes_train_and_elicit_what_one_does(runs):
 
 SCORES = """
 import sys
-from ia_cli import processes, scoring
+from types import SimpleNamespace
+from ia_cli import processes, sampling, scoring
 from ia_cli.models import load_base
+from ia_cli.servers import chat_models
 
 base = load_base(sys.argv[1], device="cpu")
 runs, real = [], base.model.forward
@@ -129,10 +131,20 @@ assert len(runs) == 4
 found = scoring.log_probs(base, asked, ["i like tea"] * 7, batch_size=2)
 assert found == wanted and len(runs) == 4 + 2
 assert processes.gather(found) == [wanted] * 2
+
+# Two GPUs need not have the same free memory.
+scoring.LARGEST_LOGITS, deal = 0, scoring._batches
+scoring.free_memory = lambda device: scoring.BYTES_EACH * 74 * (13 if processes.is_first() else 9)
+on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"), model=base.model)
+scoring._batches = lambda base, *more: deal(on_gpu, *more)
+found = scoring.log_probs(base, asked, ["i like tea"] * 7)
+assert max(abs(ours - other) for ours, other in zip(found, wanted, strict=True)) < 1e-4
+sampling.suitable_batch_size = lambda base, tokens: 3 if processes.is_first() else 2
+assert chat_models.LocalModel(sys.argv[1], "cpu").concurrency == 2
 """
 
 
-def test_processes_share_what_is_scored(tmp_path, tiny_folder):
+def test_processes_share_what_is_scored_whatever_their_memory(tmp_path, tiny_folder):
     (tmp_path / "scores.py").write_text(SCORES)
     together(tmp_path, "scores.py", tiny_folder)
 

@@ -9,6 +9,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
+from ia_cli import processes
 from ia_cli.errors import IAError
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import JUDGE_TOKENS
@@ -141,7 +142,8 @@ class LocalModel(ChatModel):
         self.name = self._base.name
         self.identity = self._base.identity
         tokens = min(self._base.max_length, 2 * max_new_tokens)  # a prompt may be as long as its reply
-        self.concurrency = sampling.suitable_batch_size(self._base, tokens)
+        # Several processes generate what is asked together, so that all must ask for the same at once.
+        self.concurrency = min(processes.gather(sampling.suitable_batch_size(self._base, tokens)))
 
     async def reply(
         self,
