@@ -151,6 +151,8 @@ class Stage:
                 "there are no records in it", where=source.name, remedy=f"give it the output of `{maker}`"
             )
         self._stop_if_bad(good)
+        # What an earlier run finished is not written a second time, as failed.
+        self._failed = deque(one for one in self._failed if records.key(one.record) not in self.done)
         return [record for record in good if not records.has_failed(record)]
 
     def check(self, given: list[Record], test: Callable[[Record], object]) -> list[Record]:

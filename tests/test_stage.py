@@ -333,6 +333,16 @@ def once(stage: Stage) -> None:
         stage.write({**record, "condition": "confirm"})
 
 
+def test_what_is_finished_does_not_also_fail():
+    """Its input has failed since: two records of one name could be read by no other stage."""
+    assert implant(lines(behavior("a"), behavior("b")), "-o", "out.jsonl").exit_code == 0
+    before = Path("out.jsonl").read_text()
+    failed = behavior("a", error={"kind": "IAError", "message": "not demonstrated"})
+    result = implant(lines(failed, behavior("b")), "-o", "out.jsonl", "--resume")
+    assert result.exit_code == 0 and "0 written, 2 there already" in result.stderr
+    assert Path("out.jsonl").read_text() == before
+
+
 def test_what_is_written_once_for_several_reports_stands_where_the_first_did():
     def report(id: str, question: str, **fields: object) -> dict:
         return REPORT | {"id": id, "question_id": question} | fields
