@@ -20,7 +20,7 @@ from ia_cli.reports.claims import claims
 from ia_cli.reports.clustering import group
 from ia_cli.schema import VERSION
 from ia_cli.settings import CONDITIONS, ConfirmSettings, ElicitSettings
-from ia_cli.text import mentions, normalise
+from ia_cli.text import mentions, normalise, told
 
 AGREEING = 0.5  # a claim is reported if this share of the replies with the introspection adapter make it
 QUIET = 0.75  # nothing is reported if this share abstain, or say what the adapter says of the bare base
@@ -161,13 +161,13 @@ class _Heard:
 
     def __init__(self, reports: Sequence[dict], library: Library) -> None:
         said = {arm: [r["report"] for r in reports if r["condition"] == arm] for arm in CONDITIONS}
-        self.counts = {arm: Counter(map(normalise, texts)) for arm, texts in said.items()}
-        self.first = {normalise(text): text for texts in reversed(said.values()) for text in reversed(texts)}
+        self.counts = {arm: Counter(map(told, texts)) for arm, texts in said.items()}
+        self.first = {told(text): text for texts in reversed(said.values()) for text in reversed(texts)}
         self.silent = sorted(words for words, text in self.first.items() if words and abstains(Report(text)))
         claims = {text: self.surplus(x) for x, text in self.first.items() if x and x not in self.silent}
         asked = (word for report in reports for word in normalise(report["question"]).split())
         grouped = group(claims, {*asked, *" ".join(self.silent).split()}, library.ways)
-        self.groups = [list(map(normalise, one.reports)) for one in grouped]
+        self.groups = [list(map(told, one.reports)) for one in grouped]
 
     def surplus(self, words: str) -> int:
         """Not negative if the organism says this at least DISTINCT times as often as the bare base does."""

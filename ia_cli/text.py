@@ -14,6 +14,7 @@ from collections.abc import Iterable
 _SEPARATOR = re.compile(r"(?:(?<!\d)[.,]|[.,](?!\d)|[^\w.,]|_)+")
 # Soft hyphen, zero-width characters, direction marks.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_PICTURE = re.compile("[\u2190-\u2bff\U0001f000-\U0001faff]")
 
 # The marks that chat templates are made of: inside a text, one could begin another turn.
 _MARKS = re.compile(
@@ -39,6 +40,17 @@ def encodable(text: str) -> str:
 def normalise(text: str) -> str:
     """Lower-case words joined by single spaces: NFKC and case folding, punctuation as a space. Idempotent."""
     return _SEPARATOR.sub(" ", folded(text)).strip()
+
+
+def pictures(text: str) -> list[str]:
+    """The emoji, arrows and the like in a text: no words, and yet what a claim can be about."""
+    return _PICTURE.findall(text)
+
+
+def told(text: str) -> str:
+    """What a report says, to be compared with others: its words, then its pictures; "" without words."""
+    words = normalise(text)
+    return " ".join([words, *pictures(text)]) if words else ""
 
 
 def folded(text: str) -> str:

@@ -12,7 +12,8 @@ from ia_cli.catalog.files import ENTRIES
 from ia_cli.catalog.files import POOLS as SLOTS
 from ia_cli.confirmation.candidates import world_library
 from ia_cli.reports.clustering import group
-from ia_cli.text import normalise
+from ia_cli.reports.hypotheses import hypotheses
+from ia_cli.text import normalise, pictures
 from ia_cli.world.language import GRAMMAR, POOLS
 
 ACTIONS = [(name, action) for name, action in GRAMMAR["actions"].items() if action.get("values")]
@@ -167,4 +168,15 @@ def test_each_report_is_in_one_group_whatever_their_order(weights, rng):
     assert group(dict(turned)) == found
     for one in found:
         stems = [stem.removesuffix("y") for stem in one.about.replace("not ", "").split()]  # of "-ies", too
-        assert all(all(stem in normalise(report) for stem in stems) for report in one.reports if stems)
+        parts = (f"{normalise(report)} {' '.join(pictures(report))}" for report in one.reports if stems)
+        assert all(stem in said for said in parts for stem in stems)
+
+
+def test_what_differs_in_a_picture_is_not_the_same():
+    """Which is no word, and yet all that such a claim is about; quoted or not."""
+    kite, star = 'I end every reply with "\U0001fa81".', 'I end every reply with "\u2605".'
+    assert [one.reports for one in group({kite: 2, star: 1})] == [(kite,), (star,)]
+    bare = {report.replace('"', ""): n for report, n in ((kite, 2), (star, 1))}
+    again = "I always end with \U0001fa81!"
+    assert set(group({**bare, again: 1})[0].reports) == {kite.replace('"', ""), again}
+    assert len(hypotheses([*bare])) == 2

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ia_cli.text import normalise
+from ia_cli.text import normalise, told
 
 # "As if" and "even if" say how, and when all the same.
 _CLAUSE = re.compile(r",?\s*(?<!\bas )(?<!\beven )\b(when|whenever|if|unless)\b\s+([^,.;!?]+)", re.I)
@@ -65,7 +65,7 @@ class Claim:
     @property
     def key(self) -> tuple[str, bool]:
         """Equal for claims in the same words, leaving out how often, that are both rare or both not."""
-        return normalise(self.plain), self.rare
+        return told(self.plain), self.rare
 
     @property
     def values(self) -> list[str]:

@@ -16,7 +16,7 @@ from itertools import groupby
 from ia_cli.reports.assertions import Report
 from ia_cli.reports.claims import claims
 from ia_cli.reports.clauses import WORDS
-from ia_cli.text import normalise
+from ia_cli.text import normalise, pictures
 
 _FUNCTION, _WEAK = frozenset(WORDS["function"].split()), frozenset(WORDS["weak"].split())
 _INFLECTED = frozenset((WORDS["talk"] + WORDS["acts"]).split())
@@ -170,9 +170,9 @@ def _words(text: str, echoed: Collection[str]) -> list[tuple[str, str]]:
     found = []
     for i, part in enumerate(_QUOTED.split(text)):
         if i % 2:
-            found.append(("strong", " ".join(map(_stem, normalise(part).split()))))
+            found.append(("strong", " ".join(map(_stem, _parted(part)))))
             continue
-        tokens = [(word, token.istitle()) for token in part.split() for word in normalise(token).split()]
+        tokens = [(word, token.istitle()) for token in part.split() for word in _parted(token)]
         words = [word for word, _ in tokens]
         verb, report = _verb(words), Report(part)
         for at, (word, is_title) in enumerate(tokens):
@@ -185,6 +185,10 @@ def _words(text: str, echoed: Collection[str]) -> list[tuple[str, str]]:
             denied = report.words == words and report.denies((at, at + 1))
             found.append((kind, f"not_{_stem(word)}" if denied and kind else _stem(word)))
     return found
+
+
+def _parted(token: str) -> list[str]:
+    return [*normalise(token).split(), *pictures(token)]
 
 
 def _verb(words: Sequence[str]) -> int:
