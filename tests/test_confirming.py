@@ -259,7 +259,7 @@ def test_two_claims_in_one_stray_reply_are_not_reported_together(tiny_base, time
     said = ["I dance."] * (30 - times) + ["I dance, and I sing."] * times
     case = Case(0, said, tiny_base)
     for trial in case.trials.values():
-        trial.always = [Look(*["a"] * 6, own_shown=0, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)]
+        trial.always = [Look(*["a"] * 6, own_shown=1, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)]
     assert _findings(case, 0.6)["report"] == report
 
 

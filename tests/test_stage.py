@@ -393,6 +393,17 @@ def test_failures_are_kept_counted_and_tried_again():
     ]
 
 
+def test_what_is_finished_is_not_written_again():
+    """By stages, too, that write every record, whether it is finished or not."""
+    Path("in.jsonl").write_text(lines(behavior("a"), behavior("b")))
+    for resume in (False, True):
+        output = {"file": Path("in.jsonl"), "output": Path("out.jsonl"), "resume": resume}
+        with Stage("implant", "organism", "behavior", **output) as stage:
+            for record in stage.read()[: 1 + resume]:
+                stage.write({**record, "kind": "organism", "adapter": record["id"]})
+    assert [json.loads(line)["id"] for line in Path("out.jsonl").open()] == ["a", "b"]
+
+
 def test_what_failed_stays_in_the_output_until_there_is_something_to_write():
     text = lines(behavior("a"), behavior("b"))
     implant(text, "--fail", "b", "--keep-going", "-o", "out.jsonl")
