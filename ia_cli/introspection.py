@@ -7,7 +7,6 @@ and by the bare base, teach it to abstain.
 """
 
 import contextlib
-import functools
 import gc
 import math
 from collections.abc import Callable, Sequence
@@ -89,8 +88,9 @@ def train_ia(
         if supervised.exists():
             found = read_adapter(supervised, base).provenance
         else:
-            fit = functools.partial(_fit, base, schedule, settings, begun, partial, checkpoint, on_step)
-            adapter, losses, heard = _supervised(taught, base, settings.seed, fit)
+            adapter, losses, heard = _supervised(
+                taught, base, schedule, settings, begun, partial, checkpoint, on_step
+            )
             found = {**origin, "loudness": heard}
             if settings.dpo_steps:
                 write_adapter(supervised, adapter, found)
@@ -104,19 +104,6 @@ def train_ia(
             checkpoints.remove(partial)
 
         processes.in_first(finish)
-
-
-def _supervised(
-    taught: Sequence[dict], base: Base, seed: int, fit: Callable[[Bank], tuple[Adapter, list[float]]]
-) -> tuple[Adapter, list[float], float]:
-    """`fit` to the organisms `taught`; returns the adapter, the loss of each step and how loud they are.
-
-    When this returns, nothing holds their bank, and there is room for that of the next stage.
-    """
-    with on_base(taught, base) as bank:
-        reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
-        heard = loudness.usual(bank, base, reporting, seed)
-        return *fit(bank), heard
 
 
 def is_made(
@@ -168,7 +155,8 @@ def _schedule(rows: Sequence[Row], base: Base, settings: IASettings) -> Schedule
     return Schedule(encoded, chats[steps], organisms[steps])
 
 
-def _fit(
+def _supervised(
+    taught: Sequence[dict],
     base: Base,
     schedule: Schedule,
     settings: IASettings,
@@ -176,14 +164,20 @@ def _fit(
     partial: Path,
     checkpoint: Path | None,
     on_step: Callable[[int, float], None],
-    bank: Bank,
-) -> tuple[Adapter, list[float]]:
-    """Train the adapter over the bank, going on from `checkpoint`; returns it and the loss of every step."""
-    before = bank.digest()
-    model = new_adapter(base, settings)
-    if begun:
-        take_over(begun, base)
-    try:
+) -> tuple[Adapter, list[float], float]:
+    """Train the adapter over a bank of the organisms `taught`, going on from `checkpoint`; returns it, the
+    loss of every step, and how loud they are.
+
+    When this returns, nothing holds their bank, and there is room for that of the next stage.
+    """
+    with on_base(taught, base) as bank, contextlib.ExitStack() as ours:
+        reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
+        heard = loudness.usual(bank, base, reporting, settings.seed)
+        before = bank.digest()
+        model = new_adapter(base, settings)
+        ours.callback(model.unload)
+        if begun:
+            take_over(begun, base)
         with workspace(base, schedule.tokens):
             trainer = _Trainer(model, base, bank, schedule, settings, str(partial), on_step)
             try:
@@ -201,9 +195,7 @@ def _fit(
             raise IAError("training diverged: the loss is not finite", remedy="lower --lr")
         trained = as_adapter(base, settings)
         check_trained(trained)
-        return trained, losses
-    finally:
-        model.unload()
+        return trained, losses, heard
 
 
 def _started(directory: Path, base: Base, settings: IASettings) -> Adapter:
