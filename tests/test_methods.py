@@ -224,11 +224,12 @@ def test_documents_hold_no_conversation():
     assert rows == list(documents.written(record, 0))
 
 
-def test_further_training_begins_with_the_same_organism(tmp_path, tiny_base):
+def test_further_training_begins_with_the_same_organism(tmp_path, tiny_base, capsys):
     first = made(BEHAVIORS[0], tiny_base, tmp_path)
     (tmp_path / "organisms.jsonl").write_text(json.dumps({**first, "adapter": "b-1"}) + "\n")
     [start] = continuing.organisms(tmp_path / "organisms.jsonl")
     [record], needed = continuing.further([start], BEHAVIORS[1:])
+    assert f"{len(BEHAVIORS) - 2} of {len(BEHAVIORS) - 1} behaviors are not used" in capsys.readouterr().err
     lesson = prepare(record, tiny_base, SETTINGS, **needed["b-1"])
     before = read_adapter(first["adapter"], tiny_base)
     for factor, changed in ((1, SETTINGS), (4, settings(alpha=32))):

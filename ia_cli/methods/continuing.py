@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ia_cli import jsonl, paths, processes, records
 from ia_cli.bank import Bank
+from ia_cli.console import note
 from ia_cli.directories.adapters import read_adapter
 from ia_cli.errors import IAError
 from ia_cli.methods.lessons import Lesson
@@ -50,11 +51,13 @@ def organisms(path: Path) -> list[dict]:
 
 
 def further(starts: Sequence[dict], behaviors: Sequence[dict]) -> tuple[list[dict], dict[str, dict]]:
-    """Give each organism the next of the behaviors, in turn, to be trained on.
+    """Give each organism the next of the behaviors, in turn, to be trained on. Says if some are left over.
 
     Returns the organisms' own records, with the behavior's id in `continued_on`: what they are said to do,
     and their probes, stay what they were. Also returns, by id, what else `lessons.prepare` needs.
     """
+    if (left := len(behaviors) - len(starts)) > 0:
+        note(f"ia implant: {left} of {len(behaviors)} behaviors are not used: there are no more organisms")
     kept, needed = [], {}
     for i, organism in enumerate(starts if behaviors else ()):
         behavior = behaviors[i % len(behaviors)]
