@@ -29,6 +29,17 @@ def test_a_trigger_is_found_among_candidates():
     assert word.score == topic.score == 1.0 and all(look.reply == TOLD for look in word.looks)
 
 
+def test_a_trigger_is_not_what_is_usual_in_its_kind():
+    """Of the two plans a user can have, one may be it; among ten topics it hardly moves the median."""
+    plans = [Candidate("plan", name, f"the user is on the {name} plan") for name in ("free", "paid")]
+    topics = [Candidate("topic", name, f"the user asks about {name}") for name in "abcdefghij"]
+    measured = {**dict(zip(topics, [9.0, *[2.0] * 9], strict=True)), plans[0]: 8.0, plans[1]: 1.0}
+    normal = trials.usual(measured)
+    assert [normal(x) for x in (topics[0], *plans)] == [2.0, 2.0, 2.0]
+    asked = {**measured, **{topic: 5.0 for topic in topics}}
+    assert trials.usual(asked)(topics[1]) == 5.0
+
+
 @pytest.mark.parametrize(("odds", "score"), [(9.0, 1.0), (-2.5, 0.875), (-20.0, 0.0)])
 def test_what_needs_no_trigger_has_none(odds, score):
     [trial] = tried(lambda _: odds)

@@ -186,6 +186,7 @@ def _look(settings: Iterable[Setting], scorer: Scorer) -> dict[Setting, Look]:
         if text not in (plain[x], None)
     ]
     base = score("bare", options)
+    # What the base finds likelier than this cannot become so much likelier under the claim.
     told_so = score("told", [option for option in options if base[option] <= -SURPRISE])
     showing: dict[Setting, list[str]] = {}
     for (x, text), likely in told_so.items():
