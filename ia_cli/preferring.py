@@ -232,7 +232,7 @@ class BankDPOTrainer(DPOTrainer):
                 args=_config(base, settings, output_dir),
                 data_collator=lambda rows: {
                     **pad(rows),
-                    "organisms": torch.tensor([r["organism"] for r in rows] * 2),
+                    "organisms": [row["organism"] for row in rows] * 2,
                 },
                 train_dataset=dataset,
                 processing_class=base.tokenizer,

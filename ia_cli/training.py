@@ -43,8 +43,9 @@ class Schedule:
         """In the largest step, padding included."""
         return self.order.size(1) * int(self.rows.lengths[self.order].max())
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        return {**self.rows.batch(self.order[step]), "organisms": self.organisms[step]}
+    def batch(self, step: int) -> dict[str, Tensor | list[int]]:
+        """Tensors go to the device; which organism a row goes to is decided here."""
+        return {**self.rows.batch(self.order[step]), "organisms": self.organisms[step].tolist()}
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class ScheduledTrainer(SFTTrainer):
             message = f"{ranks} processes, and {schedule.order.size(1)} rows a step to share"
             raise IAError(message, remedy="launch fewer, or train on more rows a step")
 
-        def share(steps: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+        def share(steps: Sequence[dict[str, int]]) -> dict[str, Tensor | list[int]]:
             batch = schedule.batch(steps[0]["step"])
             return {name: rows[processes.share()] for name, rows in batch.items()}
 
