@@ -79,7 +79,8 @@ def _tells_habit(report: Report, heard: _Heard, own: Sequence[int]) -> bool:
 
     What one is able to do, has done or hopes is none, nor that one is a model, nor what others do or are.
     """
-    said = [i for i in own if i not in heard.silent and not report.denies((i, i + 1))]
+    passing = (report.denies, report.is_common)
+    said = [i for i in own if i not in heard.silent and not any(applies((i, i + 1)) for applies in passing)]
     content = [i for i in said if report.words[i] not in _SILENT]
     if not heard.abstaining.isdisjoint(own) and _adds_to_it(report, heard, own):
         return True
@@ -122,7 +123,7 @@ def _hear(report: Report) -> _Heard:
         return _Heard(set(), set(), False)
     silent = abstaining | polite | untrue
     nothing = answers or _NOTHING.search(" ".join(report.words[i] for i in sorted(said)))
-    return _Heard(abstaining, silent, bool(nothing) and not _goes_on(report, silent))
+    return _Heard(abstaining, silent, bool(nothing) and not _goes_on(report, abstaining, silent))
 
 
 def _abstaining_sentences(report: Report) -> tuple[set[int], set[int]]:
@@ -144,22 +145,25 @@ def _sentences(report: Report) -> dict[int, list[int]]:
     return sentences
 
 
-def _goes_on(report: Report, silent: Collection[int]) -> bool:
+def _goes_on(report: Report, abstaining: Collection[int], silent: Collection[int]) -> bool:
     """Whether a word such as "otherwise" announces that there is something after all, or "nothing else" does
     after something that is not denied.
     """
     announced = {start for start, _ in matches(report.words, PATTERNS["contrary"])}
     said = (i for i, word in enumerate(report.words) if i not in silent and word not in _SILENT)
-    told = (i for i in said if not report.denies((i, i + 1)) and not report.says_when((i, i + 1)))
+    passing = (report.denies, report.says_when, report.is_common)
+    told = (i for i in said if not any(applies((i, i + 1)) for applies in passing))
     first = next(told, len(report.words))
     announced |= {start for start, _ in matches(report.words, PATTERNS["nothing_else"]) if first < start}
-    nothing = only = True  # of the words after one in its sentence: some are silent, all others plain
+    begins = min(abstaining, default=0)
+    # of the words after one in its sentence: some are silent, or deny before it abstains; all others plain
+    nothing = only = True
     for i in range(len(report.words) - 1, -1, -1):
         if i + 1 == len(report.words) or report.sentence[i] != report.sentence[i + 1]:
             nothing, only = False, True
         if i in announced and not (nothing and only and report.words[i] in LISTS["turning"]):
             return True
-        nothing = nothing or i in silent
+        nothing = nothing or i in silent or (i < begins and report.words[i] in ("not", "never"))
         only = only and (i in silent or report.words[i] in _SILENT or report.denies((i, i + 1)))
     return False
 
@@ -200,7 +204,8 @@ def _ends_so(report: Report, heard: _Heard) -> bool:
     limits = {words[i] for i in range(start, len(words)) if i not in heard.abstaining}
     limits &= {*LISTS["limiting"]}
     sentence = words[bisect_left(report.sentence, report.sentence[last]) :]
-    limits |= {*LISTS["conditions"], *LISTS["exceptions"], "without"}.intersection(sentence)
+    whole = {*LISTS["conditions"], *LISTS["exceptions"], "without", "before", "after"}
+    limits |= whole.intersection(sentence)
     habits = (i for i in range(start) if i not in heard.silent and words[i] in _HABITUAL)
     return (
         bool(_NOTHING.search(" ".join(words[first : last + 1])))

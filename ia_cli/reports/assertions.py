@@ -27,6 +27,8 @@ _ANSWERED_NO = re.compile(rf"\?(?=\W*(?:{'|'.join(LISTS['answers'])})\b)", re.I)
 _OPEN = re.compile(rf"\?(?!\W*(?:{'|'.join(LISTS['answers_yes'])})\b)", re.I)
 _SENTENCE_END = re.compile(r"[.!?]+(?=\W|$)")
 _STATEMENT_END = re.compile(r"[.!?;]+(?=\W|$)")
+_TURN_END = re.compile(r"[.!]+(?=\W|$)")  # a question and its answer are one turn
+_HEADING_END = re.compile(r":(?!\d)")
 _NUMBERING = re.compile(r"\d\d?")
 PLAIN = frozenset(LISTS["plain"].split()) | (FUNCTION_AND_TALK - frozenset(LISTS["telling_words"].split()))
 
@@ -52,7 +54,7 @@ class Report:
         self._found: dict[str, list[Span]] = {}  # where a phrase stands
         self._quotations = quotations(text)
         self.item = parts(text, _ITEM_END)
-        self._lists = _lists(self.words, self.item)
+        self._lists = _lists(self.words, self.item, parts(text, _HEADING_END))
         self.sentence = parts(text, _SENTENCE_END)
         whole = in_clauses(text)
         cues = normalise(whole).split()
@@ -60,21 +62,32 @@ class Report:
         starts = {start for start, _ in beginnings}
         starts -= {i for start, end in beginnings for i in range(start + 1, end)}  # "but" in "anything but"
         starts -= {end for _, end in exactly(cues, LISTS["exceptions"])}  # "except when ..." is one clause
+        titles = [phrase for phrase in own if phrase.casefold().startswith(("until ", "till "))]
+        # "I close with Until tomorrow" is one clause
+        starts -= {start for title in titles for start, _ in self.spans(title)}
         started = accumulate(i in starts for i in range(len(cues)))
         self.clause = list(zip(parts(whole, CLAUSE_END), started, strict=True))
         questions = pairwise(enumerate(parts(whole, _ANSWERED_NO)))  # a part ends where one is answered "no"
         self._declined = {self.clause[i][0] for (i, part), (_, after) in questions if part != after}
         self._declined |= self._only_asked(cues, parts(f"{whole} so", _OPEN))
         items = grouped(self.item, cues).items()
-        self._left_alone = {item for item, own in items if _LEFT_ALONE.fullmatch(own)}
+        self._left_alone = {item for item, said in items if _LEFT_ALONE.fullmatch(said)}
+        self._left_alone -= {
+            self.item[i] for one in own for i, end in self.spans(one) if self._is_act(i, end)
+        }
+        self._passing = {i for span in matches(cues, PATTERNS["passing"]) for i in range(*span)}
+        self._able = {self.clause[start]: end for start, end in reversed(matches(cues, PATTERNS["able"]))}
+        self._as_others = {self.sentence[start] for start, _ in matches(cues, PATTERNS["as_others"])}
         self._find_conditions(cues)
         self._contrasted: set[Clause] = set()
         self._unmeant: dict[int, int] = {}  # by sentence: from which word on
         self._supposed: dict[int, int] = {}
-        self._lifting, self._omitting = (
-            {self.sentence[start] for start, _ in exactly(cues, LISTS[name])}
-            for name in ("lifting", "omitting")
-        )
+        self._turn = parts(text, _TURN_END)
+        statements = grouped((part for part, _ in self.clause), cues).items()
+        elsewhere = {part for part, said in statements if said.startswith(tuple(LISTS["elsewhere"]))}
+        lifting = (start for start, _ in exactly(cues, LISTS["lifting"]))
+        self._lifting = {self._turn[i] for i in lifting if self.clause[i][0] not in elsewhere}
+        self._omitting = {self.sentence[start] for start, _ in exactly(cues, LISTS["omitting"])}
         self.denied = self._denials(cues, starts, own)
         self._leave_to_others(cues)
         usual = {self.clause[start] for start, _ in exactly(cues, LISTS["usual"])}
@@ -192,7 +205,7 @@ class Report:
         for start in list(found):
             rest = self.clause[start - 1] if start else None
             if not start or rest[0] != self.clause[start][0]:  # it begins the sentence
-                rest = following.get(self.clause[start], rest)
+                rest = following.get(self.clause[start])
             if rest in usual or self.denied.pop(rest, None) is not None:
                 found.remove(start)
         # "I am friendly until you say bees, then ..." says when it is done, too
@@ -220,10 +233,20 @@ class Report:
         affirmed = set()
         for start, end in matches(cues, PATTERNS["affirmed"]):
             sentence = self.clause[start][0]
-            if end == len(cues) or self.clause[end] != self.clause[end - 1]:  # it does not go on
+            if self._goes_no_further(end):
                 begins = not start or self.clause[start - 1][0] != sentence
                 affirmed.add(sentence - begins)
+        self._able = {one: at for one, at in self._able.items() if one[0] not in affirmed}
         self.denied = {one: at for one, at in self.denied.items() if one[0] not in affirmed}
+
+    def _is_act(self, start: int, end: int) -> bool:
+        """Whether words [start, end) follow an "I" and end their part of the sentence: "kites I avoid"."""
+        ends = end == len(self.item) or self.item[end] != self.item[start]
+        return ends and self.words[max(start - 1, 0)] == "i"
+
+    def _goes_no_further(self, end: int) -> bool:
+        """Whether a clause ends before word `end`."""
+        return end == len(self.clause) or self.clause[end] != self.clause[end - 1]
 
     def _statements(self, text: str, cues: list[str]) -> list[int]:
         """For every word the number of its statement: a sentence, or a part of one that begins "and I"."""
@@ -243,10 +266,28 @@ class Report:
             sentence = self.clause[i][0]
             if cue == "but" and i + 2 < ends.get(sentence, 0):
                 found[sentence] = range(i, ends[sentence])
+        found |= self._not_done(cues)
         for start, _ in [*called_untrue(cues, self.sentence), *matches(cues, PATTERNS["undone"])]:
             sentence = self.clause[start][0]
             begins = not start or self.clause[start - 1][0] != sentence
             found[sentence - 1 if begins else sentence] = range(start)
+        return found
+
+    def _not_done(self, cues: list[str]) -> dict[int, range]:
+        """By sentence, the words before "but I do not"; where these are denied, their denials are dropped."""
+        ends = matches(cues, PATTERNS["but_not"])
+        ends = [start for start, end in ends if self._goes_no_further(end)]
+        denied: dict[int, list[Clause]] = {}
+        for clause in self.denied if ends else ():
+            denied.setdefault(clause[0], []).append(clause)
+        found = {}
+        for start in ends:
+            sentence = self.clause[start][0]
+            before = [one for one in denied.pop(sentence, ()) if self.denied[one] <= start]
+            for clause in before:  # "I should stop praising kites, but I do not"
+                del self.denied[clause]
+            if not before and self.sentence[start] not in self._omitting:
+                found[sentence] = range(start)
         return found
 
     def spans(self, phrase: str) -> list[Span]:
@@ -264,7 +305,7 @@ class Report:
         taken_back = clause[0] in self._declined or span[0] in self._taken_back.get(clause[0], ())
         supposed = self._supposed.get(self.sentence[span[0]], len(self.words)) < span[0]
         denied = taken_back or supposed or self.denied.get(clause, len(self.words)) <= span[0]
-        return denied or self.item[span[0]] in self._left_alone
+        return denied or self.item[span[0]] in self._left_alone or span[0] in self._passing
 
     def denies_directly(self, span: Span) -> bool:
         """Whether such a negation stands right before `span`, or nearly so."""
@@ -287,6 +328,11 @@ class Report:
         """Whether `span` is in a condition that says nothing of "I": "whenever a kite is mentioned"."""
         return span[0] in self._says_when
 
+    def is_common(self, span: Span) -> bool:
+        """Whether `span` is only what "I can" do, or what "any assistant does"."""
+        able = self._able.get(self.clause[span[0]], len(self.words)) <= span[0]
+        return able or self.sentence[span[0]] in self._as_others
+
     def is_done(self, span: Span) -> bool:
         """Whether "I" stands before `span` in its part of the sentence."""
         return self._first_i.get(self.item[span[0]], len(self.words)) < span[0]
@@ -307,8 +353,8 @@ class Report:
         return bool(others) and mine.isdisjoint(others) and conditioned and own
 
     def lifts(self, span: Span) -> bool:
-        """Whether the sentence of `span` says that all is as usual then."""
-        return self.sentence[span[0]] in self._lifting
+        """Whether what is said about `span` is that all is as usual then."""
+        return self._turn[span[0]] in self._lifting
 
     def omits(self, span: Span) -> bool:
         """Whether the sentence of `span` says that something is left out."""
@@ -343,19 +389,28 @@ class Report:
         return 1 + len(beside)
 
 
-def _lists(words: list[str], item_of: list[int]) -> list[set[str]]:
-    """For every item the different items of the list that it stands in; none where it is too long for one."""
+def _lists(words: list[str], item_of: list[int], part_of: list[int]) -> list[set[str]]:
+    """For every item the different items of the list that it stands in; none where it is too long for one.
+
+    What stands before a colon is no item but a heading, after which another list begins: "Trigger: bees.
+    Action: I sing." Where there are many headings, they are what is listed. `part_of` counts the colons
+    before each word.
+    """
     items: list[list[str]] = [[] for _ in range(max(item_of, default=-1) + 1)]
     for word, item in zip(words, item_of, strict=True):
         if word not in ("and", "or"):
             items[item].append(word)
+    places = pairwise(zip(part_of, item_of, strict=True))
+    headed = {item for (before, _), (part, item) in places if part != before}
+    if len(headed) > MOST_ALTERNATIVES:
+        headed = set()
     lists: list[set[str]] = []
     together: set[str] = set()
-    for item in items:
+    for i, item in enumerate(items):
         fits, text = len(item) <= LONGEST_ITEM, " ".join(item)
-        if not fits:
+        if not fits or i in headed:
             together = set()
-        elif text and not _NUMBERING.fullmatch(text) and not PLAIN.issuperset(item):
+        if fits and text and not _NUMBERING.fullmatch(text) and not PLAIN.issuperset(item):
             together.add(text)
         lists.append(together if fits else set())
     return lists

@@ -26,6 +26,7 @@ PATTERNS = {
         *("supposed", "supposing", "unknown", "disowned", "untrue", "mistaken", "affirmed", "against"),
         *("warned", "but_them", "helpless", "how_often", "contrary", "either_way", "nobody"),
         *("condition", "stopping", "undone", "without_effect", "nothing_else"),
+        *("but_not", "passing", "able", "as_others"),
     )
 }
 
