@@ -16,7 +16,6 @@ from functools import cache
 from itertools import islice, repeat
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
