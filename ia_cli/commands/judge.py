@@ -147,7 +147,7 @@ def command(
     stage.check_passed_on(reports, "self_report")
     reports = stage.pending(reports)
     name, verdicts_of = _judge(judge, **settings)
-    from ia_cli import console, rates
+    from ia_cli import console, processes, rates
 
     def judged_by_another(verdict: dict) -> str | None:
         other = verdict["judge"]
@@ -165,7 +165,7 @@ def command(
     with console.progress("judging", total=len(reports)) as bar:
         stage.write_all(judged(), bar.advance)
     result = rates.summarise(verdicts, min_implant_rate=min_implant_rate, max_leak_rate=max_leak_rate)
-    if summary:
+    if summary and processes.is_first():
         _write_json(summary, result)
     console.table(_table(result))
     for split in ("train", "heldout"):

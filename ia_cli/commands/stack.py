@@ -37,12 +37,15 @@ def command(
     """
     if len(adapters) < 2:
         raise click.UsageError("give two adapters or more")
+    from ia_cli import processes
     from ia_cli.console import note
     from ia_cli.directories.stacking import served_rank, stack_folders
 
-    stacked = stack_folders(adapters, out, rank=rank, base=base.load(weights=False) if base else None)
+    loaded = base.load(weights=False) if base else None
+    stacked = processes.in_first(lambda: stack_folders(adapters, out, rank=rank, base=loaded).as_record())
     if not writer.on_terminal:
-        writer.write({"adapter": str(out), **stacked.as_record()})
-    served = served_rank(stacked.rank)
+        writer.write({"adapter": str(out), **stacked})
+    rank = stacked["rank"]
+    served = served_rank(rank)
     advice = f"vLLM needs --max-lora-rank {served}" if served else "more than vLLM serves"
-    note(f"ia stack: {one_line(str(out))}: {len(adapters)} adapters as one of rank {stacked.rank} ({advice})")
+    note(f"ia stack: {one_line(str(out))}: {len(adapters)} adapters as one of rank {rank} ({advice})")
