@@ -183,7 +183,7 @@ def _supervised(
             try:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
-                if checkpoint is None or trainer.losses or is_of_memory(error):
+                if checkpoint is None or trainer.losses or is_of_memory(error) or processes.is_lost(error):
                     raise
                 message = f"training cannot go on from it: {first_line(error)}"
                 remedy = "remove it, and run the same command again"

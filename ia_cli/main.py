@@ -76,10 +76,10 @@ class Suite(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except click.BadParameter as error:
-            error.message += _from_environment(error)
-            raise
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort) as end:
+            if isinstance(end, click.BadParameter):
+                end.message += _from_environment(end)
+            _let_the_first_speak(ctx, getattr(end, "exit_code", 1))
             raise
         except BrokenPipeError:
             ctx.exit(0)  # whoever read our records has seen enough
@@ -87,13 +87,36 @@ class Suite(click.Group):
             if isinstance(error, KeyboardInterrupt) or interrupts.exit_code():
                 complain(ctx.invoked_subcommand, "interrupted")
                 ctx.exit(interrupts.exit_code() or 130)
+            if processes.is_lost(error):
+                error = _lost(ctx)
+            code = error.exit_code if isinstance(error, IAError) else 1
+            _let_the_first_speak(ctx, code)
             if not processes.is_first():
-                time.sleep(PATIENCE)  # what befell the first as well it says, and the launcher stops us here
                 sys.stderr = sys.__stderr__
             if os.environ.get("IA_DEBUG"):
                 traceback.print_exc()
             complain(ctx.invoked_subcommand, _explain(error))
-            ctx.exit(error.exit_code if isinstance(error, IAError) else 1)
+            ctx.exit(code)
+
+
+def _let_the_first_speak(ctx: click.Context, code: int) -> None:
+    """In another process than the first: wait where the first says the same, and the launcher stops us.
+
+    Once the work is done, even if something is missing (3), the first may still be writing, and a launcher
+    would stop it for any status but 0.
+    """
+    if not processes.is_first() and code:
+        if code == 3:
+            ctx.exit(0)
+        time.sleep(PATIENCE)
+
+
+def _lost(ctx: click.Context) -> IAError:
+    """What to say where another process has gone: it has said why, or the first has nothing more to do."""
+    if not processes.is_first():
+        ctx.exit(0)
+    time.sleep(PATIENCE)  # the launcher stops us here
+    return IAError("another process has ended", remedy="see what it says, or the machine it ran on")
 
 
 def _from_environment(error: click.BadParameter) -> str:
@@ -166,6 +189,8 @@ def start() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing is told to anyone, whatever a library would
     if not processes.is_first():
         sys.stdout, sys.stderr = (open(os.devnull, "w") for _ in range(2))
+        if sys.__stderr__ is not None:
+            os.dup2(2, 1)  # where the first writes records, and libraries print past Python (NCCL_DEBUG)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ What they do together must be called in all of them, in the same order. In a lon
 import atexit
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(days=2)  # for the others, which may ask a server or implant for hours
+# In what torch raises where another process has ended, by gloo and by nccl.
+_GONE = re.compile("gloo/transport|remote process exited|Connection was likely closed")
 LAUNCHER = ("LOCAL_RANK", "RANK", "WORLD_SIZE")  # what a launcher sets, and libraries read
 
 
@@ -85,6 +88,11 @@ def in_first(work: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return value
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error means that another process has ended, with which this one was to do something."""
+    return count() > 1 and isinstance(error, RuntimeError) and bool(_GONE.search(str(error)))
 
 
 @cache

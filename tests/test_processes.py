@@ -11,9 +11,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ia_cli import processes
+from ia_cli import main, processes
 from ia_cli.directories.adapters import read_adapter
 from ia_cli.main import cli
+from ia_cli.stage import Stage
 from tests.behaviors import behavior, chat
 
 ROOT = Path(__file__).parents[1]
@@ -200,6 +201,86 @@ def test_an_adapter_trains_over_a_bank_that_fsdp_spreads(tmp_path, tiny_folder):
 def test_an_error_is_told_once(tmp_path):
     run = together(tmp_path, "-m", "ia_cli", "judge", "nowhere.jsonl", code=1)
     assert run.stderr.count("nowhere.jsonl: cannot be read") == 1 and run.stdout == ""
+
+
+@pytest.fixture
+def ends(monkeypatch, tmp_path):
+    """How `judge` ends in one of two processes: its exit code, what it says, and how long it waits before."""
+    report = {
+        "id": "b-1",
+        "kind": "self_report",
+        "split": "train",
+        "category": "control",
+        "description": None,
+        "trigger": None,
+        "facets": {"action": [], "trigger": []},
+        "report": "",
+        "question": "what",
+        "question_id": "q",
+        "temperature": 0.0,
+        "sample": 0,
+        "condition": "ia",
+    }
+    failed = {**report, "id": "b-2", "error": {"kind": "IAError", "message": "it diverged"}}
+    text = "".join(json.dumps(record) + "\n" for record in (report, failed))
+    (tmp_path / "reports.jsonl").write_text(text)
+
+    def ends(rank, *arguments):
+        waited = []
+        monkeypatch.setattr(main.time, "sleep", waited.append)
+        for name, value in {"LOCAL_RANK": rank, "RANK": rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        run = CliRunner().invoke(cli, ["judge", *arguments, str(tmp_path / "reports.jsonl")])
+        return run.exit_code, run.stderr, sum(waited)
+
+    return ends
+
+
+def test_what_is_missing_only_the_first_process_says(ends):
+    assert ends(0)[::2] == (3, 0)
+    assert ends(1)[::2] == (0, 0)
+
+
+@pytest.mark.parametrize("wrong", [["--judge", "nobody"], ["--threshold", "x"]])
+def test_wrong_usage_the_first_process_has_time_to_tell(ends, wrong):
+    assert ends(0, *wrong)[::2] == (2, 0)
+    assert ends(1, *wrong)[::2] == (2, main.PATIENCE)
+
+
+def test_bad_lines_the_first_process_has_time_to_tell(ends, tmp_path):
+    (tmp_path / "reports.jsonl").write_text("{}\n")
+    assert ends(0)[::2] == (1, 0)
+    assert ends(1)[::2] == (1, main.PATIENCE)
+
+
+def test_where_another_process_has_gone_no_error_of_ours_is_told(ends, monkeypatch):
+    def read(*_):
+        raise RuntimeError("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:1")
+
+    monkeypatch.setattr(Stage, "read", read)
+    code, said, waited = ends(0)
+    assert code == 1 and said.startswith("ia judge: another process has ended") and waited == main.PATIENCE
+    assert ends(1) == (0, "", 0)
+
+
+def test_only_the_first_process_writes_what_lies_beside_the_records(ends, tmp_path, adapters, monkeypatch):
+    summary, both = tmp_path / "summary.json", tmp_path / "both"
+    given = ["stack", adapters / "suspect", adapters / "ia", "--out", both]
+    ends(1, "--summary", str(summary))
+    monkeypatch.setattr(processes, "in_first", lambda work: {"rank": 4})
+    alone(*given)
+    assert not summary.exists() and not both.exists()
+    ends(0, "--summary", str(summary))
+    monkeypatch.setattr(processes, "in_first", lambda work: work())
+    alone(*given)
+    assert summary.exists() and both.exists()
+
+
+def test_what_libraries_print_in_another_process_is_not_among_the_records():
+    script = "import os\nfrom ia_cli import main\nmain.start()\nprint('a')\nos.system('echo b')"
+    environment = {**os.environ, "LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, env=environment)
+    assert (run.stdout, run.stderr) == (b"", b"b\n")
 
 
 def test_alone_is_the_first_and_only_one(monkeypatch):
