@@ -119,7 +119,7 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], repl
             tokenize=False,
             enable_thinking=False,  # Qwen3 and others; the rest ignores it
         )
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # in the template itself
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:  # in it itself
         raise TemplateError(first_line(error)) from error
 
 

@@ -120,3 +120,10 @@ def test_a_template_that_fails_is_told_in_one_line(template, said):
 )
 def test_what_is_thought_is_not_said(reply, said):
     assert without_thinking(reply) == said
+
+
+def test_a_template_that_calls_itself_without_end_is_refused():
+    tokenizer = make_tokenizer(FAMILIES["chatml"])
+    tokenizer.chat_template = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
+    with pytest.raises(IAError, match="refuses these messages: maximum recursion"):
+        render(tokenizer, [say("user", "buy bread")], True)
