@@ -54,8 +54,11 @@ def of_memory(where: str | None = None) -> IAError:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says in its first line, or its name if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What a library's error says in its first line, with the next where that ends in a colon, or its name if
+    it says nothing.
+    """
+    first, *others = (str(error).strip() or type(error).__name__).splitlines()
+    return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
 def first_problem(error: "ValidationError") -> tuple[str, str]:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from ia_cli import __version__, main
+from ia_cli.errors import first_line
 from tests.test_records import BEHAVIOR
 from tests.test_stage import behavior, lines
 
@@ -324,3 +325,10 @@ def test_a_wrong_value_of_the_environment_is_said_to_be_from_there(monkeypatch, 
 def test_a_command_that_is_misspelled_is_named():
     result = CliRunner().invoke(main.cli, ["judg"])
     assert result.exit_code == 2 and "No such command 'judg'. Did you mean 'judge'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("a:\n  b\nc", "a: b"), ("a\nb", "a"), ("a:", "a:"), ("", "ValueError")]
+)
+def test_what_a_library_says_does_not_end_in_a_colon(said, told):
+    assert first_line(ValueError(said)) == told
