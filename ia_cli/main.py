@@ -42,6 +42,7 @@ REMEDIES = {
     errno.ENOTDIR: "give another path",
     errno.EISDIR: "give a file",
     errno.ENOENT: "give a path that exists",
+    errno.ENAMETOOLONG: "give a shorter one",
 }
 OF_RUST = re.compile(r"\(os error (\d{1,3})\)")  # in what safetensors and tokenizers raise
 OF_TORCH = re.compile("unexpected pos|PytorchStreamWriter failed")  # in what torch.save raises on a full disk
@@ -143,6 +144,8 @@ def _explain(error: Exception) -> str:
     elif isinstance(error, UnicodeEncodeError):
         message = f"a name that this locale cannot write: {error.object[:60]!a}"
         return str(IAError(message, remedy="set LC_ALL=C.UTF-8"))
+    elif isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        return str(IAError("the current folder is gone", remedy="go to one that exists"))
     if isinstance(error, OSError) and error.strerror:
         return str(IAError(error.strerror, where=error.filename, remedy=REMEDIES.get(error.errno)))
     return one_line(
@@ -198,5 +201,8 @@ def main() -> None:
     start()
     try:
         cli(prog_name="ia")
+    except OSError as error:  # in the help of `ia` itself, or its version
+        complain(sys.argv[1], _explain(error))
+        sys.exit(1)
     finally:
         gc.freeze()  # else Python looks through all that torch has made before it ends, for a second or two

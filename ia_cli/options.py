@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ia_cli.parameters import Name, Place, Real, Source, of_64_bits
+from ia_cli.parameters import File, Name, Place, Real, Source, of_64_bits
 from ia_cli.settings import CONCURRENCY, TIMEOUT
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ _file = click.argument("file", type=Place(), required=False, callback=_path)
 _output = click.option(
     "-o",
     "--output",
-    type=Place(),
+    type=File(),
     metavar="FILE",
     callback=_output_path,
     help="Write records there instead of standard output.",

@@ -65,9 +65,20 @@ class Place(click.Path):
         path = super().convert(value, param, ctx)
         try:
             path.resolve()
+        except FileNotFoundError:  # the current folder is gone
+            raise
         except (OSError, RuntimeError):
             self.fail(f"{value} leads back to itself", param, ctx)
         return path
+
+
+class File(Place):
+    """A file to write; what ends in a slash names a folder, and its slash would be lost."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if isinstance(value, str) and value.endswith("/") and not Path(value).is_dir():
+            self.fail(f"{value} ends in a slash, and a file is needed", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Names(click.ParamType):

@@ -153,6 +153,31 @@ def test_full_disk_is_an_error():
     ]
 
 
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_that_nobody_can_write_is_an_error_in_one_line(argument):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "ia_cli", argument]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"ia {argument}: No space left on device") and done.stderr.count("\n") == 1
+
+
+def test_a_current_folder_that_is_gone_is_said_to_be():
+    gone = 'd=$(mktemp -d) && cd "$d" && rmdir "$d" && PYTHONPATH="$1" exec "$0" -P -m ia_cli judge -o x'
+    done = subprocess.run(["sh", "-c", gone, sys.executable, ROOT], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "ia judge: the current folder is gone; go to one that exists\n"
+
+
+@pytest.mark.parametrize("option", ["-o", "--summary"])
+def test_a_file_does_not_end_in_a_slash(tmp_path, option):
+    (file := tmp_path / "kept").write_text("kept")
+    for path in (f"{file}/", f"{tmp_path}/new/"):
+        result = CliRunner().invoke(main.cli, ["judge", option, path])
+        assert result.exit_code == 2 and "ends in a slash" in result.stderr
+    assert file.read_text() == "kept"
+
+
 @pytest.mark.parametrize("arguments", [["implant", "--out", "x"], ["check", "x"]])
 def test_a_closed_standard_output_loses_no_records_in_silence(arguments):
     command = ["sh", "-c", '"$0" -m ia_cli "$@" >&-', sys.executable, *arguments]

@@ -11,7 +11,7 @@ import click
 
 from ia_cli import options
 from ia_cli.errors import IAError
-from ia_cli.parameters import Place, Real, Source
+from ia_cli.parameters import File, Place, Real, Source
 from ia_cli.settings import EMBEDDING_MODEL, EMBEDDING_THRESHOLD, JUDGE_TOKENS
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ RATE = Real(0, 1)
 @click.option("--calibrate", type=Place(), metavar="FILE", help="Judge these graded pairs instead.")
 @click.option(
     "--summary",
-    type=Place(dir_okay=False),
+    type=File(dir_okay=False),
     metavar="FILE",
     help="Write the summary there, as JSON.",
 )
