@@ -1,5 +1,5 @@
-"""Ctrl-C and SIGTERM, also where a library swallows them: import machinery, callbacks and destructors turn a
-KeyboardInterrupt into another error, or into nothing.
+"""Ctrl-C, SIGTERM and a closed terminal, also where a library swallows them: import machinery, callbacks and
+destructors turn a KeyboardInterrupt into another error, or into nothing.
 """
 
 import signal
@@ -9,13 +9,15 @@ _taken_up = False
 
 
 def listen(*, terminate: bool) -> None:
-    """Remember every Ctrl-C from now on, unless whoever started us wants it ignored; and every SIGTERM if
-    that is to `terminate` the run in the same way.
+    """Remember every Ctrl-C from now on, unless whoever started us wants it ignored; and every SIGTERM, and
+    SIGHUP unless it is ignored (nohup), if these are to `terminate` the run in the same way.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _remember)
     if terminate:
         signal.signal(signal.SIGTERM, _remember)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, _remember)
 
 
 def exit_code() -> int:

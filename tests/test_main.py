@@ -265,7 +265,9 @@ def test_too_little_memory_is_no_internal_error(said):
     assert err.splitlines()[-1].endswith("less at once, if the command takes them")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
 def test_signals_leave_whole_records(sent, code):
     process = fake("--sleep", "60")
     process.stdin.write(lines(behavior("a"), behavior("b")))
