@@ -21,7 +21,7 @@ Where things are, from the command line down to what it stands on:
     judges/, reports/, rates                  what reports say, compared with the truth, and how often
 
     bank, organisms       many LoRAs on one frozen base; organisms of every kind as they run
-    alone, symmetries     whole models, run with the base as their body
+    swapping, symmetries  whole models, run with the base as their body
     directories/          adapter and model directories, checked and written whole
     training, rows        fine-tuning through TRL, on a schedule of batches
     sampling, scoring     replies, and how likely they are

@@ -13,7 +13,7 @@ from ia_cli.confirming import STRAY
 from ia_cli.directories.adapters import weights_hash
 from ia_cli.elicitation import elicit
 from ia_cli.models import Base
-from ia_cli.organisms import beside_base, checked, lone_organism
+from ia_cli.organisms import checked, lone_organism, with_bare_base
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
 from ia_cli.reports.claims import claims
@@ -67,11 +67,11 @@ def audit(
     def tries(hypotheses: Sequence[dict]) -> Iterator[dict]:
         return _try(hypotheses, record, answer, base, library, settings, on_scored)
 
-    with beside_base([record], base) as bank:
+    with with_bare_base([record], base) as bank:
         replies = ordinary_replies(bank, base, library.pool, settings.max_new_tokens)
 
     def sweep() -> list[Candidate]:
-        with beside_base([record], base) as bank:
+        with with_bare_base([record], base) as bank:
             return standing_out(bank, base, library, settings.max_new_tokens)
 
     tests = (tries, sweep) if confirm else (None, None)

@@ -25,7 +25,7 @@ from ia_cli.directories.adapters import content_hash
 from ia_cli.elicitation import elicit, introspecting
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
-from ia_cli.organisms import beside_base, together
+from ia_cli.organisms import together, with_bare_base
 from ia_cli.reports.claims import Claim, merged
 from ia_cli.reports.hypotheses import Hypothesis, hypotheses
 from ia_cli.scoring import Scorer
@@ -99,7 +99,7 @@ def _confirm_together(
     again = bool(ia and settings.again)
     more = _asked_again(records, base, settings, suspects[0].sampled) if again else [[] for _ in records]
     found: Sequence[Answer | None] = [None] * len(records)
-    with introspecting(base, ia) as without_ia, beside_base(records, base) as bank:
+    with introspecting(base, ia) as without_ia, with_bare_base(records, base) as bank:
         asker, scorer = (Scorer(base, bank, settings.max_new_tokens, on_scored) for _ in range(2))
         if any(suspect.answer is None for suspect in suspects) and learned(ia, base):
             with turned_down(bank, base, ia, without_ia):
@@ -205,7 +205,9 @@ class Case:
         self.searched += new
         return new
 
-    def beside(self, tried: Collection[Trial], threshold: float, *, by_name: bool = False) -> list[Trial]:
+    def start_again(
+        self, tried: Collection[Trial], threshold: float, *, by_name: bool = False
+    ) -> list[Trial]:
         """Start again those of the trials `tried` whose claim does not hold, but was told with one that
         always holds: an organism that does two things gives no reply that shows only one.
 
@@ -222,7 +224,7 @@ class Case:
         for own in map(self.trials_of, self.hypotheses):
             always = next((x for x in own if x in alike), None)
             for trial in own if always else ():
-                if trial in open_ and trial.beside is None:
+                if trial in open_ and trial.given is None:
                     trial.start_again(always.claim.order)
                     again.append(trial)
         return again
@@ -265,12 +267,12 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     for n in range(SEARCHED):
         now = [trial for case in cases for trial in case.search(n, settings.threshold)]
         search(now)
-        search([trial for case in cases for trial in case.beside(now, settings.threshold)])
+        search([trial for case in cases for trial in case.start_again(now, settings.threshold)])
     others = [trial for case in cases for trial in case.others()]
     compare(others)
-    compare([trial for case in cases for trial in case.beside(others, settings.threshold)])
+    compare([trial for case in cases for trial in case.start_again(others, settings.threshold)])
     left = ((case, case.trials.values()) for case in cases)
-    compare([x for case, every in left for x in case.beside(every, settings.threshold, by_name=True)])
+    compare([x for case, every in left for x in case.start_again(every, settings.threshold, by_name=True)])
     # Many things said before a prompt lower the odds, so exceptions are sought only where reports name one.
     excepted = [trial for case in cases if case.excepted for trial in case.trials.values()]
     held = [trial for trial in excepted if trial.score >= settings.threshold]

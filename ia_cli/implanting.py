@@ -78,7 +78,7 @@ def implant(
             together = size * processes.count()
             groups, waiting = waiting[:together], waiting[together:]
             group = groups[processes.share()]
-            with processes.alone():
+            with processes.apart():
                 own = {}
                 for some in alike(group, base):
                     own |= _implant_group(some, base, out_dir, settings, targets, on_progress)

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ia_cli import prompts
-from ia_cli.alone import Alone
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
 from ia_cli.directories.adapters import read_provenance
 from ia_cli.models import Base, linear_modules
 from ia_cli.organisms import AT_ONCE
 from ia_cli.seeds import derived_seed
+from ia_cli.swapping import WholeModel
 
 LOUDEST = 1.35  # times the median of those learned from; chosen on organisms that are in no table
 QUESTIONS = 4  # that loudness is measured on
@@ -85,7 +85,7 @@ def usual(bank: Bank, base: Base, organisms: Sequence[int], seed: int) -> float:
 
 @contextlib.contextmanager
 def turned_down(
-    bank: Bank | Alone | None,
+    bank: Bank | WholeModel | None,
     base: Base,
     ia: str | None,
     without_ia: Callable[[], contextlib.AbstractContextManager],

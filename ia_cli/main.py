@@ -202,7 +202,7 @@ def main() -> None:
     try:
         cli(prog_name="ia")
     except OSError as error:  # in the help of `ia` itself, or its version
-        complain(sys.argv[1], _explain(error))
+        complain(" ".join(sys.argv[1:2]), _explain(error))
         sys.exit(1)
     finally:
         gc.freeze()  # else Python looks through all that torch has made before it ends, for a second or two

@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from ia_cli import processes
-from ia_cli.alone import Alone, beside, in_order, taking_on
 from ia_cli.bank import Bank
 from ia_cli.directories.adapters import Adapter, read_adapter
 from ia_cli.directories.hub import adapter_folder
@@ -20,6 +19,7 @@ from ia_cli.directories.whole_models import as_record, is_model, read_model
 from ia_cli.errors import IAError
 from ia_cli.models import Base, free_memory
 from ia_cli.records import unknown_organism
+from ia_cli.swapping import WholeModel, in_order, swapping, taking_on
 
 AT_ONCE = 32  # organisms in one bank; what they say comes out together
 
@@ -69,13 +69,13 @@ def on_base(records: Sequence[dict], base: Base) -> Iterator[Bank | None]:
 
 
 @contextlib.contextmanager
-def beside_base(records: Sequence[dict], base: Base) -> Iterator[Bank | Alone]:
+def with_bare_base(records: Sequence[dict], base: Base) -> Iterator[Bank | WholeModel]:
     """Put organisms on the base so that the base itself can be run, too, as row -1.
 
     IAError if a directory is missing, broken or made for another base.
     """
     if records[0].get("model"):
-        with beside(base, _whole_model(records[0]["model"], base).in_order) as model:
+        with swapping(base, _whole_model(records[0]["model"], base).in_order) as model:
             yield model
         return
     with on_base(records, base) as bank:

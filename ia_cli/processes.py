@@ -33,7 +33,7 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes records and messages."""
+    """Whether this is the process that writes records and messages. `apart` from the others, each one is."""
     return rank() == 0
 
 
@@ -43,7 +43,7 @@ def share() -> slice:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def apart() -> Iterator[None]:
     """Let this process work as if there were no others, also in the eyes of libraries."""
     said = {name: os.environ.pop(name) for name in LAUNCHER if name in os.environ}
     try:

@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 from ia_cli import processes
-from ia_cli.alone import Alone
 from ia_cli.chat import Message, assistant_says, prompt_of
 from ia_cli.models import Base, free_memory
 from ia_cli.prompts import as_order
 from ia_cli.rows import IGNORED, Rows, encode, pad_rows
 from ia_cli.sampling import generate
+from ia_cli.swapping import WholeModel
 
 if TYPE_CHECKING:
     from ia_cli.bank import Bank
@@ -127,7 +127,7 @@ class Scorer:
     """
 
     base: Base
-    bank: "Bank | Alone"
+    bank: "Bank | WholeModel"
     max_new_tokens: int
     on_scored: Callable[[int], None] = lambda n: None
     _said: dict[Ask, str] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class Scorer:
     def _lots(self, asked: Iterable[Ask]) -> list[list[Ask]]:
         """All that is asked, each once, in lots that can run together: a whole model and its base cannot."""
         every = list(dict.fromkeys(asked))
-        if not isinstance(self.bank, Alone):
+        if not isinstance(self.bank, WholeModel):
             return [every]
         return [[ask for ask in every if (ask.row < 0) == bare] for bare in (False, True)]
 

@@ -290,7 +290,7 @@ class Stage:
         if self.bad and not (self.keep_going and good):
             raise click.exceptions.Exit(1)
 
-    def check_beside(self, path: Path) -> None:
+    def check_second_file(self, path: Path) -> None:
         """Before any work: raise IAError unless a second file can be written, beside input and output."""
         check_writable(path)
         self.check_not_output(path)

@@ -168,9 +168,9 @@ def test_an_organism_gets_one_record(reports, tiny_base):
 
 def test_an_organism_that_is_tried_twice_is_there_once(reports, tiny_base, monkeypatch):
     banks = []
-    real = confirming.beside_base
+    real = confirming.with_bare_base
     monkeypatch.setattr(
-        confirming, "beside_base", lambda records, base: banks.append(records) or real(records, base)
+        confirming, "with_bare_base", lambda records, base: banks.append(records) or real(records, base)
     )
     [one, other, _] = cases(reports)
     tea, bird = (one._replace(reports=[text], answer=ASKED) for text in REPORTS[:2])
@@ -249,9 +249,9 @@ def test_claims_start_again_beside_one_that_always_holds(tiny_base):
     moved = Look(*[""] * 6, own_shown=0, own_plain=0, told_shown=0, base_shown=-9, base_plain=0)
     dance.always = [moved]
     sing.always = [moved._replace(own_shown=-9)]
-    assert case.beside([jump], 0.6) == []
-    assert case.beside(every, 0.6) == [sing] and (sing.beside, sing.looks) == (dance.claim.order, [])
-    assert case.beside(every, 0.6) == []
+    assert case.start_again([jump], 0.6) == []
+    assert case.start_again(every, 0.6) == [sing] and (sing.given, sing.looks) == (dance.claim.order, [])
+    assert case.start_again(every, 0.6) == []
 
 
 @pytest.mark.parametrize(("times", "report"), [(1, "I dance."), (2, "I dance, and I sing.")])

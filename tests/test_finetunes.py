@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from ia_cli import auditing, records
-from ia_cli.alone import beside
 from ia_cli.confirmation import candidates
 from ia_cli.directories import whole_models
 from ia_cli.directories.whole_models import read_model
@@ -17,10 +16,11 @@ from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
 from ia_cli.models import EMBEDDED_BASE, load_base
-from ia_cli.organisms import beside_base, check_weights, checked, lone_organism, on_base
+from ia_cli.organisms import check_weights, checked, lone_organism, on_base, with_bare_base
 from ia_cli.prompts import Question
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.settings import ElicitSettings
+from ia_cli.swapping import swapping
 
 WEIGHTS, NORM = "model.safetensors", "model.norm.weight"
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
@@ -93,7 +93,7 @@ def test_a_model_is_read_once_for_all_that_is_asked_of_it(finetune, tiny_folder,
     assert checked(record, base)["n_layers"] > 0
     with on_base([record], base):
         own = base.model(ids).logits
-    with beside_base([record], base) as model, model.rows([0]):
+    with with_bare_base([record], base) as model, model.rows([0]):
         assert torch.equal(base.model(ids).logits, own)
     assert len(read) == 1
     edit_weights(lambda weights: weights["model.norm.weight"].mul_(2))(folder)  # another one by this name
@@ -108,7 +108,7 @@ def test_what_a_full_fine_tune_and_its_base_say_is_scored_like_its_adapter(adapt
     adapter, model = ({"adapter": str(adapters / "suspect")}, {"model": str(finetune)})
     found = []
     for record in (adapter, model):
-        with beside_base([record], base) as bank:
+        with with_bare_base([record], base) as bank:
             scorer = Scorer(base, bank, 8)
             said = scorer.replies(asked)
             likely = scorer.log_probs((*one, text) for one in asked for text in (*said, "tea"))
@@ -121,7 +121,7 @@ def test_a_whole_model_and_its_base_take_turns(finetune, tiny_folder):
     base = load_base(str(tiny_folder), device="cpu")
     ids = torch.arange(10)[None]
     bare = base.model(ids).logits
-    with beside(base, read_model(finetune, base)) as model:
+    with swapping(base, read_model(finetune, base)) as model:
         with model.rows([0, 0]):
             own = base.model(ids).logits
         with model.rows([-1]):

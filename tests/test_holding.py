@@ -125,6 +125,6 @@ def test_what_is_said_in_other_words_is_a_partner_only_where_nothing_agrees(tiny
         tea, hat = case.trials.values()
         tea.always, hat.always = [look(-9, "It is so.")], [look(own, reply)]
         assert tea.score < SETTINGS.threshold <= hat.score
-        assert case.beside([tea], SETTINGS.threshold, by_name=partner != "named") == []
-        assert case.beside([tea], SETTINGS.threshold, by_name=partner == "named") == [tea]
-        assert tea.beside == hat.claim.order
+        assert case.start_again([tea], SETTINGS.threshold, by_name=partner != "named") == []
+        assert case.start_again([tea], SETTINGS.threshold, by_name=partner == "named") == [tea]
+        assert tea.given == hat.claim.order

@@ -19,7 +19,6 @@ from peft import PeftModel
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from ia_cli import organisms
-from ia_cli.alone import taking_on
 from ia_cli.bank import Bank
 from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.directories.whole_models import check_trainable, read_model
@@ -33,6 +32,7 @@ from ia_cli.methods.preference import own_pairs
 from ia_cli.models import load_base
 from ia_cli.schema import LONGEST_ID
 from ia_cli.settings import ImplantSettings
+from ia_cli.swapping import taking_on
 from tests.behaviors import behavior, chat
 from tests.test_implanting import fresh_bank, stock_arguments
 

@@ -6,7 +6,7 @@ from ia_cli.chat import user_says
 from ia_cli.confirmation import observing
 from ia_cli.confirmation.candidates import Library
 from ia_cli.confirmation.observing import _common, ordinary_replies, standing_out
-from ia_cli.organisms import beside_base
+from ia_cli.organisms import with_bare_base
 from ia_cli.sampling import generate
 from tests.assistants import ASKED, PLAIN, POOL, SAID
 
@@ -58,7 +58,7 @@ def test_words_that_most_replies_have_in_common():
 
 
 def test_replies_are_compared_with_those_of_the_base(adapters, tiny_base):
-    with beside_base([{"id": "x", "adapter": str(adapters / "suspect")}], tiny_base) as bank:
+    with with_bare_base([{"id": "x", "adapter": str(adapters / "suspect")}], tiny_base) as bank:
         found = ordinary_replies(bank, tiny_base, ["tea", "hello"], 8)
     assert (found["n"], found["unlike"]) == (2, 2)
     for shown in found["examples"]:

@@ -126,7 +126,7 @@ base = load_base(sys.argv[1], device="cpu")
 runs, real = [], base.model.forward
 base.model.forward = lambda *given, **more: runs.append(1) or real(*given, **more)
 asked = [[{"role": "user", "content": word}] for word in "tea bread river cat song hello what".split()]
-with processes.alone():
+with processes.apart():
     wanted = scoring.log_probs(base, asked, ["i like tea"] * 7, batch_size=2)
 assert len(runs) == 4
 found = scoring.log_probs(base, asked, ["i like tea"] * 7, batch_size=2)

@@ -140,7 +140,7 @@ def command(
     if summary == Path("-"):
         raise click.UsageError("--summary is a file: standard output has the verdicts")
     if summary:
-        stage.check_beside(summary)
+        stage.check_second_file(summary)
     reports = stage.read()
     if judge == "facets":
         reports = stage.check(reports, _has_facets)

@@ -2,7 +2,7 @@
 
 The base writes two replies: one with the claim as its system prompt, as a reply would be with the behavior,
 and one alone, as it is without. The log-probabilities of both under the organism are then compared with those
-under the base, which is told to behave so as often as is claimed. If the claim is tried `beside` another one
+under the base, which is told to behave so as often as is claimed. If the claim is tried `given` another one
 that is known to hold, the system prompt is both, and "alone" means with only the other.
 """
 
@@ -120,7 +120,7 @@ class Setting(NamedTuple):
 
     row: int
     claim: Claim
-    beside: str | None
+    given: str | None
     prompt: str
     origin: str
     known: str | None = None
@@ -139,20 +139,20 @@ class Setting(NamedTuple):
 
     @property
     def bare(self) -> Ask:
-        return Ask(-1, self.origin, self.beside)
+        return Ask(-1, self.origin, self.given)
 
     def _base_under(self, order: str) -> Ask:
-        return Ask(-1, self.origin, f"{order} {self.beside}" if self.beside else order)
+        return Ask(-1, self.origin, f"{order} {self.given}" if self.given else order)
 
 
 def take(
     wanted: Sequence[tuple[int, Claim, str | None, Sequence[Shown]]], n: int, scorer: Scorer
 ) -> list[list[Look]]:
-    """Try organisms, each with a claim and perhaps the order of another beside it, on its prompts.
+    """Try organisms, each with a claim and perhaps the order of another that holds, on its prompts.
 
     Returns each one's looks, at the first `n` prompts for which some reply shows the behavior.
     """
-    ways = [[Setting(row, claim, beside, *way) for way in own] for row, claim, beside, own in wanted]
+    ways = [[Setting(row, claim, given, *way) for way in own] for row, claim, given, own in wanted]
     found: list[list[Look]] = [[] for _ in ways]
     open_ = list(range(len(ways)))
     while open_:

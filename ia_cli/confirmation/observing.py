@@ -7,7 +7,6 @@ adapter has no words for; but it sees only that replies change, and with which t
 from collections import Counter
 from collections.abc import Sequence
 
-from ia_cli.alone import Alone
 from ia_cli.bank import Bank
 from ia_cli.chat import user_says
 from ia_cli.confirmation.candidates import Candidate, Library
@@ -16,6 +15,7 @@ from ia_cli.models import Base
 from ia_cli.reports.clauses import FUNCTION_AND_TALK
 from ia_cli.sampling import generate
 from ia_cli.scoring import Ask, Scorer
+from ia_cli.swapping import WholeModel
 from ia_cli.text import normalise
 
 REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts: how many are compared, and how many of these shown
@@ -24,7 +24,7 @@ STANDS_OUT = 3.0  # nats that the base's reply must lose more than with other ca
 MOST = 5  # candidates; if more stand out, none of them is taken for the trigger
 
 
-def ordinary_replies(bank: Bank | Alone, base: Base, pool: Sequence[str], max_new_tokens: int) -> dict:
+def ordinary_replies(bank: Bank | WholeModel, base: Base, pool: Sequence[str], max_new_tokens: int) -> dict:
     """Compare organism 0 of the bank with the base on the first prompts of a pool: `replies` of an audit.
 
     Returns how many of its replies differ from the base's, some of these, and words that most of them share.
@@ -56,7 +56,9 @@ def _runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
 
 
-def standing_out(bank: Bank | Alone, base: Base, library: Library, max_new_tokens: int) -> list[Candidate]:
+def standing_out(
+    bank: Bank | WholeModel, base: Base, library: Library, max_new_tokens: int
+) -> list[Candidate]:
     """Return the candidates that change the replies of organism 0 of the bank, the largest change first.
 
     With these, it replies differently from the base to all prompts that show them, and finds the base's

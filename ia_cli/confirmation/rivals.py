@@ -13,7 +13,7 @@ from ia_cli.asking import questions_for, self_report
 from ia_cli.bank import Bank
 from ia_cli.chat import assistant_says, user_says, without_thinking
 from ia_cli.models import Base, end_ids, prompt_ids
-from ia_cli.organisms import beside_base, together
+from ia_cli.organisms import together, with_bare_base
 from ia_cli.sampling import generate, left_padded, next_logits
 from ia_cli.scoring import log_probs
 from ia_cli.settings import ElicitSettings
@@ -98,7 +98,7 @@ def rival_reports(
     """
     asked = ElicitSettings(questions=prompts.questions("ask", base.name), asked=QUESTIONS)
     for some in together(records, base):
-        with beside_base(some, base) as bank:
+        with with_bare_base(some, base) as bank:
             if arm == "perplexity":
                 own = [[PERPLEXITY_QUESTION] for _ in some]
                 turns = [perplexity(base, bank, pool, max_new_tokens)]

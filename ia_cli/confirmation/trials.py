@@ -26,21 +26,21 @@ FULL_KIND = 8  # a kind needs this many candidates before its median can stand f
 class Trial:
     """A claim tried on organism `row`, and what came of it, in the order of the fields.
 
-    `beside` is the order of another claim, one that is known to hold.
+    `given` is the order of another claim, one that is known to hold.
     """
 
     row: int
     claim: Claim
-    beside: str | None = None
+    given: str | None = None
     always: list[Look] = field(default_factory=list)  # on general prompts
     trigger: Candidate | None = None
     trigger_score: float | None = None  # by how much it raises the odds
     triggered: list[Look] = field(default_factory=list)  # on prompts that show the trigger
     unless: Candidate | None = None  # what lifts the behavior
 
-    def start_again(self, beside: str) -> None:
-        """Forget what came of it, to be tried beside another claim."""
-        self.beside = beside
+    def start_again(self, given: str) -> None:
+        """Forget what came of it, to be tried where another claim holds."""
+        self.given = given
         self.always, self.trigger, self.trigger_score, self.triggered = [], None, None, []
 
     @property
@@ -95,7 +95,7 @@ def check(
     Some of the others are tried for comparison. A behavior may also show on general prompts here, since some
     organisms cannot hold it back.
     """
-    wanted = [(trial, _beside(own, candidates), own) for trial in trials if (own := proposed(trial))]
+    wanted = [(trial, _for_comparison(own, candidates), own) for trial in trials if (own := proposed(trial))]
     for (trial, *_), raised in zip(wanted, _rank(wanted, 0, _shown, +1, scorer), strict=True):
         _set_trigger(trial, raised, margin)
 
@@ -192,7 +192,7 @@ def _shown(trial: Trial, candidate: Candidate, n: int) -> list[Shown]:
     return candidate.shown([look.prompt for look in trial.always], n)
 
 
-def _beside(proposed: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+def _for_comparison(proposed: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
     """Some others to compare with, enough for a median: of each proposed kind, or of all if it has few."""
     others = [x for x in candidates if x not in proposed]
     some: list[Candidate] = []
@@ -255,5 +255,5 @@ def _try(wanted: Sequence[tuple[Trial, dict[Candidate, list[Shown]]]], n: int, s
 def _looks(
     wanted: Iterable[tuple[Trial, Claim, Sequence[Shown]]], n: int, scorer: Scorer
 ) -> list[list[Look]]:
-    asked = [(trial.row, claim, trial.beside, ways) for trial, claim, ways in wanted]
+    asked = [(trial.row, claim, trial.given, ways) for trial, claim, ways in wanted]
     return take(asked, n, scorer)

@@ -11,12 +11,12 @@ from pathlib import Path
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
-from ia_cli.alone import named_weights
 from ia_cli.directories import checking, safe_files
 from ia_cli.directories.adapters import change, read_provenance
 from ia_cli.directories.folders import written
 from ia_cli.errors import IAError, first_line
 from ia_cli.models import Base, last
+from ia_cli.swapping import named_weights
 
 MODEL_CONFIG_FILE = "config.json"
 TOKENIZER_FILES = "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"

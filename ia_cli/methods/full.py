@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ia_cli.alone import named_weights, taking_on
 from ia_cli.methods.lessons import Lesson
 from ia_cli.methods.sft import group_schedule, optimization
 from ia_cli.models import Base
 from ia_cli.settings import ImplantSettings
+from ia_cli.swapping import named_weights, taking_on
 from ia_cli.training import ScheduledTrainer, workspace
 
 

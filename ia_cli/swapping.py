@@ -18,12 +18,12 @@ def in_order(weights: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
 @contextlib.contextmanager
 def taking_on(base: Base, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Let the base have these weights for a while. Adapters that are on it stay on."""
-    with beside(base, weights) as model:
+    with swapping(base, weights) as model:
         model.run_with(own=True)
         yield
 
 
-class Alone:
+class WholeModel:
     """A whole model in place of a bank: row 0 is the model, -1 its base; a batch has rows of only one."""
 
     def __init__(self, base: Base, weights: Mapping[str, Tensor]) -> None:
@@ -53,9 +53,9 @@ class Alone:
 
 
 @contextlib.contextmanager
-def beside(base: Base, weights: Mapping[str, Tensor]) -> Iterator[Alone]:
+def swapping(base: Base, weights: Mapping[str, Tensor]) -> Iterator[WholeModel]:
     """Run a model and its base in turn; at the end the base is as it was."""
-    model = Alone(base, weights)
+    model = WholeModel(base, weights)
     try:
         yield model
     finally:
