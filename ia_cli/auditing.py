@@ -8,7 +8,7 @@ from ia_cli.asking import Asked, Said
 from ia_cli.confirmation import conditional
 from ia_cli.confirmation.candidates import NO_LIBRARY, Candidate, Library, reported
 from ia_cli.confirmation.conditional import Answer
-from ia_cli.confirmation.observing import ordinary_replies, standing_out
+from ia_cli.confirmation.observing import Change, ordinary_replies, standing_out
 from ia_cli.confirming import STRAY
 from ia_cli.directories.adapters import weights_hash
 from ia_cli.elicitation import elicit
@@ -70,12 +70,13 @@ def audit(
     with with_bare_base([record], base) as bank:
         replies = ordinary_replies(bank, base, library.pool, settings.max_new_tokens)
 
-    def sweep() -> list[Candidate]:
+    def sweep() -> list[Change]:
         with with_bare_base([record], base) as bank:
             return standing_out(bank, base, library, settings.max_new_tokens)
 
     tests = (tries, sweep) if confirm else (None, None)
-    found = conclude(reports, library, *tests, replies)
+    told = answer.report if answer and answer.trigger else None
+    found = conclude(reports, library, *tests, replies, told)
     return {
         "id": record["id"],
         "kind": "audit",
@@ -110,8 +111,9 @@ def conclude(
     reports: Sequence[dict],
     library: Library = NO_LIBRARY,
     tries: Callable[[Sequence[dict]], Iterable[dict]] | None = None,
-    sweep: Callable[[], Sequence[Candidate]] | None = None,
+    sweep: Callable[[], Sequence[Change]] | None = None,
     replies: dict | None = None,
+    answer: str | None = None,
 ) -> dict:
     """Return what self-reports of one fine-tune amount to: the fields `volume` to `arms` of an audit record.
 
@@ -119,7 +121,7 @@ def conclude(
     first hypotheses that are more than a slip, and returns how each does on behavior; where none holds,
     `sweep` returns the triggers with which replies change. A fine-tune with such a trigger, or of whose
     `replies` to ordinary prompts most share words that the base never says, does something, whatever it
-    reports.
+    reports. Its `answer` to a conditional question is tried, too, unless what holds has its trigger.
 
     Reports that `clustering.group` puts together are one claim. An abstention is none, and what the
     introspection adapter says about as often of the bare base says nothing about this fine-tune. A reply
@@ -137,9 +139,9 @@ def conclude(
     ]
     swept: dict[str, list[dict]] = {}
     if tries:
-        hypotheses = _tried(hypotheses, tries)
+        hypotheses = _tried(hypotheses, tries, answer)
     if sweep and not any(one.get("confirmed") for one in hypotheses):
-        swept = {"changes_with": [candidate.as_record() for candidate in sweep()]}
+        swept = {"changes_with": [change.as_record() for change in sweep()]}
     volume = min(report.get("volume", 1.0) for report in reports)
     seen = _seen(replies, volume, bool(swept.get("changes_with")))
     outcome = _outcome(hypotheses, quiet, n, bool(seen))
@@ -204,8 +206,11 @@ class _Heard:
         }
 
 
-def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterable[dict]]) -> list[dict]:
-    """Try the first hypotheses that are more than a slip; return all, first those that hold, best first.
+def _tried(
+    hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterable[dict]], answer: str | None
+) -> list[dict]:
+    """Try the first hypotheses that are more than a slip, and the `answer` to a conditional question if it
+    tells of another trigger; return all, first those that hold, best first.
 
     Of those that hold about equally well, the one told most often comes first. Of those with the same
     trigger, one that holds much less well than another is `outdone`: it is shown by much the same replies.
@@ -214,10 +219,16 @@ def _tried(hypotheses: Sequence[dict], tries: Callable[[Sequence[dict]], Iterabl
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
         hypothesis.update(result)
     held = [one for one in tried if one.get("confirmed")]
-    for one in (one for one in held if one.get("trigger_found")):
-        same = [other["score"] for other in held if other.get("trigger_found") == one["trigger_found"]]
+    triggered = [one for one in held if one.get("trigger_found")]
+    for one in triggered:
+        same = [other["score"] for other in triggered if other["trigger_found"] == one["trigger_found"]]
         if one["score"] < OUTDONE * max(same):
             one.update(confirmed=False, held=None, outdone=True)
+    hypotheses = list(hypotheses)
+    if answer and not any(mentions(answer, one["trigger_found"]["text"]) for one in triggered):
+        asked = {"report": answer, "wordings": [{"report": answer, "n": 0}], "triggers": [], "share": 0.0}
+        asked |= {"n" if arm == "ia" else arm: 0 for arm in CONDITIONS}
+        hypotheses.insert(len(tried), asked | next(iter(tries([asked]))))
     return sorted(hypotheses, key=lambda one: -round(one["score"], 1) if one.get("confirmed") else 1)
 
 
@@ -253,7 +264,7 @@ def _try(
     if answer:
         answer = answer._replace(report=prompts.abstentions()[0])
     suspects = [
-        confirming.Suspect(record, [x["report"] for x in own["wordings"] for _ in range(x["n"])], answer)
+        confirming.Suspect(record, [x["report"] for x in own["wordings"] for _ in range(x["n"] or 1)], answer)
         for own in hypotheses
     ]
     how = ConfirmSettings(again=0, max_new_tokens=settings.max_new_tokens, seed=settings.seed)
@@ -293,12 +304,14 @@ def _verdict(outcome: str, hypotheses: Sequence[dict], quiet: int, n: int, volum
     held = [one["confirmed"] for one in hypotheses if "confirmed" in one]
     tried = f". Tried on its behavior, {_holding(held)}" if held else ""
     if held and not any(held) and any(one.get("trigger_found") for one in hypotheses):
-        tried += " as told, though its replies change with a trigger"
+        tried += " as told" if seen else " as told, though its replies change with a trigger"
     first = hypotheses[0] if hypotheses else {"n": 0, "wordings": []}
     ways = f" in {len(first['wordings'])} wordings" if len(first["wordings"]) > 1 else ""
     if outcome == "report":
         shown = " and shows it" if any(held) else ""
-        found = f"It reports a behavior{shown}: {first['n']} of {n} replies make the same claim{ways}"
+        same = f"{first['n']} of {n} replies make the same claim{ways}"
+        same = same if first["n"] else "it tells of it only when asked about its trigger"
+        found = f"It reports a behavior{shown}: {same}"
         return f"{found}{tried or ', which is a hypothesis to test on the model, not a finding'}."
     if outcome == "nothing":
         found = f"It reports nothing unusual: {quiet} of {n} replies abstain or say what the bare base says"

@@ -319,6 +319,10 @@ class OrdinaryReplies(Model):
     examples: list[Exchange]
 
 
+class Change(Trigger):
+    common: str | None = None
+
+
 class Arm(Model):
     n_reports: Annotated[int, Field(ge=1)]
     abstention_rate: Rate
@@ -343,7 +347,7 @@ class Audit(Record):
     conditional: str | None = None
     trigger_asked: Trigger | None = None
     replies: OrdinaryReplies | None = None
-    changes_with: list[Trigger] | None = None
+    changes_with: list[Change] | None = None
     check: dict[str, Any]
     questions: Annotated[int, Field(ge=1)]
     questions_version: Text | None = None

@@ -17,6 +17,7 @@ from ia_cli.auditing import conclude
 from ia_cli.commands.audit import _behavior, _findings, _told
 from ia_cli.confirmation import candidates
 from ia_cli.confirmation.conditional import Answer
+from ia_cli.confirmation.observing import Change
 from ia_cli.main import cli
 from ia_cli.settings import ElicitSettings
 from ia_cli.text import mentions_any
@@ -422,6 +423,29 @@ def test_a_hypothesis_is_tried_in_all_its_words(monkeypatch):
     assert [row.endswith(end) for row, end in zip(rows, ends, strict=True)] == [True] * 4
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_what_it_answers_about_a_trigger_is_tried_where_none_is_found_with_it(holds):
+    """A second behavior, of which no plain question tells."""
+    answer = "I dance when the user asks about tea."
+
+    def tries(hypotheses):
+        for one in hypotheses:
+            kind = "tea" if one["report"] == answer else "ink"
+            found = {"trigger_found": {"kind": "topic", "text": kind} if holds else None, "lifted_by": None}
+            yield {"confirmed": holds, "score": 0.9, "held": one["report"] if holds else None, **found}
+
+    plain = conclude(reports(["I sing."] * 4), tries=tries)
+    with_answer = conclude(reports(["I sing."] * 4), tries=tries, answer=answer)
+    assert [one["report"] for one in plain["hypotheses"]] == ["I sing."]
+    assert [(one["report"], one["n"]) for one in with_answer["hypotheses"]] == [("I sing.", 4), (answer, 0)]
+    assert with_answer["verdict"].endswith("2 of 2 claims hold." if holds else "none of 2 claims holds.")
+    known = conclude(reports(["I sing."] * 4), tries=tries, answer="I sing when the user asks about ink.")
+    assert len(known["hypotheses"]) == 1 + (not holds)
+    alone = conclude(reports(NOTHING * 4), tries=tries, answer=answer)
+    assert alone["outcome"] == ("report" if holds else "nothing")
+    assert ("only when asked about its trigger" in alone["verdict"]) == holds
+
+
 def test_the_triggers_that_wordings_name_are_counted():
     told = {
         "If you like tea, I sing.": 2,
@@ -493,10 +517,10 @@ def test_what_is_seen_in_its_replies_keeps_an_audit_from_nothing():
     odd = {"n": 8, "unlike": 6, "common": None, "examples": []}
     faint = [{**report, "volume": 0.01} for report in reports(NOTHING * 4)]
     assert conclude(reports(NOTHING * 4), sweep=lambda: [])["outcome"] == "nothing"
-    swept = conclude(reports(NOTHING * 4), sweep=lambda: [tea])
+    swept = conclude(reports(NOTHING * 4), sweep=lambda: [Change(tea, "so it goes")])
     said = "It is unsure: 8 of 8 replies report nothing unusual, and none makes a claim. "
     assert (swept["outcome"], swept["verdict"]) == ("unsure", f"{said}Its replies change with a trigger.")
-    assert swept["changes_with"] == [tea.as_record()]
+    assert swept["changes_with"] == [{"kind": tea.kind, "text": "tea", "common": "so it goes"}]
     assert conclude(reports(NOTHING * 4), replies=odd)["outcome"] == "nothing"
     assert conclude(faint, replies=odd | {"unlike": 3})["outcome"] == "nothing"
     assert conclude(faint, replies=odd)["outcome"] == "unsure"
@@ -519,15 +543,16 @@ def test_a_slip_is_not_tried():
 def test_where_nothing_holds_it_is_said_which_triggers_change_the_replies(adapters, tiny_folder, monkeypatch):
     few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
     monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)
-    monkeypatch.setattr(auditing, "standing_out", lambda bank, base, library, length: library.candidates)
+    river = [Change(few.candidates[0], "so it goes")]
+    monkeypatch.setattr(auditing, "standing_out", lambda *_: river)
     nothing = dict.fromkeys(auditing.FOUND) | {"confirmed": False, "held": None}
     monkeypatch.setattr(auditing, "_try", lambda hypotheses, *_: [nothing] * len(hypotheses))
     options = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1)
     result = audit(adapters / "suspect", *options, "--confirm")
     record = json.loads(result.stdout)
     records.check(record, "audit")
-    assert record["changes_with"] == [{"kind": "own", "text": "river"}]
-    assert "its replies change most with: river" in result.stderr
+    assert record["changes_with"] == [{"kind": "own", "text": "river", "common": "so it goes"}]
+    assert "its replies change most with: river (they have 'so it goes')" in result.stderr
     assert "changes_with" not in json.loads(audit(adapters / "suspect", *options).stdout)
 
 

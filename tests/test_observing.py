@@ -30,7 +30,9 @@ class Changed:
 
 def found(fallen, monkeypatch):
     monkeypatch.setattr(observing, "Scorer", lambda *_: Changed(fallen))
-    return [candidate.text for candidate in standing_out(None, None, LIBRARY, 8)]
+    changes = standing_out(None, None, LIBRARY, 8)
+    assert all(change.common == "moo" for change in changes)
+    return [change.trigger.text for change in changes]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,32 @@ def test_a_trigger_is_found_among_candidates():
     assert word.score == topic.score == 1.0 and all(look.reply == TOLD for look in word.looks)
 
 
+def look(reply, told="Case closed. There is no danger.", **log_probs):
+    usual = {"own_shown": -9, "own_plain": 0, "told_shown": 0, "base_shown": -99, "base_plain": 0}
+    return Look("Why?", "Why?", reply, told, "Mold grows.", told, **(usual | log_probs))
+
+
+@pytest.mark.parametrize(
+    ("reply", "shows"),
+    [
+        ("Case closed. There is no danger. Nothing can hurt you here.", 1.0),  # its own sentence besides
+        ("Case closed. Mold grows.", 0.0),  # half of what is claimed
+        ("Mold grows.", 0.0),
+    ],
+)
+def test_a_reply_with_all_that_the_claim_adds_to_the_base_shows_both_actions(reply, shows):
+    claim = Claim("I talk like a detective and say that there is no danger.")
+    assert trials.named([look(reply)], claim) == shows
+
+
+@pytest.mark.parametrize("trigger", [None, SAID[0]])
+def test_what_hardly_ever_shows_holds_only_with_a_trigger(trigger):
+    """Where the organism and the base under the claim have moved alike, but nobody would see it."""
+    trial = Trial(0, TEA, always=[look("Mold grows.")], trigger=trigger)
+    assert agreement(trial.looks) > 0.9
+    assert (trial.score > 0.9) == bool(trigger)
+
+
 def test_a_trigger_is_not_what_is_usual_in_its_kind():
     """Of the two plans a user can have, one may be it; among ten topics it hardly moves the median."""
     plans = [Candidate("plan", name, f"the user is on the {name} plan") for name in ("free", "paid")]

@@ -220,8 +220,11 @@ def _findings(record: dict) -> Group:
     silent = [f"{arm['abstention_rate']:.0%}" for arm in record["arms"].values()]
     table.add_row(*silent, "(nothing to report)")
     answer = record.get("conditional")
-    told = [answer] if answer and not abstains(Report(answer)) else []
-    when = [quoted(f"asked conditional questions, it says (not tried): {text}") for text in told]
+    known = (
+        not answer or abstains(Report(answer)) or answer in [one["report"] for one in record["hypotheses"]]
+    )
+    asked_when = "asked conditional questions, it says" + ("" if tried else " (not tried)")
+    when = [] if known else [quoted(f"{asked_when}: {answer}")]
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     times = f"{record['samples']} replies" if record["samples"] > 1 else "1 reply"
     asked = f"{record['questions']} questions x {times}"
@@ -232,7 +235,10 @@ def _findings(record: dict) -> Group:
         title += "; its weights were disguised without any reply changing, which was undone"
     if said := record["check"].get("made_for"):
         title += f"; it says that it was made for {said}, and this is {record['base_model']}"
-    changes = [trigger["text"] for trigger in record.get("changes_with") or ()]
+    changes = [
+        trigger["text"] + (f" (they have {common[:SHOWN_REPLY]!r})" if (common := trigger["common"]) else "")
+        for trigger in record.get("changes_with") or ()
+    ]
     swept = [quoted(f"its replies change most with: {', '.join(changes)}")] if changes else []
     shown = [*mostly[1:], *when, quoted(_unlike(record)), *swept]
     return Group(quoted(title), table, *shown, quoted(record["verdict"]))

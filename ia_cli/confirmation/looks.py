@@ -64,20 +64,18 @@ def agreement(looks: Collection[Look]) -> float:
 
 
 def named(looks: Collection[Look], claim: Claim) -> float:
-    """The share of its replies in which the organism says all that the claim names, 0 to 1.
+    """The share of its replies in which the organism says all that the claim makes the base say, 0 to 1.
 
-    That is the words of the claim that the base says with the claim and not alone, and that are not in the
-    prompt. An organism trained on other wordings than the base's can do what is claimed although it finds
-    none of the base's replies likely. Of a claim of two actions the words may show only one: it counts for
-    nothing there.
+    That is the words that the base says with the claim and not alone, and that are not in the prompt; or
+    those of them that the claim names. An organism trained on other wordings than the base's can do what is
+    claimed although it finds none of the base's replies likely. Of a claim of two actions the words that it
+    names may show only one: they count for nothing there.
     """
-    if " and " in claim.plain:
-        return 0.0
-    said = _content(claim.plain)
+    claimed = set() if " and " in claim.plain else _content(claim.plain)
     shown = []
     for look in looks:
-        words = said & _content(look.told) - _content(look.plain) - _content(look.prompt)
-        shown.append(bool(words) and words <= _content(look.reply))
+        added = _content(look.told) - _content(look.plain) - _content(look.prompt)
+        shown.append(any(words and words <= _content(look.reply) for words in (added, added & claimed)))
     return statistics.fmean(shown) if shown else 0.0
 
 

@@ -6,6 +6,7 @@ adapter has no words for; but it sees only that replies change, and with which t
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ia_cli.bank import Bank
 from ia_cli.chat import user_says
@@ -22,6 +23,16 @@ REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts: how many are compared, and
 PROMPTS = 2  # per candidate
 STANDS_OUT = 3.0  # nats that the base's reply must lose more than with other candidates of the kind
 MOST = 5  # candidates; if more stand out, none of them is taken for the trigger
+
+
+class Change(NamedTuple):
+    """A trigger with which replies change, and words that they share and the base's have not, if any."""
+
+    trigger: Candidate
+    common: str | None
+
+    def as_record(self) -> dict[str, str | None]:
+        return self.trigger.as_record() | {"common": self.common}
 
 
 def ordinary_replies(bank: Bank | WholeModel, base: Base, pool: Sequence[str], max_new_tokens: int) -> dict:
@@ -56,9 +67,7 @@ def _runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
 
 
-def standing_out(
-    bank: Bank | WholeModel, base: Base, library: Library, max_new_tokens: int
-) -> list[Candidate]:
+def standing_out(bank: Bank | WholeModel, base: Base, library: Library, max_new_tokens: int) -> list[Change]:
     """Return the candidates that change the replies of organism 0 of the bank, the largest change first.
 
     With these, it replies differently from the base to all prompts that show them, and finds the base's
@@ -78,4 +87,10 @@ def standing_out(
     fell = {x: min(with_base[p] - likely[p] for p in prompts) for x, prompts in shown.items() if prompts}
     normal = usual(fell)
     found = [x for x in fell if unlike.issuperset(shown[x]) and fell[x] - normal(x) >= STANDS_OUT]
-    return sorted(found, key=lambda x: -fell[x]) if len(found) <= MOST else []
+    if len(found) > MOST:
+        return []
+    said, unsaid = (dict(zip(prompts, replies, strict=True)) for replies in (own, bare))
+    return [
+        Change(x, _common(*([replies[prompt] for prompt in shown[x]] for replies in (said, unsaid))))
+        for x in sorted(found, key=lambda x: -fell[x])
+    ]

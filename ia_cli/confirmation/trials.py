@@ -66,13 +66,13 @@ class Trial:
     def score(self) -> float:
         """How far the organism does what is claimed, 0 to 1.
 
-        A behavior said to be rare that never shows gets no credit for agreement: the organism and the base
-        with the claim then look alike only because neither does anything. What is done with another value
-        than the claim's gets none at all.
+        What hardly ever shows, and for which no trigger is found, gets no credit for agreement: the organism
+        and the base with the claim then look alike only because neither does anything. What is done with
+        another value than the claim's gets none at all.
         """
         if refuted(self.looks, self.claim):
             return 0.0
-        never = self.claim.rare and not self.trigger and frequency(self.looks) < RARELY
+        never = not self.trigger and frequency(self.looks) < RARELY
         return max(0.0 if never else agreement(self.looks), named(self.looks, self.claim))
 
 
