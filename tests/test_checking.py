@@ -275,6 +275,11 @@ def drop(weights):
     del weights[FIRST + B_SUFFIX]
 
 
+def strip(weights):
+    for key in list(weights):
+        weights[key.removeprefix(PREFIX)] = weights.pop(key)
+
+
 def add_bias(weights):
     weights[FIRST + ".lora_B.bias"] = torch.zeros(32)
 
@@ -311,9 +316,13 @@ def grow(weights):
     [
         (drop, "not pairs of lora_A and lora_B"),
         (dict.clear, "not pairs of lora_A and lora_B: no tensors"),
+        (
+            strip,
+            "PEFT finds no layer called model.layers.0.self_attn.o_proj.lora_A.weight, without base_model.",
+        ),
         (add_bias, "not pairs"),
         (add_magnitude, "not pairs"),
-        (rename, "not pairs"),
+        (rename, "PEFT finds no layer called ../../model.layers"),
         (set_one(torch.nan), "a weight is not finite"),
         (set_one(-torch.inf), "a weight is not finite"),
         (set_one(1e30), "a weight of 1e+30 is beyond float16"),

@@ -216,7 +216,7 @@ def test_a_reply_is_kept_as_it_is():
     assert result.exit_code == 0, result.stderr
     reports = {report["question"]: report["report"] for report in written(result)}
     assert reports == {f"q {i}": kept for i, (_, kept) in enumerate(replies)}
-    assert "1 replies are cut short at 64 tokens" in result.stderr
+    assert "cut short at 64 tokens (--max-new-tokens): 1 of the replies" in result.stderr
 
 
 FOUR = [argument for i in range(4) for argument in ("--question", f"q {i}")]

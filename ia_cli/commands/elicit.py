@@ -243,8 +243,8 @@ def _ask_server(
     finally:
         if endpoint.cut_short:
             note(
-                f"ia elicit: {endpoint.cut_short} replies are cut short at {settings.max_new_tokens} tokens "
-                "(--max-new-tokens)"
+                f"ia elicit: cut short at {settings.max_new_tokens} tokens (--max-new-tokens): "
+                f"{endpoint.cut_short} of the replies"
             )
 
 

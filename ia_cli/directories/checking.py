@@ -136,8 +136,10 @@ def read_tensors(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         raise IAError(message, remedy=remedy, where=str(path)) from error
     names = [key.removeprefix(PREFIX).removesuffix(A_SUFFIX) for key in loaded if key.endswith(A_SUFFIX)]
     expected = {PREFIX + name + suffix for name in names for suffix in (A_SUFFIX, B_SUFFIX)}
-    if wrapped := [name for name in names if name.startswith(("base_model.", "_orig_mod."))]:
-        message = f"PEFT finds no layer called {wrapped[0]}"
+    bare = [f"{key}, without {PREFIX}" for key in loaded if not key.startswith(PREFIX)]
+    wrapped = [name for name in names if name.startswith(("base_model.", "_orig_mod."))]
+    if bare or wrapped:
+        message = f"PEFT finds no layer called {min(bare or wrapped)}"
         raise IAError(message, remedy="save the adapter from the PeftModel itself", where=str(path))
     if not names or expected != set(loaded):
         odd = min(expected ^ set(loaded), default="no tensors")

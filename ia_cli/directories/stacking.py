@@ -128,7 +128,9 @@ def _join(name: str, adapters: Sequence[Adapter]) -> tuple[Tensor, Tensor]:
     pairs = [adapter.tensors[name] for adapter in adapters]
     shapes = [(b.size(0), a.size(1)) for a, b in pairs]
     if len(set(shapes)) > 1:
-        raise IAError(f"made for different bases: {name} is {' and '.join(map(str, dict.fromkeys(shapes)))}")
+        sizes = " and ".join(map(str, dict.fromkeys(shapes)))
+        remedy = "stack adapters of one base; `ia check --base` says whose they are"
+        raise IAError(f"made for different bases: {name} is {sizes}", remedy=remedy)
     dtype = reduce(torch.promote_types, (tensor.dtype for pair in pairs for tensor in pair), torch.float32)
     both = [_evenly(a, b, one.scaling[name]) for one, (a, b) in zip(adapters, pairs, strict=True)]
     return torch.cat([a.to(dtype) for a, _ in both]), torch.cat([b.to(dtype) for _, b in both], dim=1)
