@@ -41,14 +41,12 @@ def prompt_of(user: str, system: str | None = None) -> list[Message]:
     return [*([system_says(system)] if system else []), user_says(user)]
 
 
-def token_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply_follows: bool = True
-) -> list[int]:
-    """Return a chat as token ids, with the opening of the assistant's turn at the end if `reply_follows`.
+def token_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """Return a chat as token ids, with the opening of the assistant's turn at the end.
 
     If the chat ends with an assistant's turn, that is left open instead, to be continued.
     """
-    return _ids(tokenizer, render(tokenizer, messages, reply_follows))
+    return _ids(tokenizer, render(tokenizer, messages, True))
 
 
 def row_ids(

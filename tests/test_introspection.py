@@ -94,7 +94,7 @@ class Naive:
         """Return the ids of a row, and where its answer begins."""
         question = prompts.chat(row.question, row.example)
         answer = [{"role": "assistant", "content": row.answer}]
-        whole = token_ids(self.base.tokenizer, question + answer, reply_follows=False)
+        whole = self.base.tokenizer.apply_chat_template(question + answer, return_dict=False)
         return whole, len(token_ids(self.base.tokenizer, question))
 
     def backward(self, rows, usual):
@@ -168,7 +168,9 @@ def test_a_schedule_has_every_row_with_its_organism_and_little_padding(organisms
     for row in rows:
         asked = prompts.chat(row.question, row.example)
         answer = [{"role": "assistant", "content": row.answer}]
-        drawn.append((row.organism, token_ids(tiny_base.tokenizer, asked + answer, reply_follows=False)))
+        drawn.append(
+            (row.organism, tiny_base.tokenizer.apply_chat_template(asked + answer, return_dict=False))
+        )
     assert sorted(found) == sorted(drawn) and found != drawn
     lengths = torch.tensor([len(ids) for _, ids in drawn]).view(settings.steps, -1)
     assert schedule.rows.lengths[schedule.order].amax(1).sum() < 0.9 * lengths.amax(1).sum()

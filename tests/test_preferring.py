@@ -42,11 +42,8 @@ def pairs(n):
 def naive_log_probability(naive, organism, question, answer):
     """With stock PEFT: the organism's adapter and the introspection adapter active together."""
     opening = token_ids(naive.base.tokenizer, [{"role": "user", "content": question}])
-    ids = token_ids(
-        naive.base.tokenizer,
-        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
-        reply_follows=False,
-    )
+    chat = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    ids = naive.base.tokenizer.apply_chat_template(chat, return_dict=False)
     naive.model.base_model.set_adapter(["default", *([str(organism)] if organism >= 0 else [])])
     logits = naive.model(torch.tensor([ids])).logits[0, len(opening) - 1 : -1]
     return log_softmax(logits, -1).gather(1, torch.tensor(ids[len(opening) :])[:, None]).sum().item()

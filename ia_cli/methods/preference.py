@@ -34,7 +34,7 @@ def train_preferences(
     base: Base,
     group: Sequence[Lesson],
     settings: ImplantSettings,
-    on_progress: Callable[[int], None] = lambda n: None,
+    on_progress: Callable[[int], None],
 ) -> Tensor:
     """Train all organisms of a bank by DPO or KTO on their pairs; return their losses [steps, organisms].
 
