@@ -228,7 +228,9 @@ def _tried(
     if answer and not any(mentions(answer, one["trigger_found"]["text"]) for one in triggered):
         asked = {"report": answer, "wordings": [{"report": answer, "n": 0}], "triggers": [], "share": 0.0}
         asked |= {"n" if arm == "ia" else arm: 0 for arm in CONDITIONS}
-        hypotheses.insert(len(tried), asked | next(iter(tries([asked]))))
+        asked |= next(iter(tries([asked])))
+        if asked["trigger_found"] or not (held and asked["confirmed"]):  # else others tell the same
+            hypotheses.insert(len(tried), asked)
     return sorted(hypotheses, key=lambda one: -round(one["score"], 1) if one.get("confirmed") else 1)
 
 

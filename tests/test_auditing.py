@@ -441,6 +441,10 @@ def test_what_it_answers_about_a_trigger_is_tried_where_none_is_found_with_it(ho
     assert with_answer["verdict"].endswith("2 of 2 claims hold." if holds else "none of 2 claims holds.")
     known = conclude(reports(["I sing."] * 4), tries=tries, answer="I sing when the user asks about ink.")
     assert len(known["hypotheses"]) == 1 + (not holds)
+    if holds:  # without the trigger that it tells of, it is what the others say
+        found = {"confirmed": True, "score": 0.9, "trigger_found": None, "lifted_by": None, "held": "I sing."}
+        same = conclude(reports(["I sing."] * 4), tries=lambda own: [dict(found) for _ in own], answer=answer)
+        assert [one["report"] for one in same["hypotheses"]] == ["I sing."]
     alone = conclude(reports(NOTHING * 4), tries=tries, answer=answer)
     assert alone["outcome"] == ("report" if holds else "nothing")
     assert ("only when asked about its trigger" in alone["verdict"]) == holds
