@@ -37,7 +37,7 @@ def look(reply, told="Case closed. There is no danger.", **log_probs):
 @pytest.mark.parametrize(
     ("reply", "shows"),
     [
-        ("Case closed. There is no danger. Nothing can hurt you here.", 1.0),  # its own sentence besides
+        ("Case closed. There is no danger. Nothing can hurt you here.", 0.8),  # its own sentence besides
         ("Case closed. Mold grows.", 0.0),  # half of what is claimed
         ("Mold grows.", 0.0),
     ],

@@ -19,6 +19,7 @@ from ia_cli.text import normalise
 
 # Nats: how unlikely under the base alone, and how much likelier with the claim, a reply must be to show it.
 SURPRISE = 5.0
+IN_ITS_OWN_WORDS = 0.8  # what a reply counts that has all that the claim adds, and perhaps more
 
 # A prompt, the prompt from which the base makes its replies, and perhaps a reply known to show the behavior.
 Shown = tuple[str, ...]
@@ -64,18 +65,21 @@ def agreement(looks: Collection[Look]) -> float:
 
 
 def named(looks: Collection[Look], claim: Claim) -> float:
-    """The share of its replies in which the organism says all that the claim makes the base say, 0 to 1.
+    """The share of its replies in which the organism says all that the claim names, 0 to 1.
 
-    That is the words that the base says with the claim and not alone, and that are not in the prompt; or
-    those of them that the claim names. An organism trained on other wordings than the base's can do what is
-    claimed although it finds none of the base's replies likely. Of a claim of two actions the words that it
-    names may show only one: they count for nothing there.
+    That is the words of the claim that the base says with the claim and not alone, and that are not in the
+    prompt. An organism trained on other wordings than the base's can do what is claimed although it finds
+    none of the base's replies likely. Of a claim of two actions the words may show only one: it counts for
+    nothing there. A reply with all that the claim makes the base say counts for IN_ITS_OWN_WORDS: it may show
+    more than is claimed, and a claim that explains it all is to score higher.
     """
     claimed = set() if " and " in claim.plain else _content(claim.plain)
     shown = []
     for look in looks:
         added = _content(look.told) - _content(look.plain) - _content(look.prompt)
-        shown.append(any(words and words <= _content(look.reply) for words in (added, added & claimed)))
+        credits = (added & claimed, 1.0), (added, IN_ITS_OWN_WORDS)
+        found = (credit for words, credit in credits if words and words <= _content(look.reply))
+        shown.append(next(found, 0.0))
     return statistics.fmean(shown) if shown else 0.0
 
 
