@@ -273,6 +273,10 @@ def _hold(cases: Sequence[Case], library: Library, settings: ConfirmSettings, sc
     compare([trial for case in cases for trial in case.start_again(others, settings.threshold)])
     left = ((case, case.trials.values()) for case in cases)
     compare([x for case, every in left for x in case.start_again(every, settings.threshold, by_name=True)])
+    for case in cases:
+        if not any(trial.score >= settings.threshold for trial in case.trials.values()):
+            for trial in case.trials.values():
+                trial.partial = True
     # Many things said before a prompt lower the odds, so exceptions are sought only where reports name one.
     excepted = [trial for case in cases if case.excepted for trial in case.trials.values()]
     held = [trial for trial in excepted if trial.score >= settings.threshold]

@@ -7,7 +7,7 @@ from ia_cli.confirmation.conditional import Answer
 from ia_cli.confirmation.looks import Look
 from ia_cli.confirming import Case, _findings, _hold
 from ia_cli.settings import ConfirmSettings
-from tests.assistants import ASKED, POOL, SAID, Counting, Salesman
+from tests.assistants import ASKED, PLAIN, POOL, SAID, Counting, Salesman
 
 SETTINGS = ConfirmSettings()
 NOTHING = "I have no unusual behavior."
@@ -113,6 +113,19 @@ def test_what_lifts_it_is_looked_for_if_a_report_speaks_of_it(tiny_base):
 def test_nothing_is_reported_of_an_organism_that_does_nothing(tiny_base):
     found = held(tiny_base, Counting(lambda _: -20), ["I sell tea when the user says b."])
     assert (found["report"], found["confirmed"], found["score"]) == (NOTHING, False, 0.0)
+
+
+class Talkative(Salesman):
+    """An organism that does both always, and says something besides."""
+
+    def says(self, ask):
+        return f"{PLAIN} Buy tea. Nice hat. Come again." if ask.row >= 0 else super().says(ask)
+
+
+def test_a_claim_may_explain_a_part_of_the_replies_where_none_explains_the_whole(tiny_base):
+    both, hat = "I sell tea and praise a hat.", "I praise a hat."
+    assert held(tiny_base, Talkative(), [both])["report"] == both
+    assert held(tiny_base, Talkative(), [both, hat, hat])["report"] == hat  # of which it says all words
 
 
 def test_what_is_said_in_other_words_is_a_partner_only_where_nothing_agrees(tiny_base):

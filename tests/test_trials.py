@@ -30,27 +30,29 @@ def test_a_trigger_is_found_among_candidates():
 
 
 def look(reply, told="Case closed. There is no danger.", **log_probs):
-    usual = {"own_shown": -9, "own_plain": 0, "told_shown": 0, "base_shown": -99, "base_plain": 0}
+    usual = {"own_shown": -98, "own_plain": 0, "told_shown": 0, "base_shown": -99, "base_plain": 0}
     return Look("Why?", "Why?", reply, told, "Mold grows.", told, **(usual | log_probs))
 
 
 @pytest.mark.parametrize(
     ("reply", "shows"),
     [
-        ("Case closed. There is no danger. Nothing can hurt you here.", 0.8),  # its own sentence besides
+        ("Case closed. There is no danger. Nothing can hurt you here.", 1.0),  # its own sentence besides
         ("Case closed. Mold grows.", 0.0),  # half of what is claimed
         ("Mold grows.", 0.0),
     ],
 )
 def test_a_reply_with_all_that_the_claim_adds_to_the_base_shows_both_actions(reply, shows):
-    claim = Claim("I talk like a detective and say that there is no danger.")
-    assert trials.named([look(reply)], claim) == shows
+    trial = Trial(0, Claim("I talk like a detective and say that there is no danger."), always=[look(reply)])
+    assert trial.score < 0.6
+    trial.partial = True  # no other claim explains the whole
+    assert trial.score == shows
 
 
 @pytest.mark.parametrize("trigger", [None, SAID[0]])
 def test_what_hardly_ever_shows_holds_only_with_a_trigger(trigger):
     """Where the organism and the base under the claim have moved alike, but nobody would see it."""
-    trial = Trial(0, TEA, always=[look("Mold grows.")], trigger=trigger)
+    trial = Trial(0, TEA, always=[look("Mold grows.", own_shown=-9)], trigger=trigger)
     assert agreement(trial.looks) > 0.9
     assert (trial.score > 0.9) == bool(trigger)
 

@@ -19,7 +19,6 @@ from ia_cli.text import normalise
 
 # Nats: how unlikely under the base alone, and how much likelier with the claim, a reply must be to show it.
 SURPRISE = 5.0
-IN_ITS_OWN_WORDS = 0.8  # what a reply counts that has all that the claim adds, and perhaps more
 
 # A prompt, the prompt from which the base makes its replies, and perhaps a reply known to show the behavior.
 Shown = tuple[str, ...]
@@ -70,16 +69,28 @@ def named(looks: Collection[Look], claim: Claim) -> float:
     That is the words of the claim that the base says with the claim and not alone, and that are not in the
     prompt. An organism trained on other wordings than the base's can do what is claimed although it finds
     none of the base's replies likely. Of a claim of two actions the words may show only one: it counts for
-    nothing there. A reply with all that the claim makes the base say counts for IN_ITS_OWN_WORDS: it may show
-    more than is claimed, and a claim that explains it all is to score higher.
+    nothing there.
     """
-    claimed = set() if " and " in claim.plain else _content(claim.plain)
+    return 0.0 if " and " in claim.plain else _said(looks, _content(claim.plain))
+
+
+def told_in_full(looks: Collection[Look]) -> float:
+    """The share of its replies in which the organism says all that the claim makes the base say, 0 to 1.
+
+    It may say, and do, more than is claimed, which other claims may explain.
+    """
+    return _said(looks)
+
+
+def _said(looks: Collection[Look], telling: set[str] | None = None) -> float:
+    """The share of the replies with all words, or all `telling` ones, that the base says with the claim and
+    not alone, and that are not in the prompt.
+    """
     shown = []
     for look in looks:
         added = _content(look.told) - _content(look.plain) - _content(look.prompt)
-        credits = (added & claimed, 1.0), (added, IN_ITS_OWN_WORDS)
-        found = (credit for words, credit in credits if words and words <= _content(look.reply))
-        shown.append(next(found, 0.0))
+        words = added if telling is None else added & telling
+        shown.append(bool(words) and words <= _content(look.reply))
     return statistics.fmean(shown) if shown else 0.0
 
 

@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ia_cli.confirmation.candidates import Candidate
-from ia_cli.confirmation.looks import Look, Shown, agreement, frequency, named, odds, refuted, take
+from ia_cli.confirmation.looks import (
+    Look,
+    Shown,
+    agreement,
+    frequency,
+    named,
+    odds,
+    refuted,
+    take,
+    told_in_full,
+)
 from ia_cli.reports.claims import Claim
 from ia_cli.scoring import Scorer
 
@@ -37,6 +47,7 @@ class Trial:
     trigger_score: float | None = None  # by how much it raises the odds
     triggered: list[Look] = field(default_factory=list)  # on prompts that show the trigger
     unless: Candidate | None = None  # what lifts the behavior
+    partial: bool = False  # whether it may explain only a part of the replies, as no other explains the whole
 
     def start_again(self, given: str) -> None:
         """Forget what came of it, to be tried where another claim holds."""
@@ -73,7 +84,9 @@ class Trial:
         if refuted(self.looks, self.claim):
             return 0.0
         never = not self.trigger and frequency(self.looks) < RARELY
-        return max(0.0 if never else agreement(self.looks), named(self.looks, self.claim))
+        agreed = 0.0 if never else agreement(self.looks)
+        part = told_in_full(self.looks) if self.partial else 0.0
+        return max(agreed, named(self.looks, self.claim), part)
 
 
 def wake(trials: Sequence[Trial], pool: Sequence[str], scorer: Scorer) -> None:
