@@ -75,8 +75,8 @@ def audit(
             return standing_out(bank, base, library, settings.max_new_tokens)
 
     tests = (tries, sweep) if confirm else (None, None)
-    told = answer.report if answer and answer.trigger else None
-    found = conclude(reports, library, *tests, replies, told)
+    conditionally = answer.report if answer and answer.trigger else None
+    found = conclude(reports, library, *tests, replies, conditionally)
     return {
         "id": record["id"],
         "kind": "audit",
@@ -228,9 +228,9 @@ def _tried(
     if answer and not any(mentions(answer, one["trigger_found"]["text"]) for one in triggered):
         asked = {"report": answer, "wordings": [{"report": answer, "n": 0}], "triggers": [], "share": 0.0}
         asked |= {"n" if arm == "ia" else arm: 0 for arm in CONDITIONS}
-        asked |= next(iter(tries([asked])))
-        if asked["trigger_found"] or not (held and asked["confirmed"]):  # else others tell the same
-            hypotheses.insert(len(tried), asked)
+        [result] = tries([asked])
+        if result["trigger_found"] or not (held and result["confirmed"]):  # else others tell the same
+            hypotheses.insert(len(tried), asked | result)
     return sorted(hypotheses, key=lambda one: -round(one["score"], 1) if one.get("confirmed") else 1)
 
 

@@ -236,7 +236,8 @@ def _findings(record: dict) -> Group:
     if said := record["check"].get("made_for"):
         title += f"; it says that it was made for {said}, and this is {record['base_model']}"
     changes = [
-        trigger["text"] + (f" (they have {common[:SHOWN_REPLY]!r})" if (common := trigger["common"]) else "")
+        trigger["text"]
+        + (f" (they have {common[:SHOWN_REPLY]!r})" if (common := trigger.get("common")) else "")
         for trigger in record.get("changes_with") or ()
     ]
     swept = [quoted(f"its replies change most with: {', '.join(changes)}")] if changes else []
