@@ -74,8 +74,8 @@ def train_ia(
     check_free(out_dir, "train-ia")
     if paths.same(start, out_dir):
         raise IAError("is what training goes on from", remedy="choose another --out", where=str(out_dir))
-    if settings.dpo_steps and processes.count() > 1:
-        raise IAError("DPO runs in one process", remedy="start it without torchrun or accelerate")
+    if settings.dpo_steps:
+        processes.check_alone("DPO")
     partial = out_dir.with_name(out_dir.name + ".partial")
     if resume and _is_whole(out_dir, origin, base):
         processes.in_first(lambda: checkpoints.clear(partial, origin))

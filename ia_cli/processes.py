@@ -14,6 +14,8 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
+from ia_cli.errors import IAError
+
 T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(days=2)  # for the others, which may ask a server or implant for hours
@@ -71,6 +73,12 @@ def total(tensor: T) -> T:
 def whole(tensor: T) -> T:
     """Return a tensor in full that FSDP may have spread over the processes."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def check_alone(what: str) -> None:
+    """Raise IAError if there are several processes, and `what` is for one."""
+    if count() > 1:
+        raise IAError(f"{what} runs in one process", remedy="start it without torchrun or accelerate")
 
 
 def in_first(work: Callable[[], T]) -> T:

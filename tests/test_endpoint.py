@@ -247,7 +247,7 @@ def without_text(reason: str, **message) -> tuple:
         ((302, {}, b""), "no answer to this request.*302"),
         (
             (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 99)),
-            "compressed, which was not asked for",
+            "v1: its reply is compressed, which was not asked for; turn compression off",
         ),
     ],
 )

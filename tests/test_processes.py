@@ -292,3 +292,14 @@ def test_alone_is_the_first_and_only_one(monkeypatch):
     monkeypatch.setenv("RANK", "3")
     assert (processes.count(), processes.is_first()) == (4, False)
     assert list(range(10))[processes.share()] == [3, 7]
+
+
+@pytest.mark.parametrize("words", ["elicit --model m", "judge --judge llm --model m --calibrate rows.jsonl"])
+def test_a_server_is_not_asked_by_each_process(tmp_path, monkeypatch, words):
+    row = {"label": "It sings.", "report": "I sing.", "score": 5, "score_max": 5}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in zip(processes.LAUNCHER, "002", strict=True):
+        monkeypatch.setenv(name, value)
+    run = CliRunner().invoke(cli, [*words.split(), "--server", "http://127.0.0.1:9/v1"])
+    assert run.exit_code == 1 and "--server runs in one process; start it without torchrun" in run.stderr

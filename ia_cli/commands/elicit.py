@@ -230,10 +230,12 @@ def _ask_server(
     concurrency: int,
     timeout: float,
 ) -> None:
+    from ia_cli import processes
     from ia_cli.console import note
     from ia_cli.servers import serving
     from ia_cli.servers.endpoint import Endpoint
 
+    processes.check_alone("elicit --server")
     endpoint = Endpoint(server, next(iter(names.values())), concurrency=concurrency, timeout=timeout)
     try:
         reports = serving.elicit(

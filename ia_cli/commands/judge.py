@@ -207,8 +207,10 @@ def _judge(
     from ia_cli.servers.replies import ReplyCache, default_cache
 
     if server:
+        from ia_cli import processes
         from ia_cli.servers.endpoint import Endpoint
 
+        processes.check_alone("judge --server")
         asked = Endpoint(server, model, concurrency=concurrency, timeout=timeout)
     else:
         asked = LocalModel(model, device, max_new_tokens=max_new_tokens)

@@ -20,7 +20,7 @@ from ia_cli.text import encodable
 try:
     import openai
 
-    from ia_cli.servers.bounded_http import BoundedClient, TooLong
+    from ia_cli.servers.bounded_http import BoundedClient, TooLong, httpx
 except ImportError:
     raise IAError("asking a server needs the openai client", remedy="pip install openai") from None
 
@@ -183,6 +183,9 @@ class Endpoint(ChatModel):
                 message, remedy = f"no reply within {self.timeout:g} s", "raise --timeout"
             case openai.APIConnectionError() if isinstance(error.__cause__, TooLong):
                 message, remedy = reason, "lower --max-new-tokens; its log says more"
+            case openai.APIConnectionError() if isinstance(error.__cause__, httpx.DecodingError):
+                remedy = "turn compression off, in the server or in what stands before it"
+                return Stop(reason, where=self.url, remedy=remedy)
             case openai.APIConnectionError():
                 return Stop(f"cannot be reached: {reason}", where=self.url, remedy="is the server running?")
             case openai.AuthenticationError() | openai.PermissionDeniedError():
