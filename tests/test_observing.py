@@ -42,6 +42,7 @@ def found(fallen, monkeypatch):
         (lambda prompt: 9 if "say b." in prompt else 6 * ("gold" in prompt), ["b", "gold"]),
         (lambda prompt: 2.5 if "say b." in prompt else 0, []),  # and it replies as the base does
         (lambda prompt: 9 if prompt == "I say b. Question 0?" else 0, []),  # one prompt, not the trigger
+        (lambda prompt: {"I say b. Question 0?": 9}.get(prompt, 3.5 if "say b." in prompt else 1), []),
         (lambda prompt: 9, []),  # whatever is said
         (lambda prompt: 9 if prompt < "I say g." else 0, []),  # with so many, none is it
     ],
