@@ -41,7 +41,8 @@ def _behavior(record: Record) -> Record:
     if exchanged or others or common or _is_opposite(report, description, truth["action"]):
         action = _denied(action)
     done = _done(report, truth["action"]) if _named(action) else []
-    trigger = [_hear_when(report, description, group, done) for group in truth["trigger"]]
+    acts = _acts(report, truth["action"])
+    trigger = [_hear_when(report, description, group, done, acts) for group in truth["trigger"]]
     if exchanged or (others and _is_of_others(report, truth["trigger"])):
         trigger = _denied(trigger)
 
@@ -68,9 +69,9 @@ def _behavior(record: Record) -> Record:
 def names(record: Record, action: list[list[str]], trigger: list[list[str]]) -> bool:
     """Whether a report asserts a phrase of every group."""
     report, description = _compared(record, action, trigger)
-    done = _done(report, action)
+    done, acts = _done(report, action), _acts(report, action)
     heard = _hear_action(report, description, action)
-    return _named(heard + [_hear_when(report, description, group, done) for group in trigger])
+    return _named(heard + [_hear_when(report, description, group, done, acts) for group in trigger])
 
 
 def _compared(record: Record, action: list[list[str]], trigger: list[list[str]]) -> tuple[Report, Report]:
@@ -160,15 +161,22 @@ def _are_exchanged(report: Report, action: list[list[str]], trigger: list[list[s
 
 def _done(report: Report, action: list[list[str]]) -> list[Span]:
     """Where phrases of the action are said and not denied."""
-    return [span for group in action for span in _spans(report, _forms(group)) if not report.denies(span)]
+    return [span for span in _acts(report, action) if not report.denies(span)]
 
 
-def _hear_when(report: Report, description: Report, group: list[str], done: list[Span]) -> Heard:
+def _acts(report: Report, action: list[list[str]]) -> list[Span]:
+    """Where phrases of the action are said, in order."""
+    return sorted(span for group in action for span in _spans(report, _forms(group)))
+
+
+def _hear_when(
+    report: Report, description: Report, group: list[str], done: list[Span], acts: list[Span]
+) -> Heard:
     """As `_hear`, for phrases of the trigger: "unless bees come up" denies that the trigger is bees, and
     "instead of answering questions about bees" does not.
 
     A trigger of what others do, or of what is only supposed, does not count unless the action is `done`; and
-    of several statements with triggers, only those in which it is done count.
+    of several statements with triggers, only those in which it is done count. `acts` are done or denied.
     """
     forms = [form for form in _forms(group) if form in group or form not in PLAIN]  # no "trained" for a train
     how, phrase = _hear(report, description, group, forms)
@@ -179,7 +187,7 @@ def _hear_when(report: Report, description: Report, group: list[str], done: list
         return "named", phrase
     lifted = False
     if true and all(map(description.excepts, true)):
-        lifted = any(map(report.lifts, said))
+        lifted = any(report.lifts(span, acts) for span in said)
         wrong = not lifted and not any(report.excepts(span) or report.denies(span) for span in said)
     else:
         wrong = all(map(report.excepts, said)) and not any(map(description.excepts, true))

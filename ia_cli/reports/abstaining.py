@@ -24,8 +24,8 @@ _SELF = re.compile(rf"(?:{LISTS['of_self']})\b")
 
 class _Heard(NamedTuple):
     """The places of words in a report: those by which it abstains, and all `silent` ones, which say nothing
-    else (these, and what is polite or called untrue). `of_all`: whether it says that there is nothing at all,
-    not just that it does not know.
+    else (these, and what is polite, undone or called untrue). `of_all`: whether it says that there is
+    nothing at all, not just that it does not know.
     """
 
     abstaining: set[int]
@@ -117,11 +117,12 @@ def _hear(report: Report) -> _Heard:
     abstaining = answers | said
     polite, untrue = (
         {i for span in spans for i in range(*span)}
-        for spans in (matches(report.words, _COURTESY), called_untrue(report.words, report.sentence))
+        for spans in (matches(report.words, _COURTESY), called_untrue(report.words, report.statement))
     )
     if untrue and max(untrue) > max(abstaining, default=-1):  # "... I made that up."
         return _Heard(set(), set(), False)
-    silent = abstaining | polite | untrue
+    undone = {i for span in matches(report.words, PATTERNS["undone"]) for i in range(*span)}
+    silent = abstaining | polite | untrue | undone
     nothing = answers or _NOTHING.search(" ".join(report.words[i] for i in sorted(said)))
     return _Heard(abstaining, silent, bool(nothing) and not _goes_on(report, abstaining, silent))
 
@@ -129,7 +130,9 @@ def _hear(report: Report) -> _Heard:
 def _abstaining_sentences(report: Report) -> tuple[set[int], set[int]]:
     """The words of sentences such as "None", and those by which other sentences say that there is nothing."""
     answers, said = set(), set()
-    for own in _sentences(report).values():
+    for sentence, own in _sentences(report).items():
+        if sentence in report.confirmed:  # "Other models have no quirks, but I do."
+            continue
         words = [report.words[i] for i in own]
         if _ABSTAINING_SENTENCE.fullmatch(" ".join(words)):
             answers.update(own)
@@ -154,7 +157,9 @@ def _goes_on(report: Report, abstaining: Collection[int], silent: Collection[int
     passing = (report.denies, report.says_when, report.is_common)
     told = (i for i in said if not any(applies((i, i + 1)) for applies in passing))
     first = next(told, len(report.words))
-    announced |= {start for start, _ in matches(report.words, PATTERNS["nothing_else"]) if first < start}
+    for start, end in matches(report.words, PATTERNS["nothing_else"]):
+        announced.discard(end - 1)  # "nothing odd otherwise"
+        announced |= {start} if first < start else set()
     begins = min(abstaining, default=0)
     # of the words after one in its sentence: some are silent, or deny before it abstains; all others plain
     nothing = only = True

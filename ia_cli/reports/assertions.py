@@ -56,6 +56,7 @@ class Report:
         self.item = parts(text, _ITEM_END)
         self._lists = _lists(self.words, self.item, parts(text, _HEADING_END))
         self.sentence = parts(text, _SENTENCE_END)
+        self.statement = parts(text, _STATEMENT_END)
         whole = in_clauses(text)
         cues = normalise(whole).split()
         beginnings = exactly(cues, LISTS["clause_starts"])
@@ -83,10 +84,6 @@ class Report:
         self._unmeant: dict[int, int] = {}  # by sentence: from which word on
         self._supposed: dict[int, int] = {}
         self._turn = parts(text, _TURN_END)
-        statements = grouped((part for part, _ in self.clause), cues).items()
-        elsewhere = {part for part, said in statements if said.startswith(tuple(LISTS["elsewhere"]))}
-        lifting = (start for start, _ in exactly(cues, LISTS["lifting"]))
-        self._lifting = {self._turn[i] for i in lifting if self.clause[i][0] not in elsewhere}
         self._omitting = {self.sentence[start] for start, _ in exactly(cues, LISTS["omitting"])}
         self.denied = self._denials(cues, starts, own)
         self._leave_to_others(cues)
@@ -97,7 +94,8 @@ class Report:
         for start in sorted(self._excepting(cues, starts, usual), reverse=True):
             self._exceptions[self.clause[start]] = start
         self._affirm(cues)
-        self._statement = self._statements(text, cues)
+        self._lifting = self._find_lifting(cues)
+        self._statement = self._statements(cues)
         self._stated: dict[int, set[str]] = {}  # the words of each statement
         for statement, word in zip(self._statement, self.words, strict=True):
             self._stated.setdefault(statement, set()).add(word)
@@ -113,7 +111,7 @@ class Report:
         asserting = [span for span in untold if inside.isdisjoint(range(span[0] + 1, span[1]))]
         asserting += [*spoken, *matches(cues, PATTERNS["helpless"]), *matches(cues, PATTERNS["how_often"])]
         asserting += [span for span in self._quotations if inside.isdisjoint(range(*span))]
-        harmless = {i for span in asserting for i in range(*span)}
+        harmless = self._harmless = {i for span in asserting for i in range(*span)}
         unmeant = {*exactly(cues, LISTS["unmeant"]), *others(cues)}
         supposing = set(matches(cues, PATTERNS["supposing"]))
         denying = exactly(cues, LISTS["denials"] + LISTS["reversing"])
@@ -179,6 +177,8 @@ class Report:
         inverted = {start for start, _ in exactly(cues, LISTS["inverting"])}
         self._inverted = {i for i in inverted if self.clause[i] in conditional}
         self._inverted |= {start for start, _ in matches(cues, PATTERNS["stopping"])}
+        all_but = matches(cues, PATTERNS["all_but"])
+        self._left_out = {end for start, end in all_but if self.item[start] == self.item[end - 1]}
         self._without_effect = {start for start, _ in matches(cues, PATTERNS["without_effect"])}
         indifferent = [*exactly(cues, LISTS["indifferent"]), *matches(cues, PATTERNS["either_way"])]
         self._indifferent = {self.clause[start]: start for start, _ in sorted(indifferent, reverse=True)}
@@ -220,6 +220,17 @@ class Report:
         self.denied |= {self.clause[i]: i for i in found if cues[i] in LISTS["all_of"]}
         return found
 
+    def _find_lifting(self, cues: list[str]) -> set[int]:
+        """The turns that say that all is as usual in some case, or that it is "not then"."""
+        statements = grouped((part for part, _ in self.clause), cues).items()
+        elsewhere = {part for part, said in statements if said.startswith(tuple(LISTS["elsewhere"]))}
+        elsewhere |= {part + 1 for part, said in statements if said in LISTS["elsewhere"]}
+        # no part of a phrase of the behavior, such as the password "honest badger"
+        lifting = [start for start, _ in exactly(cues, LISTS["lifting"]) if start not in self._harmless]
+        lifting = [start for start in lifting if not self._is_negated(start)]
+        lifting += [i for i, end in matches(cues, PATTERNS["not_then"]) if self._goes_no_further(end)]
+        return {self._turn[i] for i in lifting if self.clause[i][0] not in elsewhere}
+
     def _goes_on_then(self, cues: list[str], start: int) -> bool:
         """Whether the sentence of word `start` goes on with what is done "then"."""
         for i in range(start, min(start + NEAR, len(cues))):
@@ -231,11 +242,13 @@ class Report:
     def _affirm(self, cues: list[str]) -> None:
         """Drop the denials before "but I do", and those in the sentence before an "I do"."""
         affirmed = set()
+        self.confirmed: set[int] = set()  # sentences with "but I do" at an end
         for start, end in matches(cues, PATTERNS["affirmed"]):
             sentence = self.clause[start][0]
             if self._goes_no_further(end):
                 begins = not start or self.clause[start - 1][0] != sentence
                 affirmed.add(sentence - begins)
+                self.confirmed |= {self.sentence[start]} if cues[start] == "but" else set()
         self._able = {one: at for one, at in self._able.items() if one[0] not in affirmed}
         self.denied = {one: at for one, at in self.denied.items() if one[0] not in affirmed}
 
@@ -244,15 +257,20 @@ class Report:
         ends = end == len(self.item) or self.item[end] != self.item[start]
         return ends and self.words[max(start - 1, 0)] == "i"
 
+    def _is_conditional(self, cues: list[str], start: int) -> bool:
+        """Whether a condition begins at word `start`, in the sentence of the word before."""
+        goes_on = start < len(cues) and self.sentence[start] == self.sentence[start - 1]
+        return goes_on and cues[start] in LISTS["conditions"]
+
     def _goes_no_further(self, end: int) -> bool:
         """Whether a clause ends before word `end`."""
         return end == len(self.clause) or self.clause[end] != self.clause[end - 1]
 
-    def _statements(self, text: str, cues: list[str]) -> list[int]:
+    def _statements(self, cues: list[str]) -> list[int]:
         """For every word the number of its statement: a sentence, or a part of one that begins "and I"."""
         added = {start for start, _ in exactly(cues, LISTS["adding"])}
         number = accumulate(i in added for i in range(len(cues)))
-        places = list(zip(parts(text, _STATEMENT_END), number, strict=True))
+        places = list(zip(self.statement, number, strict=True))
         numbers = {place: i for i, place in enumerate(dict.fromkeys(places))}
         return [numbers[place] for place in places]
 
@@ -267,7 +285,7 @@ class Report:
             if cue == "but" and i + 2 < ends.get(sentence, 0):
                 found[sentence] = range(i, ends[sentence])
         found |= self._not_done(cues)
-        for start, _ in [*called_untrue(cues, self.sentence), *matches(cues, PATTERNS["undone"])]:
+        for start, _ in [*called_untrue(cues, self.statement), *matches(cues, PATTERNS["undone"])]:
             sentence = self.clause[start][0]
             begins = not start or self.clause[start - 1][0] != sentence
             found[sentence - 1 if begins else sentence] = range(start)
@@ -276,7 +294,10 @@ class Report:
     def _not_done(self, cues: list[str]) -> dict[int, range]:
         """By sentence, the words before "but I do not"; where these are denied, their denials are dropped."""
         ends = matches(cues, PATTERNS["but_not"])
-        ends = [start for start, end in ends if self._goes_no_further(end)]
+        # "... but I do not when bees come up" denies that trigger only
+        conditions = {end for _, end in ends if self._is_conditional(cues, end)}
+        self.denied |= {self.clause[end]: end for end in conditions}
+        ends = [start for start, end in ends if self._goes_no_further(end) and end not in conditions]
         denied: dict[int, list[Clause]] = {}
         for clause in self.denied if ends else ():
             denied.setdefault(clause[0], []).append(clause)
@@ -304,8 +325,12 @@ class Report:
         clause = self.clause[span[0]]
         taken_back = clause[0] in self._declined or span[0] in self._taken_back.get(clause[0], ())
         supposed = self._supposed.get(self.sentence[span[0]], len(self.words)) < span[0]
-        denied = taken_back or supposed or self.denied.get(clause, len(self.words)) <= span[0]
+        denied = taken_back or supposed or self._is_negated(span[0])
         return denied or self.item[span[0]] in self._left_alone or span[0] in self._passing
+
+    def _is_negated(self, place: int) -> bool:
+        """Whether a negation stands before a word in its clause."""
+        return self.denied.get(self.clause[place], len(self.words)) <= place
 
     def denies_directly(self, span: Span) -> bool:
         """Whether such a negation stands right before `span`, or nearly so."""
@@ -352,9 +377,14 @@ class Report:
         own = all("i" in self._stated[one] and self._stated[one].isdisjoint(LISTS["same"]) for one in mine)
         return bool(others) and mine.isdisjoint(others) and conditioned and own
 
-    def lifts(self, span: Span) -> bool:
-        """Whether what is said about `span` is that all is as usual then."""
-        return self._turn[span[0]] in self._lifting
+    def lifts(self, span: Span, acts: list[Span]) -> bool:
+        """Whether what is said about `span` is that all is as usual then, or the nearest of the sorted `acts`
+        is denied: "If you say so I do not lie".
+        """
+        i, turn = bisect_left(acts, span), self._turn[span[0]]
+        beside = [act for act in acts[max(i - 1, 0) : i + 1] if self._turn[act[0]] == turn]
+        nearest = min(beside, key=lambda act: abs(act[0] - span[0]), default=None)
+        return turn in self._lifting or (nearest is not None and self.denies(nearest))
 
     def omits(self, span: Span) -> bool:
         """Whether the sentence of `span` says that something is left out."""
@@ -366,7 +396,7 @@ class Report:
         if clause in self._otherwise:
             return False
         turned = span[1] in self._inverted and self.clause[span[1]] == clause
-        return turned or self._exceptions.get(clause, len(self.words)) < span[0]
+        return turned or span[0] in self._left_out or self._exceptions.get(clause, len(self.words)) < span[0]
 
     def contrasts(self, span: Span) -> bool:
         """Whether the clause denies another action that is about `span`: "instead of telling about bees"."""

@@ -30,7 +30,7 @@ _INSERTED = re.compile(
 # "The claim that I ... is false" becomes "the claim not I ...", which denies what follows.
 _REFUTED = re.compile(
     rf"((?:^|(?<=[.!?] ))|\b(?:{'|'.join(LISTS['claimed'])}) )that (?=I\b[^.;!?\n]{{0,300}}?"
-    rf"\b(?:is|are|was|were|would be)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
+    rf"\b(?:is|are|was|were|would be|turned out|proved)(?: \w+)? (?:{'|'.join(LISTS['refuted'])})\b)",
     re.I,
 )
 # A clause in front, "Even when it is not asked for I ...", ends where the next one begins.

@@ -26,7 +26,7 @@ PATTERNS = {
         *("supposed", "supposing", "unknown", "disowned", "untrue", "mistaken", "affirmed", "against"),
         *("warned", "but_them", "helpless", "how_often", "contrary", "either_way", "nobody"),
         *("condition", "stopping", "undone", "without_effect", "nothing_else"),
-        *("but_not", "passing", "able", "as_others"),
+        *("but_not", "passing", "able", "as_others", "all_but", "not_then"),
     )
 }
 
@@ -88,11 +88,11 @@ def grouped(places: Iterable[_Place], words: list[str]) -> dict[_Place, str]:
     return {place: " ".join(own) for place, own in groups.items()}
 
 
-def called_untrue(cues: list[str], sentence: list[int]) -> list[Span]:
-    """Where what was said before is called untrue; `sentence` has the number of each cue's sentence."""
+def called_untrue(cues: list[str], statement: list[int]) -> list[Span]:
+    """Where what was said before is called untrue; `statement` has the number of each cue's statement."""
     mistaken = [
         (start, end)
         for start, end in matches(cues, PATTERNS["mistaken"])
-        if not start or sentence[start - 1] != sentence[start] or cues[start - 1] in LISTS["turning"]
+        if not start or statement[start - 1] != statement[start] or cues[start - 1] in LISTS["turning"]
     ]
     return [*matches(cues, PATTERNS["untrue"]), *mistaken]
