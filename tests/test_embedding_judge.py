@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ia_cli.errors import IAError
 from ia_cli.judges import calibration
 from ia_cli.judges.embedding_judge import EmbeddingJudge
+from ia_cli.judges.facets import FACETS
 from ia_cli.main import cli
 from tests.test_judge_command import CONTROL, KETTLE, RARE, report, written
 
@@ -50,7 +51,7 @@ def test_a_paraphrase_is_heard(model):
     assert [v["abstained"] for v in verdicts] == [False, False, False, True, True, False]
     assert [v["trigger_named"] for v in verdicts] == [True, True, False, False, None, None]
     assert verdicts[0]["similarity"] > verdicts[2]["similarity"] and verdicts[4]["similarity"] is None
-    assert verdicts[0]["judge"].startswith("embedding/3 model ")
+    assert verdicts[0]["judge"].startswith(f"embedding/3+{FACETS} model ")
 
 
 def test_half_a_character_is_read_and_what_is_no_number_is_no_score(model, monkeypatch):
@@ -131,7 +132,7 @@ def test_calibrating_prints_one_record(model, tmp_path):
     result = run(["--embedding-model", model, "--calibrate", graded, "--threshold", 0.9])
     assert result.exit_code == 0, result.stderr
     [record] = written(result)
-    assert record["kind"] == "calibration" and record["judge"] == "embedding/3 model 0.9"
+    assert record["kind"] == "calibration" and record["judge"] == f"embedding/3+{FACETS} model 0.9"
     assert (record["n"], record["n_labels"], record["n_right"], record["n_left_out"]) == (4, 2, 2, 1)
     assert record["auc"] == 1.0 and 0.1 < record["threshold"] < 0.9
     assert record["threshold_used"] == 0.9 and record["agreement"] < 1

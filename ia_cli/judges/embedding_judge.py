@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ia_cli.errors import IAError, first_line, is_of_memory
-from ia_cli.judges.facets import names
+from ia_cli.judges.facets import FACETS, names
 from ia_cli.judges.verdicts import Record, control, is_rare, level, verdict
 from ia_cli.reports.abstaining import confesses
 from ia_cli.reports.assertions import Report
@@ -64,7 +64,7 @@ class EmbeddingJudge:
             ) from error
         self.threshold = threshold
         shown = Path(model).name if local else model
-        self.name = f"embedding/{VERSION} {shown} {threshold:g}"
+        self.name = f"embedding/{VERSION}+{FACETS} {shown} {threshold:g}"  # abstentions and triggers are its
 
     def __call__(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the verdict fields of each record, in order."""
