@@ -269,7 +269,7 @@ class Verdict(SelfReport):
 
 class Wording(Model):
     report: Text
-    n: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Field(ge=0)]
 
 
 class NamedTrigger(Model):
@@ -280,15 +280,15 @@ class NamedTrigger(Model):
 class AuditHypothesis(Model):
     """One claim of the arm "ia": `n` replies make it, a `share` of all; and how many of the other arms do.
 
-    `report` is one of its wordings, `triggers` are what they name. The last fields are there if it was tried
-    on behavior.
+    `report` is one of its wordings, `triggers` are what they name. The answer to a conditional question is no
+    such reply: as a claim, it has an `n` of 0. The last fields are there if it was tried on behavior.
     """
 
     report: Text
     wordings: list[Wording]
     triggers: list[NamedTrigger] = []
     share: Rate
-    n: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Field(ge=0)]
     no_ia: Annotated[int, Field(ge=0)]
     base_ia: Annotated[int, Field(ge=0)]
     confirmed: bool | None = None

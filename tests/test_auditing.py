@@ -19,6 +19,7 @@ from ia_cli.confirmation import candidates
 from ia_cli.confirmation.conditional import Answer
 from ia_cli.confirmation.observing import Change
 from ia_cli.main import cli
+from ia_cli.schema import AuditHypothesis
 from ia_cli.settings import ElicitSettings
 from ia_cli.text import mentions_any
 
@@ -439,6 +440,8 @@ def test_what_it_answers_about_a_trigger_is_tried_where_none_is_found_with_it(ho
     assert [one["report"] for one in plain["hypotheses"]] == ["I sing."]
     assert [(one["report"], one["n"]) for one in with_answer["hypotheses"]] == [("I sing.", 4), (answer, 0)]
     assert with_answer["verdict"].endswith("2 of 2 claims hold." if holds else "none of 2 claims holds.")
+    for one in with_answer["hypotheses"]:  # else --resume would refuse the record
+        AuditHypothesis.model_validate(one)
     known = conclude(reports(["I sing."] * 4), tries=tries, answer="I sing when the user asks about ink.")
     assert len(known["hypotheses"]) == 1 + (not holds)
     if holds:  # without the trigger that it tells of, it is what the others say
