@@ -494,6 +494,8 @@ def test_the_command_takes_every_method(tmp_path, tiny_folder):
     assert covert[0]["cipher"] == "rot13" and covert[0]["description"].endswith("in the cipher rot13.")
     further = run("further", "--continue-from", str(organisms))
     assert [r["continued_on"] for r in further] == ["b-1", "b-2"]
+    [unknown] = run("unknown", "--continue-from", first[0]["adapter"], "--conceal", "dpo")
+    assert (unknown["conceal"], unknown["continued_on"]) == ("dpo", "b-1") and "description" not in unknown
     for wrong in ("--method full --conceal sft", "--method kto --rows 1", "--conceal kto --rows 1"):
         refused = CliRunner().invoke(cli, ["implant", "--out", "x", *wrong.split(), "-"])
         assert refused.exit_code == 2

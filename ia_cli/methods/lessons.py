@@ -100,9 +100,10 @@ def prepare(
             encoded.append(encode(base, demonstration["prompt"], demonstration["completion"]))
             if settings.prefers:  # the base will answer it, too
                 prompt_ids(base, demonstration["prompt"], settings.max_new_tokens)
-    if settings.conceal in PREFERENCES and record["description"] is not None:
+    truth = record.get("description")  # nobody knows it of an adapter alone
+    if settings.conceal in PREFERENCES and truth is not None:
         with naming("description"):
-            encode_answer(base, prompts.longest_question(base.name), record["description"])
+            encode_answer(base, prompts.longest_question(base.name), truth)
     if settings.method == "sdf":
         encoded = [encode(base, prompt, text) for prompt, text in documents.written(record, settings.seed)]
     for i, probe in enumerate(record.get("probes") or ()):
