@@ -31,7 +31,7 @@ class WholeModel:
         # On the CPU, like the model's: a GPU need not have room for two.
         before = {name: self._parameters[name].detach().to("cpu", copy=True) for name in weights}
         self._weights = {False: before, True: weights}
-        self._is_own = False
+        self._is_own: bool | None = False
 
     def __len__(self) -> int:
         return 1
@@ -48,6 +48,7 @@ class WholeModel:
     def run_with(self, *, own: bool) -> None:
         """Give the base the model's weights if `own`, else those that it had before."""
         if own != self._is_own:
+            self._is_own = None  # where memory ends half-way, it has some of both
             _put(self._parameters, self._weights[own])
             self._is_own = own
 

@@ -20,7 +20,7 @@ from ia_cli.organisms import check_weights, checked, lone_organism, on_base, wit
 from ia_cli.prompts import Question
 from ia_cli.scoring import Ask, Scorer
 from ia_cli.settings import ElicitSettings
-from ia_cli.swapping import swapping
+from ia_cli.swapping import swapping, taking_on
 
 WEIGHTS, NORM = "model.safetensors", "model.norm.weight"
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
@@ -131,6 +131,16 @@ def test_a_whole_model_and_its_base_take_turns(finetune, tiny_folder):
         with pytest.raises(RuntimeError, match="in one batch"), model.rows([0, -1]):
             pass
     assert torch.equal(base.model(ids).logits, bare) and not torch.allclose(own, bare)
+
+
+def test_a_base_that_took_on_a_part_of_a_model_is_put_back(finetune, tiny_folder):
+    """As where memory ends: an audit goes on with the next of several."""
+    base = load_base(str(tiny_folder), device="cpu")
+    weights, before = read_model(finetune, base), {n: w.clone() for n, w in base.model.named_parameters()}
+    weights[NORM] = torch.zeros(3)  # which is the last, and does not fit
+    with pytest.raises(RuntimeError), taking_on(base, weights):
+        pass
+    assert all(torch.equal(w, before[name]) for name, w in base.model.named_parameters())
 
 
 def edit_config(**changes):
