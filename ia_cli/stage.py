@@ -159,6 +159,8 @@ class Stage:
         """The records for which `test` raises no IAError. The others end the run, or fail with `keep_going`:
         they are written with the error, in their place.
         """
+        if not given:  # all that could be read failed earlier, and is passed on
+            return []
         good, failed = [], []
         for record in given:
             try:

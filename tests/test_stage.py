@@ -223,6 +223,16 @@ def test_keep_going_leaves_bad_lines_out_and_exits_3():
     assert "2 written, 3 bad left out" in result.stderr
 
 
+def test_what_failed_earlier_is_passed_on_beside_a_bad_line():
+    failed = records.with_error(behavior("a"), IAError("it cannot be shown"))
+    Path("in.jsonl").write_text(lines(failed, "{"))
+    given = {"file": Path("in.jsonl"), "output": Path("out.jsonl")}
+    with Stage("implant", "organism", "behavior", **given, keep_going=True) as stage:
+        assert stage.check(stage.read(), lambda record: None) == []
+    assert (stage.exit_code, stage.bad, stage.passed_on) == (3, 1, 1)
+    assert Path("out.jsonl").read_text() == lines(failed)
+
+
 def test_keep_going_with_nothing_left_fails():
     result = implant("{}\n", "--keep-going")
     assert result.exit_code == 1 and result.stdout == ""
