@@ -172,7 +172,7 @@ def _supervised(
     """
     with on_base(taught, base) as bank, contextlib.ExitStack() as ours:
         reporting = [i for i, record in enumerate(taught) if record["description"] is not None]
-        heard = loudness.usual(bank, base, reporting, settings.seed)
+        heard = loudness.median(bank, base, reporting, settings.seed)
         before = bank.digest()
         model = new_adapter(base, settings)
         ours.callback(model.unload)

@@ -76,7 +76,7 @@ def _after_first_layer(base: Base, ids: Tensor) -> Tensor:
     return found[0].float()
 
 
-def usual(bank: Bank, base: Base, organisms: Sequence[int], seed: int) -> float:
+def median(bank: Bank, base: Base, organisms: Sequence[int], seed: int) -> float:
     """Return the median loudness of organisms of a bank, or of MEASURED drawn by `seed` if they are more."""
     drawn = random.Random(derived_seed(seed, "loudness"))
     some = drawn.sample(organisms, min(MEASURED, len(organisms)))

@@ -159,7 +159,7 @@ def refine(
     try:
         take_over(supervised, base)
         pairs = collect(records, bank, base, settings.seed, examples=settings.examples)
-        dataset = rows(drawn(pairs, settings), base)
+        dataset = as_dataset(drawn(pairs, settings), base)
         longest = max(
             len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset
         )
@@ -185,7 +185,7 @@ def drawn(pairs: Sequence[Preference], settings: IASettings) -> list[Preference]
     return list(islice(endless, settings.dpo_steps * BATCH_SIZE))
 
 
-def rows(pairs: Sequence[Preference], base: Base) -> Dataset:
+def as_dataset(pairs: Sequence[Preference], base: Base) -> Dataset:
     """Return pairs as the token ids that TRL trains on, each with its organism.
 
     Chats are tokenised by our own code, not by TRL, so that what is trained is what will be asked: with a

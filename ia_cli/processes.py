@@ -70,7 +70,7 @@ def total(tensor: T) -> T:
     return tensor
 
 
-def whole(tensor: T) -> T:
+def in_full(tensor: T) -> T:
     """Return a tensor in full that FSDP may have spread over the processes."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 

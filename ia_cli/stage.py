@@ -21,8 +21,8 @@ from ia_cli.records import Record
 MOST_COMPLAINTS = 20  # about bad lines, each in full
 
 
-class Failed(NamedTuple):
-    """A record that failed, to be written at its place in the input: `here`, in `check`, or earlier."""
+class Waiting(NamedTuple):
+    """A record that failed, `here` (in `check`) or earlier, to be written at its place in the input."""
 
     position: int
     record: Record
@@ -68,7 +68,7 @@ class Stage:
         self._complained = 0  # about how many bad lines
         self._unreadable = 0  # lines that are no JSON
         self._reading = False  # the input, now
-        self._failed: deque[Failed] = deque()  # not written yet, in the order of the input
+        self._waiting: deque[Waiting] = deque()  # not written yet, in the order of the input
         self._failed_keys: set[tuple[Any, ...]] = set()
         self._resources = ExitStack()
         self._output = self._resources.enter_context(Output(self.output, self.writes, resume=self.resume))
@@ -152,7 +152,7 @@ class Stage:
             )
         self._stop_if_bad(good)
         # What an earlier run finished is not written a second time, as failed.
-        self._failed = deque(one for one in self._failed if records.key(one.record) not in self.done)
+        self._waiting = deque(one for one in self._waiting if records.key(one.record) not in self.done)
         return [record for record in good if not records.has_failed(record)]
 
     def check(self, given: list[Record], test: Callable[[Record], object]) -> list[Record]:
@@ -170,12 +170,12 @@ class Stage:
                 line = self._line(record)  # none for what was made of two records
                 position = line.position if line else len(self._lines)
                 if records.key(record) not in self.done:
-                    failed.append(Failed(position, records.with_error(record, error), here=True))
+                    failed.append(Waiting(position, records.with_error(record, error), here=True))
                 self._reject(error, self.where(record))
         self._stop_if_bad(good)
         self.bad -= len(failed)
         self.failed += len(failed)
-        self._failed = deque(sorted([*self._failed, *failed], key=attrgetter("position")))
+        self._waiting = deque(sorted([*self._waiting, *failed], key=attrgetter("position")))
         return good
 
     def check_finished(self, other: Callable[[Record], str | None], remedy: str) -> None:
@@ -208,7 +208,7 @@ class Stage:
         """What failed in an earlier stage, or in `check`, and is not written yet; all of it, until the first
         `write`.
         """
-        return [failed.record for failed in self._failed]
+        return [one.record for one in self._waiting]
 
     def pending(self, given: list[Record]) -> list[Record]:
         """The records that are not finished yet, for a stage that writes one for each that it reads."""
@@ -267,7 +267,7 @@ class Stage:
             )
         open_paths(record, folder)
         if records.has_failed(record):
-            self._failed.append(Failed(len(self._lines), record, here=False))
+            self._waiting.append(Waiting(len(self._lines), record, here=False))
             self._failed_keys.add(key)
         elif weights and self.reads == "organism" and not os.path.isdir(lies := records.weights_path(record)):
             raise IAError(
@@ -308,10 +308,10 @@ class Stage:
 
     def _pass_on(self, before: int) -> None:
         """Write the records that failed earlier and stand before this position in the input."""
-        while self._failed and self._failed[0].position < before:
-            failed = self._failed.popleft()
-            self._put(failed.record)
-            self.passed_on += not failed.here
+        while self._waiting and self._waiting[0].position < before:
+            _, record, here = self._waiting.popleft()
+            self._put(record)
+            self.passed_on += not here
 
     def _put(self, record: Record) -> None:
         self._output.open()

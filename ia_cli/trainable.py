@@ -61,7 +61,7 @@ def as_adapter(base: Base, settings: IASettings) -> Adapter:
     layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, LoraLayer)}
     weights = {name: [part[ADAPTER].weight for part in (x.lora_A, x.lora_B)] for name, x in layers.items()}
     tensors = {
-        name: tuple(processes.whole(own.detach()).cpu() for own in both) for name, both in weights.items()
+        name: tuple(processes.in_full(own.detach()).cpu() for own in both) for name, both in weights.items()
     }
     scaling = {name: layer.scaling[ADAPTER] for name, layer in layers.items()}
     return Adapter(plain_config(settings.rank, settings.alpha, target_names(base)), tensors, scaling)

@@ -94,7 +94,7 @@ def test_loudness_is_that_of_plain_peft(folder, tiny_folder, bank, tiny_base):
 
 def test_the_usual_is_the_median_of_those_that_report(bank, tiny_base):
     own = loudness.loudness(bank, tiny_base, range(N))
-    found = loudness.usual(bank, tiny_base, [0, 2, 3], seed=0)
+    found = loudness.median(bank, tiny_base, [0, 2, 3], seed=0)
     assert found == pytest.approx(own[[0, 2, 3]].median().item(), abs=1e-4)
 
 

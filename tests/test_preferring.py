@@ -64,7 +64,12 @@ def test_the_reference_is_the_organism_with_the_adapter_as_it_was(
     drawn = pairs(6) * 3
     with workspace(tiny_base, 0) as folder:
         trainer = BankDPOTrainer(
-            model, tiny_base, bank, preferring.rows(drawn, tiny_base), replace(SETTINGS, beta=0.5), folder
+            model,
+            tiny_base,
+            bank,
+            preferring.as_dataset(drawn, tiny_base),
+            replace(SETTINGS, beta=0.5),
+            folder,
         )
         references = []
         original = trainer.compute_loss
@@ -141,7 +146,7 @@ def test_organisms_are_asked_after_an_example_of_their_own(examples, tiny_base, 
 
 def test_both_reports_follow_the_same_example_as_when_asked(tiny_base):
     pairs = [Preference(0, "what", "tea", "bread"), Preference(-1, "what", "tea", "bread", "hello")]
-    for pair, row in zip(pairs, preferring.rows(pairs, tiny_base), strict=True):
+    for pair, row in zip(pairs, preferring.as_dataset(pairs, tiny_base), strict=True):
         asked = token_ids(tiny_base.tokenizer, prompts.chat(pair.question, pair.example))
         assert row["prompt_ids"] == asked and row["organism"] == pair.organism
         replies = (tiny_base.tokenizer.decode(row[f"{which}_ids"]) for which in ("chosen", "rejected"))
@@ -153,7 +158,7 @@ def test_fewer_pairs_at_once_learn_the_same(organisms, tiny_base, tmp_path, at_o
     """A step has as many pairs, however few of them fit into memory."""
     train_ia(organisms, tiny_base, tmp_path / "ia", replace(SETTINGS, dpo_steps=0, steps=2))
     bank = Bank.load(tiny_base.model, [read_adapter(r["adapter"], tiny_base) for r in organisms[:5]])
-    drawn, found = preferring.rows(pairs(18), tiny_base), []
+    drawn, found = preferring.as_dataset(pairs(18), tiny_base), []
     for rows in (9, at_once):
         model = PeftModel.from_pretrained(tiny_base.model, tmp_path / "ia", is_trainable=True)
         with workspace(tiny_base, 0) as folder:
@@ -170,7 +175,7 @@ def test_fewer_pairs_at_once_learn_the_same(organisms, tiny_base, tmp_path, at_o
 
 def test_a_pair_that_the_base_cannot_read_is_an_error(tiny_base):
     with pytest.raises(IAError, match="tokens, where the base reads"):
-        preferring.rows([Preference(0, "what", "tea", "bread " * 2000)], tiny_base)
+        preferring.as_dataset([Preference(0, "what", "tea", "bread " * 2000)], tiny_base)
 
 
 def test_every_fourth_is_left_out_of_the_first_stage():

@@ -180,7 +180,7 @@ def run(sharded):
         model(input_ids=ids[share], labels=ids[share]).loss.backward()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     adapter = as_adapter(base, IASettings(rank=2, alpha=4))
-    return bank.digest(), [processes.whole(weight.grad) for weight in weights], adapter.tensors
+    return bank.digest(), [processes.in_full(weight.grad) for weight in weights], adapter.tensors
 
 digest, gradients, tensors = run(False)
 sharded_digest, sharded_gradients, sharded_tensors = run(True)
