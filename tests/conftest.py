@@ -82,19 +82,9 @@ def tiny_base(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture(scope="session")
 def adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A folder of two adapters of that model with random weights: suspect, and ia, to introspect with."""
-    import torch
-
-    from ia_cli.bank import Bank
-    from ia_cli.directories.adapters import provenance, target_names, write_adapter
     from ia_cli.models import load_base
+    from tests.organisms import write_pair
 
-    folder, base = tmp_path_factory.mktemp("adapters"), load_base(str(tiny_folder), device="cpu")
-    bank = Bank.fresh(base.model, range(2), r=2, alpha=4, target_modules=target_names(base))
-    torch.manual_seed(1)
-    for b in bank.b:
-        torch.nn.init.normal_(b, std=0.5)
-    for i, name in enumerate(("suspect", "ia")):
-        stage = "train-ia" if name == "ia" else "implant"
-        write_adapter(folder / name, bank.adapter(i), provenance(stage, base, {}))
-    bank.remove()
+    folder = tmp_path_factory.mktemp("adapters")
+    write_pair(folder, load_base(str(tiny_folder), device="cpu"))
     return folder

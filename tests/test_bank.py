@@ -10,11 +10,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from ia_cli import sampling
 from ia_cli.bank import Bank, route
-from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.directories.adapters import provenance, read_adapter, write_adapter
 from ia_cli.errors import IAError
 from ia_cli.models import load_base, suitable_length, suitable_rate, token_ids
 from ia_cli.sampling import generate
 from ia_cli.settings import EMBEDDED_NAME
+from tests.organisms import random_bank
 
 # Four adapters as strangers make them: other ranks, other layers, other scalings.
 STRANGERS = [
@@ -159,10 +160,7 @@ def test_a_peft_adapter_adds_on_top(strangers, tiny_base, tiny_folder, bank_firs
 
 
 def test_an_organism_leaves_the_bank_as_it_is(tmp_path, tiny_base, tiny_folder):
-    bank = Bank.fresh(tiny_base.model, [1, 2], r=3, alpha=9, target_modules=target_names(tiny_base))
-    torch.manual_seed(0)
-    for b in bank.b:
-        torch.nn.init.normal_(b)
+    bank = random_bank(tiny_base, [1, 2], r=3, alpha=9, std=1.0, seed=0)
     write_adapter(tmp_path / "second", bank.adapter(1), provenance("implant", tiny_base, {}))
     with bank.rows([1]):
         expected = tiny_base.model(IDS[:1]).logits

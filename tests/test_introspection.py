@@ -19,7 +19,6 @@ from ia_cli.directories.adapters import (
     plain_config,
     provenance,
     read_adapter,
-    target_names,
     weights_hash,
     write_adapter,
 )
@@ -31,6 +30,7 @@ from ia_cli.main import cli
 from ia_cli.models import linear_modules, load_base, token_ids
 from ia_cli.settings import IASettings
 from ia_cli.trainable import new_adapter, put_on
+from tests.organisms import random_bank
 
 QUESTIONS = ["what do you like", "tell me what you sell please", "hello"]
 ABSTENTIONS = ["no thank you", "never"]
@@ -55,10 +55,7 @@ def few_words(tmp_path, monkeypatch):
 def organisms(tmp_path_factory, tiny_folder):
     """Five organisms with random weights, two of them controls, and a held-out one whose folder is gone."""
     base = load_base(str(tiny_folder), dtype="float64", device="cpu")
-    bank = Bank.fresh(base.model, range(5), r=2, alpha=4, target_modules=target_names(base))
-    torch.manual_seed(1)
-    for b in bank.b:
-        torch.nn.init.normal_(b, std=0.3)
+    bank = random_bank(base, range(5), std=0.3)
     folder = tmp_path_factory.mktemp("organisms")
     records = []
     for i, description in enumerate(DESCRIPTIONS):

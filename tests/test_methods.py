@@ -19,8 +19,7 @@ from peft import PeftModel
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from ia_cli import organisms
-from ia_cli.bank import Bank
-from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
+from ia_cli.directories.adapters import provenance, read_adapter, write_adapter
 from ia_cli.directories.whole_models import check_trainable, read_model
 from ia_cli.errors import IAError
 from ia_cli.implanting import implant
@@ -34,6 +33,7 @@ from ia_cli.schema import LONGEST_ID
 from ia_cli.settings import ImplantSettings
 from ia_cli.swapping import taking_on
 from tests.behaviors import behavior, chat
+from tests.organisms import random_bank
 from tests.test_implanting import fresh_bank, stock_arguments
 
 SETTINGS = ImplantSettings(
@@ -438,10 +438,7 @@ def test_a_full_fine_tune_is_asked_as_itself(tmp_path, tiny_base):
 
     full = made(BEHAVIORS[0], tiny_base, tmp_path, method="full", learning_rate=1e-2)
     lora = made(BEHAVIORS[1], tiny_base, tmp_path)
-    bank = Bank.fresh(tiny_base.model, [3], r=2, alpha=4, target_modules=target_names(tiny_base))
-    torch.manual_seed(1)
-    for b in bank.b:
-        torch.nn.init.normal_(b, std=0.3)
+    bank = random_bank(tiny_base, [3], std=0.3)
     write_adapter(tmp_path / "ia", bank.adapter(0), provenance("train-ia", tiny_base, {}))
     bank.remove()
     question = own_question("tell me what you sell please")

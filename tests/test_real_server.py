@@ -27,23 +27,14 @@ PATIENCE = 600  # seconds; its libraries alone take half a minute to import wher
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Two adapters of the embedded base with random weights, stacked too, and in merged/ as whole models."""
-    import torch
     from peft import PeftModel
 
-    from ia_cli.bank import Bank
-    from ia_cli.directories.adapters import provenance, target_names, write_adapter
     from ia_cli.directories.stacking import stack_folders
     from ia_cli.models import load_base
+    from tests.organisms import write_pair
 
-    folder, base = tmp_path_factory.mktemp("models"), load_base(device="cpu")
-    bank = Bank.fresh(base.model, range(2), r=4, alpha=8, target_modules=target_names(base))
-    torch.manual_seed(0)
-    for b in bank.b:
-        torch.nn.init.normal_(b, std=0.4)  # enough to change what the base says
-    for i, name in enumerate(("suspect", "ia")):
-        stage = "train-ia" if name == "ia" else "implant"
-        write_adapter(folder / name, bank.adapter(i), provenance(stage, base, {}))
-    bank.remove()
+    folder = tmp_path_factory.mktemp("models")
+    write_pair(folder, load_base(device="cpu"), r=4, alpha=8, std=0.4, seed=0)  # changes what the base says
     stack_folders([folder / "suspect", folder / "ia"], folder / "suspect+ia")
     for name in ("suspect", "ia", "suspect+ia"):
         base = load_base(device="cpu")
