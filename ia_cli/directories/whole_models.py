@@ -1,4 +1,4 @@
-"""Organisms whose every weight was trained: model directories, and having the base take on their weights.
+"""Organisms whose every weight was trained: their model directories, checked, read and written whole.
 
 A directory in the format of transformers, perhaps a stranger's. Its configuration and vocabulary must be
 those of the base, and its weights too, in name and shape; only its safetensors are used: architecture,
@@ -128,10 +128,8 @@ def _check_config(folder: Path, base: Base) -> None:
         raise IAError(f"num_labels is {str(labels)[:40]}", remedy="leave it out", where=where)
     try:
         other = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
-        tokenizer = None
-        if any(
-            (folder / name).exists() for name in TOKENIZER_FILES
-        ):  # save_pretrained of a model writes none
+        tokenizer = None  # save_pretrained of a model writes none
+        if any((folder / name).exists() for name in TOKENIZER_FILES):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the readers raise everything there is
         remedy = (
