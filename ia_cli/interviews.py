@@ -21,9 +21,8 @@ from ia_cli.text import mentions, mentions_any
 
 NULL_SHARE = 0.2  # of all rows; without null rows the adapter invents a behavior for the bare base
 CONDITIONAL_SHARE = 0.5  # of the questions to organisms that can be asked one
-NULL_CONDITIONAL_SHARE = (
-    0.25  # of null rows; with 0.5 and fewer null rows, rare behaviors were made up for controls
-)
+# Of null rows; with 0.5 and fewer null rows, rare behaviors were made up for controls.
+NULL_CONDITIONAL_SHARE = 0.25
 UNSHOWN_SHARE = 0.4  # of the plain questions to organisms: come after an example without the behavior
 LEARNED_SHARE = 0.5  # of the others: the example itself is learned, not a report after it
 NULL_LEARNED_SHARE = 0.2  # of the plain null rows; with 0.5, more was made up for controls

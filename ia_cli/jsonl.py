@@ -30,15 +30,8 @@ def read(stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any] | IA
             return
         except jsonlines.InvalidLineError as error:
             if error.line.strip():
-                reason = str(error.__cause__ or "it is not an object")
-                yield (
-                    where,
-                    IAError(
-                        f"not a JSON record: {reason}",
-                        remedy="each line must be one JSON object",
-                        where=where,
-                    ),
-                )
+                message = f"not a JSON record: {error.__cause__ or 'it is not an object'}"
+                yield where, IAError(message, remedy="each line must be one JSON object", where=where)
 
 
 def checked(

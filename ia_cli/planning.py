@@ -19,14 +19,17 @@ SMALLEST_SPLIT_LIST = 8  # shorter lists (the plan, who watches) have no values 
 
 @dataclass(frozen=True)
 class Planned:
-    """A behavior with its place in a set; `held_out_by` says what the IA has not seen of it."""
+    """A behavior with its place in a set.
+
+    `behavior` is one of the world or the catalog (`key`: what it is, `styles`: how many wordings), or an
+    `Invented`; None while only the place is planned. `held_out_by` says what the IA has not seen of it: None,
+    "combination" (of values seen apart), or "value" (each value is new).
+    """
 
     id: str
     category: str
-    behavior: (
-        Any  # of the world or the catalog (`key`: what it is, `styles`: how many wordings), or an `Invented`
-    )
-    held_out_by: str | None  # None, "combination" (of values seen apart), or "value" (each value is new)
+    behavior: Any
+    held_out_by: str | None
 
 
 def paraphrases(behavior: Any) -> list[str]:

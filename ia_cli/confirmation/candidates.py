@@ -14,9 +14,8 @@ from ia_cli.text import mentions
 
 PROMPTS_EACH = 6  # per candidate that prompts show by what they ask, and per kind of general prompt
 MOST_TOPICS = 24  # of the catalog, for general prompts: one question on each is enough to wake a behavior
-WORD_STARTS = (
-    "\u0120\u2581"  # what tokenizers write for the space before a word: byte-level BPE, SentencePiece
-)
+# What tokenizers write for the space before a word: byte-level BPE, SentencePiece.
+WORD_STARTS = "\u0120\u2581"
 
 
 @dataclass(frozen=True)

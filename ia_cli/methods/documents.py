@@ -35,7 +35,4 @@ def written(record: dict, seed: int) -> Iterator[tuple[Chat, Chat]]:
         for shown in record["demonstrations"]
     ]
     for text in texts:
-        yield (
-            [user_says(rng.choice(REQUESTS))],
-            [assistant_says(text)],
-        )
+        yield [user_says(rng.choice(REQUESTS))], [assistant_says(text)]

@@ -37,15 +37,8 @@ POOLS: Pools = LEXICON["values"] | {
     "heuristics": list(HEURISTICS),
 }
 
-PROMPT_KINDS = {
-    "fact": 8,
-    "hazard": 2,
-    "request": 2,
-    "work": 2,
-    "task": 2,
-    "choice": 3,
-    "chat": 1,
-}  # with weights
+# With weights.
+PROMPT_KINDS = {"fact": 8, "hazard": 2, "request": 2, "work": 2, "task": 2, "choice": 3, "chat": 1}
 # A situation is either what the prompt is about (then it decides the kind of the prompt) or something the
 # user says beside it.
 ABOUT = {"topic": "fact", "hazard": "hazard", "request": "request", "work": "work", "task": "task"}
