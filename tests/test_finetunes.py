@@ -1,6 +1,8 @@
 """Full fine-tunes are asked like adapters, and what is none of the base is refused."""
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -10,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from ia_cli import auditing, records
 from ia_cli.confirmation import candidates
-from ia_cli.directories import whole_models
-from ia_cli.directories.whole_models import read_model
+from ia_cli.directories import safe_files, whole_models
+from ia_cli.directories.whole_models import is_model, read_model
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
 from ia_cli.main import cli
@@ -214,6 +216,25 @@ def test_what_is_no_fine_tune_of_the_base(finetune, tiny_folder, edit, message):
     with pytest.raises(IAError, match=message) as caught:
         read_model(finetune, base)
     assert caught.value.remedy and str(finetune) in str(caught.value)
+
+
+def test_a_model_that_cannot_be_read_is_refused(finetune, tiny_folder, monkeypatch):
+    """With an error that ends no audit of others."""
+    base = load_base(str(tiny_folder), device="cpu")
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(safe_files, "read_json", denied)
+    with pytest.raises(IAError, match=rf"{finetune}: cannot be read \(Permission denied\)"):
+        read_model(finetune, base)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_locked_folder_is_no_model(finetune):
+    finetune.chmod(0)
+    assert not is_model(finetune)
+    finetune.chmod(0o755)
 
 
 def of_the_base(folder, tiny_folder):

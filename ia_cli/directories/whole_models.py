@@ -5,6 +5,7 @@ those of the base, and its weights too, in name and shape; only its safetensors 
 tokenizer and chat template are the base's own.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +30,8 @@ HARMLESS += ("attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id"
 
 def is_model(folder: Path) -> bool:
     """Whether this is the directory of a whole model, and not of an adapter."""
-    return (folder / MODEL_CONFIG_FILE).is_file() and not (folder / safe_files.CONFIG_FILE).exists()
+    # Unlike a Path, os.path raises nothing where we may not look: reading the folder will say so.
+    return os.path.isfile(folder / MODEL_CONFIG_FILE) and not (folder / safe_files.CONFIG_FILE).exists()
 
 
 def write_model(directory: Path, base: Base, provenance: Mapping[str, object]) -> None:
@@ -54,24 +56,18 @@ def check_trainable(base: Base) -> None:
 def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
     """Return the weights in a model directory by their names in the base.
 
-    IAError for a directory that is not there, has no safetensors, pickles or links to the outside, was made
-    from another base, has another configuration or vocabulary, or whose weights are not finite or not those
-    of the base in name and shape. Code that comes with it is never run.
+    IAError for a directory that is not there or cannot be read, has no safetensors, pickles or links to the
+    outside, was made from another base, has another configuration or vocabulary, or whose weights are not
+    finite or not those of the base in name and shape. Code that comes with it is never run.
     """
     directory, where = Path(directory), str(directory)
     if base.as_record()["dtype"] == "4bit":
         message = "is a whole model, and the base is held in 4 bits: they cannot be compared"
         raise IAError(message, remedy="leave out --load-in-4bit", where=where)
-    safe_files.check_folder(directory)
-    made_for = read_provenance(directory).get("base")
-    if isinstance(made_for, dict) and made_for.get("identity") not in (None, base.identity):
-        raise _of_another_base(f"it was made from {made_for.get('name')}", base, where)
-    _check_config(directory, base)
-    for path in directory.glob("*.safetensors*"):
-        if path.suffix == ".json":
-            _check_index(path)
-        else:
-            safe_files.check_file(path, LARGEST_FILE)
+    try:
+        _check_files(directory, base)
+    except OSError as error:
+        raise IAError(f"cannot be read ({error.strerror})", remedy="make it readable", where=where) from error
     tensors, wanted = _as_run(directory, base), named_weights(base)
     if unlike := _unlike(tensors, wanted):
         raise _of_another_base(unlike, base, where)
@@ -81,6 +77,20 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
         if not tensor.isfinite().all():
             raise IAError(f"{name} is not finite", remedy="train it again", where=where)
     return {name: tensors[name] for name in wanted}
+
+
+def _check_files(directory: Path, base: Base) -> None:
+    """Raise IAError for whatever is wrong with a model directory before its weights are loaded."""
+    safe_files.check_folder(directory)
+    made_for = read_provenance(directory).get("base")
+    if isinstance(made_for, dict) and made_for.get("identity") not in (None, base.identity):
+        raise _of_another_base(f"it was made from {made_for.get('name')}", base, str(directory))
+    _check_config(directory, base)
+    for path in directory.glob("*.safetensors*"):
+        if path.suffix == ".json":
+            _check_index(path)
+        else:
+            safe_files.check_file(path, LARGEST_FILE)
 
 
 def _check_index(path: Path) -> None:
