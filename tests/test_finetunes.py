@@ -216,6 +216,7 @@ def test_what_is_no_fine_tune_of_the_base(finetune, tiny_folder, edit, message):
     with pytest.raises(IAError, match=message) as caught:
         read_model(finetune, base)
     assert caught.value.remedy and str(finetune) in str(caught.value)
+    assert "adapter" not in caught.value.message + caught.value.remedy
 
 
 def test_a_model_that_cannot_be_read_is_refused(finetune, tiny_folder, monkeypatch):

@@ -21,7 +21,7 @@ def check_name(path: Path) -> None:
 
 
 def check_folder(directory: Path) -> None:
-    """Raise IAError for a directory that is not there, holds a pickled adapter, or links to the outside."""
+    """Raise IAError for a directory that is not there, holds pickled weights, or links to the outside."""
     check_name(directory)
     where = str(directory)
     if not directory.is_dir():
@@ -35,12 +35,12 @@ def check_folder(directory: Path) -> None:
         inside.append(home.parent.parent / "blobs")
     for path in sorted(directory.iterdir()):
         if path.name in PICKLES:
-            remedy = f"save the adapter as {WEIGHTS_FILE} and delete this"
+            remedy = "save it as safetensors and delete this"
             raise IAError("a pickle, which can run code", remedy=remedy, where=str(path))
         real = Path(os.path.realpath(path))
         if not any(real.is_relative_to(folder) for folder in inside):
             remedy = "put the file itself there"
-            raise IAError("links to something outside of the adapter", remedy=remedy, where=str(path))
+            raise IAError("links to something outside of its folder", remedy=remedy, where=str(path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -49,9 +49,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = jsonl.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise IAError(f"not JSON: {error}", remedy="save the adapter again", where=str(path)) from error
+        raise IAError(f"not JSON: {error}", remedy="save it again", where=str(path)) from error
     if not isinstance(content, dict):
-        raise IAError("not a JSON object", remedy="save the adapter again", where=str(path))
+        raise IAError("not a JSON object", remedy="save it again", where=str(path))
     return content
 
 
