@@ -33,8 +33,10 @@ def together(records: Sequence[dict], base: Base, at_once: int = AT_ONCE) -> Ite
     for has_model, run in itertools.groupby(records, key=lambda record: bool(record.get("model"))):
         waiting, size = list(run), 1 if has_model else at_once
         if base.device.type == "cuda" and not has_model:
-            stored = (Path(adapter_path(record), WEIGHTS_FILE).stat().st_size for record in waiting)
-            in_bank = 2 * max(stored)  # in 32 bits, and perhaps stored in 16
+            files = [Path(adapter_path(record), WEIGHTS_FILE) for record in waiting]
+            # Where one is not there, or empty, `on_base` says what is wrong.
+            stored = [file.stat().st_size for file in files if file.is_file()]
+            in_bank = 2 * max([1, *stored])  # in 32 bits, and perhaps stored in 16
             free = min(processes.gather(free_memory(base.device)))  # all processes run the same groups
             size = max(1, min(size, free // 6 // in_bank))
         yield from (waiting[start : start + size] for start in range(0, len(waiting), size))

@@ -127,6 +127,9 @@ def test_a_gpu_holds_as_many_adapters_as_fit(tmp_path, monkeypatch):
     with monkeypatch.context() as several:  # of whose GPUs one has less free: all must run the same together
         several.setattr("ia_cli.organisms.processes.gather", lambda free: [free, 1])
         assert [len(some) for some in together(given, gpu)] == [1] * 5
+    (tmp_path / "3" / WEIGHTS_FILE).write_bytes(b"")  # of these two whoever reads them says more
+    (tmp_path / "4" / WEIGHTS_FILE).unlink()
+    assert list(map(len, together(given[3:], gpu))) == [2]
     monkeypatch.setattr("ia_cli.organisms.free_memory", lambda device: 1)
     assert [len(some) for some in together(given, gpu)] == [1] * 5
 
