@@ -101,7 +101,7 @@ def _base(help: str, more: Sequence[Decorator]) -> Decorator:
     return decorate
 
 
-LOADING = "revision", "dtype", "device", "attn_implementation", "load_in_4bit"  # names of what says how
+LOADING = [field.name for field in fields(BaseChoice) if field.name != "name"]  # what says how
 
 base = _base("Base model; the one that comes with ia if not given.", _loading)
 fits = _base("See that it fits the layers of this base model, whose weights are not loaded.", [])
