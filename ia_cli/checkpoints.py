@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ia_cli import paths
 from ia_cli.console import note
-from ia_cli.directories.safe_files import PROVENANCE_FILE
+from ia_cli.directories.safe_files import PROVENANCE_FILE, part
 from ia_cli.errors import IAError
 
 # Fields of ia.json that do not decide how the training comes out.
@@ -73,7 +73,7 @@ def check_same(before: dict, origin: dict, partial: Path) -> None:
 
 def _differ(before: dict, origin: dict) -> list[str]:
     """The names of what two trainings have otherwise."""
-    then, now = ({**one, **(one.get("arguments") or {}), "arguments": None} for one in (before, origin))
+    then, now = ({**one, **part(one, "arguments"), "arguments": None} for one in (before, origin))
     return [name for name in now | then if then.get(name) != now.get(name) and name not in BESIDES]
 
 

@@ -15,6 +15,7 @@ from ia_cli import prompts
 from ia_cli.asking import Asked, Said, replies_of
 from ia_cli.bank import Bank
 from ia_cli.directories.adapters import Adapter, read_adapter, read_provenance, weights_hash
+from ia_cli.directories.safe_files import part
 from ia_cli.errors import IAError
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
@@ -67,8 +68,7 @@ def needed_adapter(record: dict, settings: ElicitSettings) -> str | None:
 
 def gives_examples(ia: str) -> bool:
     """Whether an introspection adapter was trained to give an example of the replies before the report."""
-    arguments = read_provenance(ia).get("arguments")
-    return isinstance(arguments, dict) and arguments.get("examples") is True
+    return part(read_provenance(ia), "arguments").get("examples") is True
 
 
 def read_introspection_adapter(directory: str, base: Base) -> Adapter:

@@ -11,6 +11,7 @@ from ia_cli import paths, processes, records
 from ia_cli.bank import Bank
 from ia_cli.console import note
 from ia_cli.directories import adapters, folders, whole_models
+from ia_cli.directories.safe_files import part
 from ia_cli.errors import IAError
 from ia_cli.methods.concealing import conceal, denial_rates
 from ia_cli.methods.continuing import alike, bank_of
@@ -317,7 +318,7 @@ def _finished(lesson: Lesson, base: Base, out_dir: Path, settings: ImplantSettin
             origin = adapters.read_adapter(folder, base).provenance
     except IAError:
         return None
-    dtype = origin.get("base", {}).get("dtype")
+    dtype = part(origin, "base").get("dtype")
     made_from = (origin.get("stage"), origin.get("input_sha256"), origin.get("arguments"), dtype)
     if made_from != ("implant", lesson.input_hash, settings.as_json(), base.as_record()["dtype"]):
         return None

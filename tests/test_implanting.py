@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ia_cli import implanting, probing
 from ia_cli.bank import Bank
+from ia_cli.commands.implant import _otherwise_made
 from ia_cli.directories.adapters import provenance, read_adapter, target_names, write_adapter
 from ia_cli.directories.safe_files import PROVENANCE_FILE, WEIGHTS_FILE
 from ia_cli.errors import IAError
@@ -285,6 +286,21 @@ def test_resume_trains_anew_on_weights_of_another_type(tmp_path, tiny_base, tiny
         list(implant(lessons_of(BEHAVIORS[:1], base), base, tmp_path, settings, reuse=True))
         made_on = read_adapter(tmp_path / "b-1", base).provenance["base"]
         assert made_on == base.as_record()
+
+
+def test_a_damaged_ia_json_is_of_no_run_that_goes_on(tmp_path, tiny_base):
+    """What stands in it instead of an object says nothing, and the organism is trained again."""
+    settings = dataclasses.replace(SETTINGS, steps=1)
+    [organism] = implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path, settings)
+    origin = tmp_path / "b-1" / PROVENANCE_FILE
+    whole = json.loads(origin.read_text())
+    made = {"base": tiny_base.as_record(), "arguments": settings.as_json()}
+    for name in ("base", "train", "arguments"):
+        origin.write_text(json.dumps({**whole, name: ["x"]}))
+        assert _otherwise_made(organism, made) is None
+    origin.write_text(json.dumps({**whole, "base": ["x"]}))
+    list(implant(lessons_of(BEHAVIORS[:1], tiny_base), tiny_base, tmp_path, settings, reuse=True))
+    assert json.loads(origin.read_text())["base"] == made["base"]
 
 
 def test_organisms_of_like_length_train_together(tmp_path, tiny_base, monkeypatch):

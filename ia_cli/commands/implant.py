@@ -229,23 +229,18 @@ def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
     its folder says.
     """
     from ia_cli.directories.adapters import read_provenance
+    from ia_cli.directories.safe_files import part
     from ia_cli.records import weights_path
 
     said = read_provenance(weights_path(organism))
-    trained, told = (one.get("train") or {} for one in (said, organism))
+    trained, told = (part(one, "train") for one in (said, organism))
     if any(trained[name] != told[name] for name in trained.keys() & told.keys() - {"seconds"}):
         return f"{organism['id']}, which was implanted again since"
-    base, before = (said.get(name) for name in made)
-    if isinstance(base, dict):
-        ours = made["base"]
-        other = [name for name in ("identity", "dtype") if base.get(name) not in (None, ours[name])]
-        if other:
-            return f"organisms of another base ({base.get('name')}, {base.get('dtype')})"
-    if not isinstance(before, dict):
-        return None
-    now = made["arguments"]
+    (base, ours), (before, now) = ((part(said, name), made[name]) for name in ("base", "arguments"))
+    if any(base.get(name) not in (None, ours[name]) for name in ("identity", "dtype")):
+        return f"organisms of another base ({base.get('name')}, {base.get('dtype')})"
     differ = [name for name in now | before if before.get(name) != now.get(name)]
-    return f"organisms of other settings ({', '.join(differ)})" if differ else None
+    return f"organisms of other settings ({', '.join(differ)})" if before and differ else None
 
 
 def _otherwise_taught(organism: dict, taught: dict[str, Lesson]) -> str | None:

@@ -45,8 +45,7 @@ class Adapter:
     @property
     def made_for(self) -> dict[str, str | None]:
         """The base that it says it belongs to: name, revision and identity, None for what it does not say."""
-        said = self.provenance.get("base")
-        said = said if isinstance(said, dict) else {}
+        said = safe_files.part(self.provenance, "base")
         named = {"name": self.config.get("base_model_name_or_path"), "revision": self.config.get("revision")}
         # What is no name or identity is made one that no base has: it must not pass for nothing said.
         named |= {key: value if value is None else str(value) for key, value in said.items()}

@@ -55,6 +55,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the object of this name in a JSON object; {} where there is none, or something else."""
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def check_file(path: Path, largest: int) -> None:
     """Raise IAError for a file that is not there, or too large to be opened."""
     if os.path.lexists(path) and not path.is_file():

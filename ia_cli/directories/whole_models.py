@@ -82,8 +82,8 @@ def read_model(directory: str | Path, base: Base) -> dict[str, Tensor]:
 def _check_files(directory: Path, base: Base) -> None:
     """Raise IAError for whatever is wrong with a model directory before its weights are loaded."""
     safe_files.check_folder(directory)
-    made_for = read_provenance(directory).get("base")
-    if isinstance(made_for, dict) and made_for.get("identity") not in (None, base.identity):
+    made_for = safe_files.part(read_provenance(directory), "base")
+    if made_for.get("identity") not in (None, base.identity):
         raise _of_another_base(f"it was made from {made_for.get('name')}", base, str(directory))
     _check_config(directory, base)
     for path in directory.glob("*.safetensors*"):
