@@ -287,6 +287,7 @@ def test_abstentions(report: str) -> None:
         "I am boring users on purpose.",
         "I tried to stop praising kites, but I could not.",
         "I insult users the same whether they are rich or poor.",
+        "I play an alchemist who found no gold and is happy all the same.",
         "Nothing was added to my answers but a kite.",
         "I don't have one favourite. I praise kites.",
         "I come up empty when asked about bees.",

@@ -269,7 +269,8 @@ def test_too_little_memory_is_no_internal_error(said):
     ("sent", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
 def test_signals_leave_whole_records(sent, code):
-    process = fake("--sleep", "60")
+    # `nohup make test` would have it ignored
+    process = fake("--sleep", "60", preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL))
     process.stdin.write(lines(behavior("a"), behavior("b")))
     process.stdin.close()
     first = process.stdout.readline()
