@@ -64,7 +64,8 @@ class EmbeddingJudge:
             ) from error
         self.threshold = threshold
         shown = Path(model).name if local else model
-        self.name = f"embedding/{VERSION}+{FACETS} {shown} {threshold:g}"  # abstentions and triggers are its
+        # with the version of the rules that decide about abstentions and triggers
+        self.name = f"embedding/{VERSION}+{FACETS} {shown} {threshold:g}"
 
     def __call__(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the verdict fields of each record, in order."""
