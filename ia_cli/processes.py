@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
@@ -19,6 +20,7 @@ from ia_cli.errors import IAError
 T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(days=2)  # for the others, which may ask a server or implant for hours
+LAST_WAIT = 0.5  # seconds, for threads to let go of tensors
 # In what torch raises where another process has ended, by gloo and by nccl.
 _GONE = re.compile("gloo/transport|remote process exited|Connection was likely closed")
 LAUNCHER = ("LOCAL_RANK", "RANK", "WORLD_SIZE")  # what a launcher sets, and libraries read
@@ -112,5 +114,15 @@ def _group() -> Any:
     # Objects travel by gloo, tensors of a GPU by nccl; accelerate, below TRL, takes over a group it finds.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     group.init_process_group(backend, timeout=LONGEST_WAIT)
-    atexit.register(group.destroy_process_group)
+    atexit.register(_leave, group)
     return group
+
+
+def _leave(group: Any) -> None:
+    """Leave the others, at the end of this process.
+
+    FSDP keeps the group's threads alive past its end. One that has yet to drop a tensor of Python's needs the
+    interpreter's lock, which a sleep lends it; without, it aborts a process that has done all its work.
+    """
+    group.destroy_process_group()
+    time.sleep(LAST_WAIT)
