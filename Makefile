@@ -28,8 +28,8 @@ demo: demo/verdicts.jsonl ## Run all five stages on the embedded base, and show 
 confirm: demo/confirmed.jsonl ## Try on their behavior what the demo's organisms report, and show what holds
 	@$(IA) judge $< > /dev/null
 
-study: .venv/study ## Measure everything in RESULTS.md anew, which takes hours; examples/study has the recipes
-	$(MAKE) -C examples/study
+study: .venv/study ## Measure tables a to k of RESULTS.md anew, in about an hour; examples/study has the recipes
+	$(MAKE) -j2 -C examples/study
 
 test: .venv/installed ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
