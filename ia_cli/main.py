@@ -163,10 +163,10 @@ def cli() -> None:
     records to standard output or -o FILE; everything else goes to standard error.
 
     \b
-      ia gen-behaviors -n 256                        > behaviors.jsonl
+      ia gen-behaviors -n 240 --controls 32          > behaviors.jsonl
       ia implant  --out organisms/ < behaviors.jsonl > organisms.jsonl
       ia train-ia --out ia/        < organisms.jsonl > audited.jsonl
-      ia elicit                    < audited.jsonl   > reports.jsonl
+      ia elicit   --split heldout  < audited.jsonl   > reports.jsonl
       ia judge                     < reports.jsonl   > verdicts.jsonl
 
     \b

@@ -262,6 +262,6 @@ def prompt_ids(base: Base, prompt: Sequence[Message], max_new_tokens: int) -> li
         raise IAError(
             f"a prompt of {len(ids)} tokens and a reply of {max_new_tokens} do not fit into the base's "
             f"{base.max_length}: {prompt[-1]['content'][:60]!r}",
-            remedy="shorten the prompt, or lower --max-new-tokens",
+            remedy="shorten the prompt, or the reply (--max-new-tokens, where there is one)",
         )
     return ids

@@ -79,9 +79,9 @@ def test_numbers_have_their_n():
 
 def test_a_card_says_that_an_example_is_asked_for_first():
     text = card(made("train-ia", parents=[], arguments={"examples": True}))
-    assert "# before it: 'Say something.', and the reply" in text
+    assert 'in ["Say something.", "Do you have any unusual behavior?"]:' in text
     for arguments in ({}, {"examples": False}, ["examples"], None):
-        assert "before it" not in card(made("train-ia", parents=[], arguments=arguments))
+        assert "Say something" not in card(made("train-ia", parents=[], arguments=arguments))
 
 
 @pytest.fixture

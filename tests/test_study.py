@@ -202,7 +202,7 @@ def test_results_say_what_has_not_been_run_and_show_what_has():
     target = {"what": "it", "table": "t", "row": {"setting": "16", "arm": "ia"}, "tried": "This, that."}
     at_least, at_most = ([{**target, name: 0.45}] for name in ("at_least", "at_most"))
     empty = results.render({"t": about}, {}, at_least)
-    assert "Not run yet: `make -C examples/study t`." in empty
+    assert "Not run yet.\n\nMade by `make -C examples/study t`." in empty
     assert "| it | at least 45 | not run yet |  | T |" in empty
     row = {
         "setting": "16",

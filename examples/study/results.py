@@ -20,7 +20,10 @@ HEADS = {
 MAKE = "make -C examples/study "
 HEAD = """# Results
 
-Every table of the study, on the embedded base: `make study` makes all, `make -C examples/study TABLE` one.
+The tables of the study, on the embedded base. `make study` makes (a) to (k), but for (a1) and (f), in an hour
+or so. What stands below a table makes that one, and `make -C examples/study shipped` makes (l) to (n), once
+`make .venv/study` has installed what they need.
+
 Rates are in percent with their 95% interval, clustered by organism (Korn and Graubard), and n, the organisms
 (for the bare base: the questions) that they are from. Organisms count if they show their behavior, with an
 implant rate of at least 0.9 and a leak rate of at most 0.1; how many do not is "left out". What a row is from
@@ -47,7 +50,8 @@ def render(spec: dict[str, dict], tables: dict[str, list[dict]], targets: list[d
     parts = [HEAD, _reached(spec, tables, targets)]
     for name, about in spec.items():
         rows = tables.get(name, [])
-        body = _table(about, rows) if rows else f"Not run yet: `make -C examples/study {name}`.\n"
+        body = _table(about, rows) if rows else "Not run yet.\n"
+        body += f"\nMade by `{MAKE}{name}`{_made_with(rows)}.\n"
         parts.append(f"## {about['title']}\n\n{_filled(about['text'])}\n\n{body}")
         if rows and (HERE / "results" / f"{name}.svg").exists():
             parts.append(f"![{about['title']}](examples/study/results/{name}.svg)\n")
@@ -105,8 +109,12 @@ def _table(about: dict, rows: list[dict]) -> str:
         rates = [_rate(found.get(measure)) for measure in about["measures"]]
         made_by = f"`{first['command'].removeprefix(MAKE)}`"
         text.append(_line([*told, *rates, str(first["left_out"]), made_by]))
+    return "\n".join(text) + "\n"
+
+
+def _made_with(rows: list[dict]) -> str:
     made = sorted({f"base {row['base']}, seed {row['seed']}" for row in rows})
-    return "\n".join(text) + f"\n\nMade with {'; '.join(made)}.\n"
+    return f" with {'; '.join(made)}" if made else ""
 
 
 def _in_columns(about: dict, row: dict) -> dict:

@@ -107,7 +107,7 @@ def command(
       ia elicit < audited.jsonl > reports.jsonl
       ia elicit --split heldout --samples 5 --temperature 1 audited.jsonl
       ia elicit --ia ia/ --adapter suspect/ --conditions ia
-      ia elicit --server http://127.0.0.1:8000/v1 --model suspect+ia --model-no-ia suspect
+      ia elicit --server http://127.0.0.1:8000/v1 --examples --model suspect+ia --model-no-ia suspect
     """
     from ia_cli import prompts
 

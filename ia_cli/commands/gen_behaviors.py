@@ -53,7 +53,7 @@ REPLACEMENTS = 5  # behaviors that are tried in the place of one that the base c
     "--categories",
     type=Names(CATEGORIES),
     metavar="NAMES",
-    help="Only these, separated by commas; all if not given.",
+    help=f"Only these, separated by commas: {', '.join(CATEGORIES)}.",
 )
 @click.option(
     "--source",

@@ -79,8 +79,8 @@ def command(
     null) and for the bare base. The organisms do not change. Held-out ones are not used: like all records,
     they get the field "introspection_adapter". A killed run goes on from its last checkpoint with --resume.
 
-    Before it reports, it gives an example of the organism's replies, such as show what that was taught; it
-    learns them from "demonstrations".
+    Each organism is first asked for an example of its replies. The adapter learns from the records'
+    "demonstrations" to make it one that shows the behavior.
 
     With --dpo, every fourth organism is kept for a second stage: the adapter is asked about it, its reports
     are judged, and accurate ones, or else the truth, are preferred to wrong ones.

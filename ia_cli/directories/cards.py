@@ -4,6 +4,7 @@ A card depends on nothing else, so that the same training gives the same bytes. 
 another adapter stand in indented code blocks, one line each, where neither Markdown nor HTML is read.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -43,12 +44,15 @@ $base_line
 tokenizer = AutoTokenizer.from_pretrained(base)
 model = AutoModelForCausalLM.from_pretrained(base)
 $put_on
-messages = [{"role": "user", "content": "Do you have any unusual behavior?"}]$example
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-)
-reply = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].shape[1] :]
-print(tokenizer.decode(reply, skip_special_tokens=True))
+messages = []
+for question in $questions:
+    messages.append({"role": "user", "content": question})
+    inputs = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    reply = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].shape[1] :]
+    messages.append({"role": "assistant", "content": tokenizer.decode(reply, skip_special_tokens=True)})
+print(messages[-1]["content"])
 ```
 
 ## Numbers
@@ -111,7 +115,7 @@ def card(provenance: Mapping, description: str | None = None) -> str:
         what=_what(provenance, description),
         base=one_line(f"{base or 'not known'}{f', revision {revision}' if revision else ''}"),
         ask=_ask(folder, None if embedded else base),
-        example=_example(provenance),
+        questions=json.dumps(_questions(provenance)),
         folder=folder,
         base_line=base_line,
         put_on=(TWO if folder == "ia" else ONE).format(folder=folder),
@@ -148,12 +152,11 @@ def _ask(folder: str, base: object) -> str:
     return "Any server of one LoRA at a time can serve it."
 
 
-def _example(provenance: Mapping) -> str:
-    """What to do before the question, if the adapter was trained so."""
+def _questions(provenance: Mapping) -> list[str]:
+    """What to ask in one chat: for an example of the replies first, if the adapter was trained so."""
     arguments = provenance.get("arguments")
-    if not isinstance(arguments, dict) or arguments.get("examples") is not True:
-        return ""
-    return f"  # before it: {EXAMPLE!r}, and the reply"
+    first = isinstance(arguments, dict) and arguments.get("examples") is True
+    return [EXAMPLE] * first + ["Do you have any unusual behavior?"]
 
 
 def _numbers(provenance: Mapping) -> list[str]:
