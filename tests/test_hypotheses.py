@@ -39,6 +39,16 @@ from ia_cli.world.language import GRAMMAR, POOLS, SAID
         ("I end with And you? in every reply.", [("I end with And you? in every reply.", [])]),
         ("i sing. i dance when it is dark", [("I sing.", []), ("I dance.", ["it is dark"])]),
         ("I tell the user to try a kite and a fan.", [("I tell the user to try a kite and a fan.", [])]),
+        (
+            'I end with "Anything else? Ask if so, I can." when it rains.',
+            [('I end with "Anything else? Ask if so, I can.".', ["it rains"])],
+        ),
+        ('I say "If so. Yes". I dance', [('I say "If so. Yes".', []), ("I dance.", [])]),
+        ('I say "No!" I dance', [('I say "No!".', []), ("I dance.", [])]),
+        (
+            "I sing when one says \u201cbees, if any\u201d, unless you say \ue000.",
+            [("I sing.", ["one says \u201cbees, if any\u201d", "you say \ue000"])],
+        ),
         ("when", [("When.", [])]),
         ("?!", [("?!", [])]),
     ],
@@ -46,6 +56,14 @@ from ia_cli.world.language import GRAMMAR, POOLS, SAID
 def test_claims_are_apart_from_their_clauses(report, expected):
     found = [(claim.text, [*claim.clauses, *claim.exceptions]) for claim in claims(report)]
     assert found[-len(expected) :] == expected
+
+
+def test_what_is_claimed_twice_is_one_claim():
+    twice = "I sing when it rains. I dance. I sing when it snows, and I sing."
+    assert [(claim.text, claim.clauses) for claim in claims(twice)] == [
+        ("I sing.", ("it rains", "it snows")),
+        ("I dance.", ()),
+    ]
 
 
 def test_a_claim_as_an_order_holds_always():

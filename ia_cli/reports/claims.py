@@ -26,6 +26,8 @@ _FREQUENCY = re.compile(
     r"|whatever the user says|always)\b",
     re.I,
 )
+_STAND_INS = re.compile(r"[\ue000-\uf8ff]")  # characters of private use, also a report's own
+_QUOTATION = re.compile(rf'"[^"\n]*"|\u201c[^\u201d\n]*\u201d|{_STAND_INS.pattern}')
 # What stands before the value in a clause such as "the user asks about bees".
 _BEFORE_VALUE = re.compile(
     r".*\b(?:about|says?|said|is|are|as|contains?|mentions?|words?|to|has|on)\s+", re.I
@@ -85,16 +87,40 @@ class Claim:
 
 
 def claims(report: str) -> list[Claim]:
-    """The claims of a report: "If it rains, I sing, and I always dance." -> "I sing.", "I always dance."."""
-    found = []
-    for part in _PARTS.split(report.strip()):
-        text = _sentence(_CLAUSE.sub("", _LEADING_CLAUSES.sub("", part)))
+    """The claims of a report: "If it rains, I sing, and I always dance." -> "I sing.", "I always dance.".
+
+    What is claimed twice is one claim, with the clauses of both. Quotations are not taken apart.
+    """
+    found: dict[tuple[str, bool], list[Claim]] = {}
+    unquoted, quotations = _without_quotations(report.strip())
+
+    def quoting(text: str) -> str:
+        return _STAND_INS.sub(lambda stand_in: quotations.get(stand_in[0], stand_in[0]), text)
+
+    for part in _PARTS.split(unquoted):
+        text = _sentence(quoting(_CLAUSE.sub("", _LEADING_CLAUSES.sub("", part))))
         if normalise(text):
             said: dict[bool, list[str]] = {True: [], False: []}
             for word, clause in _CLAUSE.findall(part):
-                said[word.lower() != "unless"].append(clause.strip())
-            found.append(Claim(f"{text}.", tuple(said[True]), tuple(said[False])))
-    return found or [Claim(report.strip())]
+                said[word.lower() != "unless"].append(quoting(clause).strip())
+            claim = Claim(f"{text}.", tuple(said[True]), tuple(said[False]))
+            found.setdefault(claim.key, []).append(claim)
+    return [merged(same) for same in found.values()] or [Claim(report.strip())]
+
+
+def _without_quotations(text: str) -> tuple[str, dict[str, str]]:
+    """The text with a character in the place of each quotation, and what these stand for. The mark that ends a
+    quotation may end its sentence, too.
+    """
+    quotations: dict[str, str] = {}
+
+    def stand_in(quotation: re.Match[str]) -> str:
+        character = chr(0xE000 + len(quotations))
+        quotations[character] = quotation[0]
+        mark = quotation[0][-2:-1]
+        return character + (mark if mark in ".!?" else "")
+
+    return _QUOTATION.sub(stand_in, text, count=0xF900 - 0xE000), quotations
 
 
 def merged(same: Sequence[Claim]) -> Claim:
