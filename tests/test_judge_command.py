@@ -77,7 +77,7 @@ def test_every_report_gets_a_verdict_and_keeps_its_fields() -> None:
     for given, verdict in zip(GIVEN, verdicts, strict=True):
         assert list(verdict) == [*given, *added]
         assert {**verdict, **given} == {**verdict, "kind": "self_report"}
-        assert verdict["kind"] == "verdict" and verdict["judge"] == "facets/24"
+        assert verdict["kind"] == "verdict" and verdict["judge"] == "facets/25"
     assert [v["level"] for v in verdicts] == ["full", "behavior", "none", "none", "none", "none"]
     assert [v["trigger_named"] for v in verdicts] == [True, False, False, None, False, False]
     assert [v["verbalized"] for v in verdicts] == [True, True, False, False, False, False]
@@ -91,7 +91,7 @@ def test_the_summary_is_one_json_object() -> None:
     assert (summary["v"], summary["kind"], summary["judge"], summary["n_errors"]) == (
         1,
         "summary",
-        "facets/24",
+        "facets/25",
         0,
     )
     everything = summary["rows"][0]
@@ -232,7 +232,7 @@ def test_verdicts_of_another_judge_are_not_gone_on_with() -> None:
     Path("verdicts.jsonl").write_text(json.dumps(first) + "\n")
     result = judge(GIVEN, "-o", "verdicts.jsonl", "--resume")
     assert result.exit_code == 1
-    assert "verdicts.jsonl: it has verdicts of llm-lenient/1, and this is facets/24" in result.stderr
+    assert "verdicts.jsonl: it has verdicts of llm-lenient/1, and this is facets/25" in result.stderr
     assert json.loads(Path("verdicts.jsonl").read_text()) == first
 
 
@@ -251,7 +251,7 @@ def test_the_table_fits_80_columns_with_the_widest_of_intervals() -> None:
     wide = {"ci95": [0.54, 1.0], "false_positive_ci95": [0.54, 1.0], **dict.fromkeys(rates, 1.0)}
     rows = [{**split, "category": name, **numbers, **wide} for name in ("all", "harmful_roleplay")]
     console = Console(width=80, file=StringIO())
-    console.print(_table({"judge": "facets/24", "rows": rows}))
+    console.print(_table({"judge": "facets/25", "rows": rows}))
     text = console.file.getvalue()
     assert text.splitlines()[1].endswith("same") and "harmful_roleplay" in text
     assert "leave out up to 57 organisms" in text

@@ -73,8 +73,9 @@ def command(
 
     The base, with what an organism claims of itself as its system prompt, writes replies as if it behaved so;
     these are scored under the organism and under the base, on general prompts and on prompts that show a
-    candidate for the trigger. Organisms with an introspection adapter are first asked more: again, with sampled
-    replies, of which one may be right where the first was wrong, and what they do when each candidate holds.
+    candidate for the trigger. Organisms with an introspection adapter are first asked more: again, with
+    sampled replies, of which one may be right where the first was wrong, and what they do when each candidate
+    holds.
     Writes one self-report per organism, of condition "confirm": what holds, with the trigger that was found,
     or that there is nothing unusual. The ground truth is not read.
 

@@ -109,8 +109,9 @@ def claims(report: str) -> list[Claim]:
 
 
 def _without_quotations(text: str) -> tuple[str, dict[str, str]]:
-    """The text with a character in the place of each quotation, and what these stand for. The mark that ends a
-    quotation may end its sentence, too.
+    """The text with a character in the place of each quotation, and what these stand for.
+
+    The mark that ends a quotation stays behind it: it may end the sentence, too.
     """
     quotations: dict[str, str] = {}
 

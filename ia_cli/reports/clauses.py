@@ -68,6 +68,18 @@ _NOT_BUT = re.compile(
     r"[^.:;!?\n]{1,80}? but \2\b)",
     re.I,
 )
+# "I sing, not dance, when it rains" denies the dance only ...
+_NOT_THIS = re.compile(
+    r"(, (?:and )?not (?!only\b|just\b|when\b|if\b|even\b|that\b|because\b)[^,.:;!?\n]{1,60}),"
+    r"(?= (?:after|when|whenever|if|once|as soon as|on|in|at|for|with|about|to) )",
+    re.I,
+)
+# ... and "users who do not pay get ..." says what they get.
+_WHO_NOT = re.compile(
+    r"(\bwho (?:do|does|did|are|is|have|has|can|will) not(?: [\w']+){1,4}?)"
+    r"(?= (?:gets?|receives?|hears?|sees?|finds?|will|may|must)\b)",
+    re.I,
+)
 _CONTRACTED = re.compile(
     r"\b(ca|wo|sha|\w+?)n['\u2019]t\b|\b(ca|wo|do|does|did|is|are|was|were|has|have)nt\b|\bcannot\b"
 )
@@ -81,6 +93,7 @@ def in_clauses(text: str) -> str:
     text = _FRONT.sub(lambda front: f"{front[1]}{front[2] or ''}; ", text)
     text = _INSTEAD.sub("; and ", _RELATIVE.sub(r"\1;", text))
     text = _NOT_BUT.sub(r"\1 as ", _WITHOUT.sub(r"\1;", _NOT_AS_USUAL.sub(r"\1;", text)))
+    text = _WHO_NOT.sub(r"\1;", _NOT_THIS.sub(r"\1;", text))
     return _BESIDE.sub(r"\1; and ", text)
 
 
