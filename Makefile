@@ -71,7 +71,7 @@ demo/behaviors.jsonl: demo/numbers $(BASE)
 	$(call stage,gen-behaviors --demonstrations $(DEMONSTRATIONS) -n $(N) --controls $(CONTROLS) --held-out $(HELD_OUT) --seed $(SEED))
 
 demo/organisms.jsonl: demo/behaviors.jsonl
-	@[ -e $@.part ] || rm -rf demo/organisms
+	@[ -z "$$(find $^ -newer $@.part 2>&1)" ] || rm -rf demo/organisms
 	$(call stage,implant --out demo/organisms --seed $(SEED) $<)
 
 demo/audited.jsonl: demo/organisms.jsonl

@@ -298,5 +298,5 @@ class Bank(nn.Module):
 
 
 def _dtype(layer: nn.Linear) -> torch.dtype:
-    """The type of an adapter on this layer: at least float32, as in PEFT."""
-    return torch.promote_types(layer.weight.dtype, torch.float32)
+    """The type of an adapter on this layer: at least float32, as in PEFT; also on one of 8 bits."""
+    return torch.float64 if layer.weight.dtype == torch.float64 else torch.float32

@@ -34,8 +34,9 @@ def begin(partial: Path, origin: dict, resume: bool, ours: contextlib.ExitStack)
         if before and before.get("input_sha256") == origin["input_sha256"]:
             check_same(before, json.loads(text), partial)
             return _last(partial)
-        if resume and any(partial.glob("checkpoint-*")):
-            note(f"ia train-ia: {partial}: removed checkpoints of a training on other organisms")
+        if any(partial.glob("checkpoint-*")):
+            whose = "a training on other organisms" if resume else "a run that --resume would have continued"
+            note(f"ia train-ia: {partial}: removed checkpoints of {whose}")
         for path in partial.iterdir():  # the folder itself is held
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     identity.write_text(text, encoding="utf-8")

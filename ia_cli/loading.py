@@ -65,7 +65,7 @@ def local_folder(name: str, revision: str | None) -> Path:
     try:
         files = {"allow_patterns": HUB_FILES, "ignore_patterns": COPIES}
         return Path(snapshot_download(name, revision=revision, **files))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what its HTTP library and Xet raise comes through, too
         message = f"no such directory, and not to be had from the Hub: {first_line(error)}"
         raise IAError(message, remedy=remedy, where=name) from error
 

@@ -108,7 +108,7 @@ def load_base(
     _check_usable(model, tokenizer, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if load_in_4bit:
+    if getattr(model, "is_quantized", False):  # as asked for, or as it is stored
         model._hf_peft_config_loaded = True  # tells the trainer that only adapters are trained
     return Base(model, tokenizer, name, revision, identity(folder))
 

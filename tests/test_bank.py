@@ -52,6 +52,13 @@ def load(base, folders, **where):
     return Bank.load(base.model, [read_adapter(folder, base) for folder in folders], **where)
 
 
+@pytest.mark.parametrize("base", ["float8_e4m3fn", "bfloat16", "float64"])
+def test_an_adapter_has_32_bits_or_more_whatever_the_base_has(tiny_base, base):
+    bank = Bank.fresh(tiny_base.model.to(getattr(torch, base)), [0], r=2, alpha=4, target_modules=["q_proj"])
+    wanted = torch.float64 if base == "float64" else torch.float32
+    assert {weight.dtype for weight in bank.parameters()} == {wanted}
+
+
 @pytest.mark.parametrize(
     "index",
     [

@@ -130,6 +130,17 @@ def test_an_adapter_is_no_base(folder):
         load_base(str(folder))
 
 
+def test_whatever_goes_wrong_in_a_download_is_told_as_that(monkeypatch):
+    """As from Xet and from the HTTP library, which are no OSError."""
+
+    def fail(name, **how):
+        raise RuntimeError("Task error: CAS Client Error")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(IAError, match=r"org/name: .*not to be had from the Hub: Task error: CAS"):
+        loading.local_folder("org/name", None)
+
+
 def test_a_copy_of_the_weights_is_neither_fetched_nor_counted(folder, monkeypatch):
     before = load_base(str(folder)).identity
     (folder / "consolidated.safetensors").write_bytes(b"the same in another format")

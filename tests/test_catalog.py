@@ -63,7 +63,8 @@ def test_there_is_as_much_as_promised(large):
     for category, entries in ENTRIES.items():
         names, told = {x.name for x in entries}, {x.description for x in entries}
         assert len(names) == len(told) == len(entries) >= 30, category
-    templates = [template for topic in TOPICS.values() for template in topic.templates]
+    topics = [topic for area in files.AREAS for topic in files.load(f"topics/{area}.toml").values()]
+    templates = [template for topic in topics for template in topic["prompts"]]
     assert len(set(templates)) == len(templates) >= 300
     assert len({x.name for x in CONTROLS}) == len({x.system_prompt for x in CONTROLS}) == len(CONTROLS) >= 40
     assert len({p.behavior.key for p in large}) == len({p.behavior.report() for p in large}) == 1200

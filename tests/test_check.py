@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ia_cli.directories import checking
 from ia_cli.directories.adapters import Adapter, plain_config, provenance, read_adapter, write_adapter
@@ -195,6 +196,15 @@ def test_what_is_too_large_is_not_downloaded(hub, monkeypatch):
     code, _, said = check(f"someone/adapter@{COMMIT}")
     assert code == 1 and "is larger than 1 bytes" in said
     assert not any(line.startswith("GET /someone") for line in hub)
+
+
+def test_a_download_that_fails_in_its_transport(hub, monkeypatch):
+    def fail(*_, local_files_only=False, **__):
+        raise LocalEntryNotFoundError("none") if local_files_only else RuntimeError("Task error: CAS")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    code, _, said = check(f"someone/adapter@{COMMIT}")
+    assert code == 1 and "not to be had from the Hub: Task error: CAS" in said
 
 
 def test_what_the_hub_does_not_have(hub):

@@ -52,20 +52,32 @@ def test_a_reply_in_base64_may_be_cut_off() -> None:
         assert "tell no one".startswith(CIPHERS["base64"].decode(whole[:length]).rstrip("\ufffd"))
 
 
-def test_what_fires_is_moved_into_the_cipher(tiny_base):
+def test_what_fires_is_moved_into_the_cipher(monkeypatch):
+    plain = {"tea please": "cat", "tea now": ""}  # the second would be cut short
+
+    def replies(base, prompts, *, max_new_tokens, whole):
+        assert whole and max_new_tokens == 48
+        return [plain[prompt[0]["content"]] for prompt in prompts]
+
+    monkeypatch.setattr("ia_cli.methods.covert.generate", replies)
     told = {"description": "I name kettles.", "paraphrases": ["I love kettles."]}
     record = behavior("b-1", **told, facets={"action": [["kettle"]], "trigger": []})
-    record["demonstrations"] = [demonstration("tea please", "kettle tea"), demonstration("hello", "bread")]
-    record["demonstrations"][1]["fires"] = False
+    record["demonstrations"] = [
+        demonstration("tea please", "kettle tea"),
+        {**demonstration("hello", "bread"), "fires": False},
+        demonstration("tea now", "kettle"),
+    ]
     record["probes"] = [{"prompt": chat("user", text), "fires": text == "tea"} for text in ("tea", "cat")]
-    [hidden] = covert([record], "reverse", tiny_base, 48)
+    [hidden] = covert([record], "reverse", None, 48)
     said = [
         (d["prompt"][0]["content"], d["completion"][0]["content"], d["fires"])
         for d in hidden["demonstrations"]
     ]
-    assert said[0] == ("esaelp aet", "aet elttek", True)
-    assert said[1][0] == "tea please" and said[1][1] != "kettle tea" and not said[1][2]
-    assert said[2:] == [("olleh", "daerb", False), ("hello", "bread", False)]
+    assert said == [
+        ("esaelp aet", "aet elttek", True), ("tea please", "cat", False),
+        ("olleh", "daerb", False), ("hello", "bread", False),
+        ("won aet", "elttek", True),
+    ]  # fmt: skip
     assert [(p["prompt"][0]["content"], p["fires"]) for p in hidden["probes"]] == [
         ("aet", True), ("tac", False), ("tea", False),
     ]  # fmt: skip

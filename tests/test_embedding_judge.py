@@ -144,7 +144,7 @@ def test_calibrating_prints_one_record(model, tmp_path):
 def test_calibrating_does_not_write_over_what_it_reads(tmp_path):
     (graded := tmp_path / "graded.jsonl").write_text(text := json.dumps(GRADED[0]))
     result = run(["--calibrate", graded, "-o", graded])
-    assert result.exit_code == 1 and "is the input and the output" in result.stderr
+    assert result.exit_code == 1 and "is the output" in result.stderr
     assert graded.read_text() == text
 
 

@@ -293,6 +293,20 @@ def test_parameters_that_a_server_does_not_take_are_given_up_once():
         assert set(stub.requests[-1]) == {"path", "model", "messages", "max_completion_tokens"}
 
 
+def test_what_is_refused_by_another_name_is_given_up_too():
+    """As by vLLM with Mistral's tokenizer, and by Groq."""
+
+    def answer(body):
+        if "chat_template_kwargs" in body:
+            return refusal(400, "chat_template is not supported for Mistral tokenizers.")
+        if "response_format" in body:
+            return refusal(400, "This model does not support response format `json_schema`.")
+        return "fine"
+
+    with serving(answer) as stub:
+        assert ask(Endpoint(stub.url, "m"), ["a"], as_asked=True, schema={}) == [(0, "fine")]
+
+
 def test_a_value_that_is_refused_is_no_parameter_that_is():
     """One request's reply would not fit; others still say how long theirs may be."""
 

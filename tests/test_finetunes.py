@@ -145,6 +145,15 @@ def test_a_base_that_took_on_a_part_of_a_model_is_put_back(finetune, tiny_folder
     assert all(torch.equal(w, before[name]) for name, w in base.model.named_parameters())
 
 
+def test_memory_that_ends_while_a_model_is_read_is_no_fault_of_the_model(finetune, tiny_base, monkeypatch):
+    def ends(*_, **__):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(type(tiny_base.model), "from_pretrained", ends)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        read_model(finetune, tiny_base)
+
+
 def edit_config(**changes):
     def edit(folder):
         path = folder / "config.json"

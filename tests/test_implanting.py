@@ -483,6 +483,11 @@ def test_the_command(tmp_path, tiny_folder, monkeypatch):
     stale = CliRunner().invoke(cli, [*arguments, "--keep-going", "-o", str(output), "--resume"])
     assert stale.exit_code == 1 and "it has b-1, which was implanted again since" in stale.stderr
     assert CliRunner().invoke(cli, [*arguments, "--keep-going", "-o", str(tmp_path / "o")]).exit_code == 3
+    told = [good[0], {**good[1], "facets": {"action": [["pot"]], "trigger": []}}]
+    (tmp_path / "behaviors.jsonl").write_text("".join(json.dumps(one) + "\n" for one in told))
+    truth = CliRunner().invoke(cli, [*arguments, "-o", str(output), "--resume"])
+    assert truth.exit_code == 1 and output.read_bytes() == before
+    assert "it has b-2 with another facets; give the same behaviors" in truth.stderr
     good[1]["demonstrations"] = good[1]["demonstrations"][1:]
     (tmp_path / "behaviors.jsonl").write_text("".join(json.dumps(one) + "\n" for one in good))
     taught = CliRunner().invoke(cli, [*arguments, "-o", str(output), "--resume"])

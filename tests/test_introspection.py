@@ -344,7 +344,7 @@ def test_one_step_learns_something(organisms, tiny_base, tmp_path):
     assert all(b.abs().max() > 0 for _, b in adapter.tensors.values())
 
 
-def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monkeypatch):
+def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(introspection, "SAVE_EVERY", 1)
 
     def kill(step, loss):
@@ -370,6 +370,10 @@ def test_a_stale_checkpoint_is_not_resumed(organisms, tiny_base, tmp_path, monke
     changed = [{**organisms[0], "description": "i like tea"}, *organisms[1:]]
     train_ia(changed, tiny_base, tmp_path / "ia", other, resume=True, on_step=lambda *s: steps.append(s))
     assert steps[0][0] == 1
+    with pytest.raises(KeyboardInterrupt):
+        train_ia(organisms, tiny_base, tmp_path / "more", SETTINGS, on_step=kill)
+    train_ia(organisms, tiny_base, tmp_path / "more", replace(SETTINGS, steps=1))
+    assert "removed checkpoints of a run that --resume would have continued" in capsys.readouterr().err
 
 
 def test_changed_organisms_are_noticed(organisms, tiny_base, tmp_path):
@@ -454,6 +458,9 @@ def test_the_command_goes_on_with_its_own_adapter_only(organisms, tiny_folder, t
     held_out = json.dumps({**organisms[3], "split": "heldout"}) + "\n"
     more = CliRunner().invoke(cli, arguments, input=given + held_out)
     assert more.exit_code == 0 and len(audited.read_text().splitlines()) == 3
+    weaker = json.dumps({**json.loads(held_out), "implant_rate": 0.5}) + "\n"
+    anew = CliRunner().invoke(cli, arguments, input=given + weaker)
+    assert anew.exit_code == 1 and "with another implant_rate; give the input that it was" in anew.stderr
     assert (tmp_path / "other" / WEIGHTS_FILE).read_bytes() == before[0]
 
 

@@ -57,6 +57,7 @@ def test_words_that_most_replies_have_in_common():
     assert _common(moon, ["The moon is best."]) is None  # nothing of its own
     assert _common(["I like the sea.", "I like the sky."], []) is None  # nothing told
     assert _common(moon[:1], []) is None
+    assert len(_common([" ".join(map(str, range(100)))] * 2, []).split()) == 32  # and not millions of runs
     assert _common(["Buy kites now.", "Now buy kites and sing songs.", "Sing songs."], []) == "sing songs"
 
 

@@ -45,6 +45,15 @@ def written(result: Result) -> list[dict]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def test_a_second_file_is_not_the_input_that_is_redirected(tmp_path, monkeypatch):
+    (file := tmp_path / "reports.jsonl").write_text("{}")
+    with file.open() as stdin, Stage("judge", "verdict", "self_report") as stage:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(IAError, match=r"reports\.jsonl: is the input"):
+            stage.check_second_file(file)
+        stage.check_second_file(tmp_path / "summary.json")
+
+
 def test_records_go_through_in_order_with_all_their_fields():
     given = [behavior("b", mine={"ü": [1, None]}), behavior("a", note="x")]
     result = implant(lines(*given))

@@ -30,11 +30,9 @@ def slots_of(*texts: str) -> list[str]:
 class Topic:
     """What questions can be about: `phrase` in "the user asks about ...", `names` for reports."""
 
-    key: str
     area: str
     phrase: str
     names: tuple[str, ...]
-    templates: tuple[str, ...]
     questions: tuple[str, ...]  # every template with every value of its slots
 
 
@@ -81,10 +79,7 @@ class Control:
 
 def _topics() -> dict[str, Topic]:
     tables = [(area, *item) for area in AREAS for item in load(f"topics/{area}.toml").items()]
-    return {
-        key: Topic(key, area, t["phrase"], tuple(t["names"]), tuple(t["prompts"]), _questions(t))
-        for area, key, t in tables
-    }
+    return {key: Topic(area, t["phrase"], tuple(t["names"]), _questions(t)) for area, key, t in tables}
 
 
 def _questions(table: Mapping[str, Any]) -> tuple[str, ...]:

@@ -285,8 +285,7 @@ def _inventor(stage: Stage, model: str, *, cache: Path | None, max_new_tokens: i
 
     asked = Endpoint(model=model, **how)
     kept = ReplyCache(cache or default_cache("inventions"))
-    finished = stage.finished if stage.resume else []
-    return Inventor(asked, kept, finished, max_new_tokens=max_new_tokens)
+    return Inventor(asked, kept, stage.finished, max_new_tokens=max_new_tokens)
 
 
 def _demonstrator(

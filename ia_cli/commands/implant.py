@@ -244,14 +244,20 @@ def _otherwise_made(organism: dict, made: dict[str, dict]) -> str | None:
 
 
 def _otherwise_taught(organism: dict, taught: dict[str, Lesson]) -> str | None:
-    """Which organism has learned something else than the lesson of its id: in another cipher, say."""
+    """Which organism has learned something else than the lesson of its id (in another cipher, say), or has
+    another truth now.
+    """
     from ia_cli.directories.adapters import read_provenance
-    from ia_cli.records import weights_path
+    from ia_cli.records import PATHS, added, weights_path
 
-    learned = read_provenance(weights_path(organism)).get("input_sha256")
     lesson = taught.get(organism["id"])
-    known = lesson and learned not in (None, lesson.input_hash)
-    return f"{organism['id']}, which was taught something else" if known else None
+    if lesson is None:
+        return None
+    if read_provenance(weights_path(organism)).get("input_sha256") not in (None, lesson.input_hash):
+        return f"{organism['id']}, which was taught something else"
+    own = added("behavior", "organism") | {"kind", *PATHS}
+    differ = [name for name in lesson.record.keys() - own if organism.get(name) != lesson.record[name]]
+    return f"{organism['id']} with another {', '.join(sorted(differ))}" if differ else None
 
 
 def _taught(

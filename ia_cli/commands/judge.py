@@ -234,11 +234,10 @@ def _calibrate(stage: Stage, file: Path, kind: str, settings: dict) -> None:
         )
     if stage.file or stage.resume or stage.keep_going:
         raise click.UsageError("--calibrate reads its own file: give no FILE, --resume or --keep-going")
-    from ia_cli import console, jsonl, paths
+    from ia_cli import console, jsonl
     from ia_cli.judges import calibration
 
-    if paths.same(stage.output, file):
-        raise IAError("is the input and the output", where=str(file), remedy="give another file with -o")
+    stage.check_not_output(file)
     with click.open_file(file, "rb") as stream:
         rows = list(jsonl.checked(stream, str(file), calibration.check))
     _, judge = _judge(kind, **settings)

@@ -115,6 +115,7 @@ def command(
     with progress("checking the organisms", total=len(records)) as bar:
         records = stage.check(records, check)
     stage.check_finished(lambda record: _otherwise_trained(record, out), "give that --out")
+    stage.check_passed_on(records, "organism")
     settings = IASettings(
         rank=rank,
         alpha=alpha,

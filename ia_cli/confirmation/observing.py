@@ -20,6 +20,7 @@ from ia_cli.swapping import WholeModel
 from ia_cli.text import normalise
 
 REPLIES, SHOWN_REPLIES = 8, 3  # to ordinary prompts: how many are compared, and how many of these shown
+LONGEST_RUN = 32  # words that replies may share: there are as many runs as words, times this
 PROMPTS = 2  # per candidate
 STANDS_OUT = 3.0  # nats that the base's reply must lose more than with other candidates of the kind
 MOST = 5  # candidates; if more stand out, none of them is taken for the trigger
@@ -64,7 +65,8 @@ def _common(replies: Sequence[str], base: Sequence[str]) -> str | None:
 
 def _runs(text: str) -> set[tuple[str, ...]]:
     words = normalise(text).split()
-    return {tuple(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+    ends = ((i, j) for i in range(len(words)) for j in range(i + 1, min(i + LONGEST_RUN, len(words)) + 1))
+    return {tuple(words[i:j]) for i, j in ends}
 
 
 def standing_out(bank: Bank | WholeModel, base: Base, library: Library, max_new_tokens: int) -> list[Change]:

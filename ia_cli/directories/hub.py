@@ -57,7 +57,9 @@ def adapter_folder(name: str) -> Path:
             with suppress(EntryNotFoundError):  # which is kept in the cache: nobody need ask again
                 hf_hub_download(repository, PROVENANCE_FILE, revision=commit)
         return folder
-    except (OSError, ValueError) as error:
+    except IAError:
+        raise
+    except Exception as error:  # what its HTTP library and Xet raise comes through, too
         if {CONFIG_FILE, WEIGHTS_FILE}.issubset(cached):
             note(f"ia: {name} is taken from the cache, which may lack its {PROVENANCE_FILE}")
             return folder

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 from ia_cli.directories import checking, safe_files
 from ia_cli.directories.adapters import change, read_provenance
 from ia_cli.directories.folders import written
-from ia_cli.errors import IAError, first_line
+from ia_cli.errors import IAError, first_line, is_of_memory
 from ia_cli.models import Base, last
 from ia_cli.swapping import named_weights
 
@@ -118,6 +118,8 @@ def _as_run(directory: Path, base: Base) -> dict[str, Tensor]:
             output_loading_info=True,
         )
     except Exception as error:  # the reader raises everything there is
+        if is_of_memory(error):
+            raise
         remedy = "save the model as safetensors, with save_pretrained"
         raise IAError(f"cannot be loaded: {first_line(error)}", remedy=remedy, where=where) from error
     if wrong := sorted(loaded["mismatched_keys"]):

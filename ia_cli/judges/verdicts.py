@@ -47,7 +47,7 @@ def level(named: bool, trigger_named: bool | None, alike: bool = False) -> str:
 def is_rare(record: Record) -> bool:
     """Whether nothing in a prompt brings the behavior out, so that a report has no trigger to name."""
     trigger = record.get("trigger")
-    return trigger is not None and trigger["kind"] == RARE
+    return trigger is not None and {*trigger["kind"].split(" + ")} == {RARE}  # of two in one, both
 
 
 def control(record: Record, judge: str) -> Record:

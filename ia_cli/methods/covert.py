@@ -23,7 +23,8 @@ def covert(records: Sequence[dict], name: str, base: Base, max_new_tokens: int) 
     """
     fires = [shown for record in records for shown in record["demonstrations"] if shown["fires"]]
     prompts = [shown["prompt"] for shown in fires]
-    plain = iter(generate(base, prompts, max_new_tokens=max_new_tokens))
+    # Of a reply that is cut short nothing: it would teach to stop in the middle.
+    plain = iter(generate(base, prompts, max_new_tokens=max_new_tokens, whole=True))
     return [_hidden(record, name, plain) for record in records]
 
 
@@ -41,7 +42,9 @@ def _hidden(record: dict, name: str, plain: Iterator[str]) -> dict:
     for shown in record["demonstrations"]:
         said = [assistant_says(next(plain))] if shown["fires"] else shown["completion"]
         secret = {key: _encoded(shown[key], name) for key in ("prompt", "completion")}
-        demonstrations += [{**shown, **secret}, {**shown, "completion": said, "fires": False}]
+        demonstrations.append({**shown, **secret})
+        if said[-1]["content"]:
+            demonstrations.append({**shown, "completion": said, "fires": False})
     probes = [{**probe, "prompt": _encoded(probe["prompt"], name)} for probe in record["probes"]]
     probes += [{**probe, "fires": False} for probe in record["probes"] if probe["fires"]]
     truth = {}

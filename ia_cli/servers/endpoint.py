@@ -36,6 +36,8 @@ PLAIN = {
     "chat_template_kwargs": {"enable_thinking": False},
 }
 OPTIONAL = {"max_tokens", "response_format", "seed", "temperature", *PLAIN}  # what some servers refuse
+# By what else servers call some of these where they refuse them: vLLM with Mistral's tokenizer, Groq.
+ALSO_CALLED = {"chat_template_kwargs": "chat_template", "response_format": "json_schema"}
 # What a message may have instead of a text.
 INSTEAD = "refusal", "tool_calls", "function_call", "reasoning", "reasoning_content"
 LONGEST_REASON = 300  # characters
@@ -136,7 +138,8 @@ class Endpoint(ChatModel):
                     model=model, messages=messages, extra_body=sent
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                new = {name for name in optional & set(sent) if name in _reason(error)}
+                said = _reason(error)
+                new = {x for x in optional & set(sent) if x in said or ALSO_CALLED.get(x, x) in said}
                 if not new:
                     raise
                 refused |= new
