@@ -296,8 +296,8 @@ class Stage:
         """Before any work: raise IAError unless a second file can be written, beside input and output."""
         check_writable(path)
         self.check_not_output(path)
-        redirected = sys.stdin and paths.place(self.file, sys.stdin, "stdin").file
-        if paths.same(path, self.file or redirected):
+        given = self.file or (sys.stdin and paths.place(None, sys.stdin, "stdin").file)
+        if paths.same(path, given):
             raise IAError("is the input", where=str(path), remedy="give another file")
 
     def check_not_output(self, path: Path | None) -> None:
