@@ -3,7 +3,7 @@
 PYTHON = python3
 
 # The demo: behaviors, ordinary fine-tunes beside them, and the share that the introspection adapter is not trained on.
-N = 320
+N = 240
 CONTROLS = 32
 HELD_OUT = 0.2
 SEED = 0
