@@ -130,6 +130,13 @@ def test_an_adapter_is_no_base(folder):
         load_base(str(folder))
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_trainer_takes_a_base_that_is_stored_quantised(folder, monkeypatch, stored):
+    """transformers says that it is; its trainer refuses such a model unless only adapters are trained."""
+    monkeypatch.setattr("transformers.LlamaForCausalLM.is_quantized", stored, raising=False)
+    assert load_base(str(folder)).model._hf_peft_config_loaded == stored
+
+
 def test_whatever_goes_wrong_in_a_download_is_told_as_that(monkeypatch):
     """As from Xet and from the HTTP library, which are no OSError."""
 
