@@ -15,7 +15,7 @@ Where things are, from the command line down to what it stands on:
     introspection, interviews, trainable      the introspection adapter, and what it is taught to say
     checkpoints                               where its training goes on from
     preferring, loudness                      its second stage; organisms that are too loud for it
-    elicitation, asking                       self-reports, in all conditions
+    elicitation, asking, explaining           self-reports, in all conditions
     confirming, confirmation/                 self-reports tried on behavior
     auditing                                  all of that for one fine-tune
     judges/, reports/, rates                  what reports say, compared with the truth, and how often

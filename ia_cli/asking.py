@@ -8,14 +8,23 @@ from ia_cli.prompts import Question
 from ia_cli.seeds import derived_seed
 from ia_cli.settings import ElicitSettings
 
+# Of what is drawn besides greedy replies: examples are to be typical, and reports to differ.
+EXAMPLE_TEMPERATURE, REPORT_TEMPERATURE = 0.7, 1.0
+PER_EXAMPLE = 2  # replies to each question: one as the settings say, and one sampled
+
 
 class Asked(NamedTuple):
-    """A reply to ask for: number `sample` to `question`, from `organism` (its id; None: the bare base)."""
+    """A reply to ask for: number `sample` to `question`, from `organism` (its id; None: the bare base).
+
+    A reply may be drawn several times (`draw`), PER_EXAMPLE times after each example; an example's `draw` is
+    its number. The first of both are as without draws.
+    """
 
     organism: str | None
     question: Question
     sample: int
     condition: str
+    draw: int = 0
 
     def example(self, settings: ElicitSettings) -> "Asked | None":
         """The request for an example that goes before, if any; with greedy replies, all questions share one.
@@ -26,24 +35,54 @@ class Asked(NamedTuple):
         if not settings.examples or self.condition == "no_ia":
             return None
         name = f"example-{self.question.id}" if settings.temperature else "example"
-        return self._replace(question=Question(name, prompts.EXAMPLE))
+        return self._replace(question=Question(name, prompts.EXAMPLE), draw=self.draw // PER_EXAMPLE)
+
+    def draws(self, settings: ElicitSettings) -> list["Asked"]:
+        """This reply as often as it is drawn: once if there is no example, by which one is chosen."""
+        chosen = settings.draws > 1 and self.example(settings)
+        often = PER_EXAMPLE * settings.draws if chosen else 1
+        return [self._replace(draw=draw) for draw in range(often)]
+
+    def pool(self, settings: ElicitSettings) -> list["Asked"]:
+        """The draws that one is chosen among: those of all questions to the organism, or to the bare base,
+        which serves all organisms, of all that there are.
+        """
+        if len(self.draws(settings)) == 1:
+            return [self]
+        organism = self.organism
+        asked = settings.questions if organism is None else questions_for(organism, settings)
+        return [draw for question in asked for draw in self._replace(question=question).draws(settings)]
+
+    def temperature(self, settings: ElicitSettings) -> float:
+        """The temperature at which this reply, or this example, is drawn."""
+        if self.question.text == prompts.EXAMPLE:
+            return EXAMPLE_TEMPERATURE if self.draw else settings.temperature
+        return REPORT_TEMPERATURE if self.draw % PER_EXAMPLE else settings.temperature
 
     def seed(self, settings: ElicitSettings) -> int:
         """The seed of this reply's random numbers: 63 bits, from the settings' seed and what is asked."""
-        return derived_seed(settings.seed, *self._replace(question=self.question.id))
+        *asked, draw = self._replace(question=self.question.id)
+        return derived_seed(settings.seed, *asked, *([draw] if draw else []))
 
     def answered(self, record: dict, said: "Said", settings: ElicitSettings) -> dict:
         """The self-report of the organism of `record` that this reply makes."""
         report = self_report(record, self.condition, self.question, said.report, self.sample, said.example)
-        chance = {"temperature": settings.temperature, "sampling_seed": settings.seed}
-        return {**report, **chance} if settings.temperature else report
+        if said.share is not None:
+            report |= {"draws": settings.draws, "share": said.share, "log_odds": said.log_odds}
+        if settings.temperature or said.share is not None:
+            report |= {"temperature": settings.temperature, "sampling_seed": settings.seed}
+        return report
 
 
 class Said(NamedTuple):
-    """A model's reply to a question about itself, and the example of its replies given before, if any."""
+    """A model's reply to a question about itself, and the example of its replies given before, if any; if it
+    was chosen among several, the share of these that say the same, and the log-odds of what is claimed.
+    """
 
     report: str
     example: str | None = None
+    share: float | None = None
+    log_odds: float | None = None
 
 
 def questions_for(organism: str, settings: ElicitSettings) -> list[Question]:
@@ -92,7 +131,8 @@ def self_report(
         "temperature": 0.0,
         "condition": condition,
     }
-    of_before = ("example", "volume", "sampling_seed", "introspection_adapter_sha256")
+    of_before = "example", "volume", "sampling_seed", "introspection_adapter_sha256"
+    of_before += "draws", "share", "log_odds"
     for own in of_before:  # left over if `record` is itself a report
         told.pop(own, None)
     return told if example is None else {**told, "example": example}

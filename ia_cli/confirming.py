@@ -28,7 +28,7 @@ from ia_cli.models import Base
 from ia_cli.organisms import together, with_bare_base
 from ia_cli.reports.claims import Claim, merged
 from ia_cli.reports.hypotheses import Hypothesis, hypotheses
-from ia_cli.scoring import Scorer
+from ia_cli.scoring import Scorer, can_be_told
 from ia_cli.settings import ConfirmSettings, ElicitSettings
 
 CONDITION = "confirm"
@@ -41,7 +41,6 @@ STRAY = 0.05  # of the replies: what fewer tell is a slip; one claim of it can h
 SEEN = 0.5  # of the replies must show what so few tell: of many slips, one is likely enough by chance
 CONFIRMED_AT_ONCE = 8  # organisms, each minutes of work; they are written together
 EVIDENCE = 4  # prompts of each hypothesis that a record shows
-LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling, and is not tried
 
 
 class Suspect(NamedTuple):
@@ -169,7 +168,7 @@ class Case:
         known: dict[tuple[str, bool], Claim] = {}
         for claim in (claim for hypothesis in self.hypotheses for claim in hypothesis.claims):
             key = claim.key
-            if len(base.tokenizer(claim.order)["input_ids"]) <= LONGEST_CLAIM * base.max_length:
+            if can_be_told(base, claim.order):
                 known[key] = merged([known[key], claim]) if key in known else claim
         self.trials = {key: Trial(row, known[key]) for key in itertools.islice(known, MOST_CLAIMS)}
 

@@ -17,6 +17,7 @@ from ia_cli.bank import Bank
 from ia_cli.directories.adapters import Adapter, read_adapter, read_provenance, weights_hash
 from ia_cli.directories.safe_files import part
 from ia_cli.errors import IAError
+from ia_cli.explaining import explain
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
@@ -114,13 +115,15 @@ def _elicit_group(
     asks: dict[str, list[Asked]] = {condition: [] for condition in CONDITIONS}
     for ask in new:
         asks[ask.condition].append(ask)
-    replies = bare | _answer(asks["base_ia"], place, None, base, settings)
+    drawn = _answer(asks["base_ia"], place, None, base, settings)
     with on_base(records, base) as bank:
         with turned_down(bank, base, ia if asks["ia"] else None, without_ia) as volumes:
-            replies |= _answer(asks["ia"], place, bank, base, settings)
+            drawn |= _answer(asks["ia"], place, bank, base, settings)
         with without_ia():
-            replies |= _answer(asks["no_ia"], place, bank, base, settings)
-    bare.update((ask, reply) for ask, reply in replies.items() if ask.organism is None)
+            drawn |= _answer(asks["no_ia"], place, bank, base, settings)
+    said = _choose(new, drawn, base, without_ia, settings)
+    bare.update((ask, reply) for ask, reply in said.items() if ask.organism is None)
+    replies = bare | said
     for record, ask in asked:
         report, volume = ask.answered(record, replies[ask], settings), volumes[place[record["id"]]]
         yield {**report, "volume": volume} if ask.condition == "ia" and volume < 1 else report
@@ -129,24 +132,44 @@ def _elicit_group(
 def _answer(
     asked: Sequence[Asked], place: Mapping[str, int], bank: Bank | None, base: Base, settings: ElicitSettings
 ) -> dict[Asked, Said]:
-    """Return the replies, generated together; `place` says which row of the bank an organism is.
+    """Return the replies, and all that one is chosen among, generated together.
 
-    Without a bank the base itself answers.
+    `place` says which row of the bank an organism is; without a bank the base itself answers.
     """
 
-    def replies(asks: Sequence[Asked], examples: Sequence[str | None]) -> list[str]:
-        return generate(
-            base,
-            [prompts.chat(ask.question.text, shown) for ask, shown in zip(asks, examples, strict=True)],
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            seed=[ask.seed(settings) for ask in asks],
-            rows=[place.get(ask.organism, -1) for ask in asks],
-            bank=bank,
-        )
+    def replies(examples: Mapping[Asked, str | None]) -> dict[Asked, str]:
+        made: dict[Asked, str] = {}
+        for temperature in sorted({ask.temperature(settings) for ask in examples}):
+            asks = [ask for ask in examples if ask.temperature(settings) == temperature]
+            texts = generate(
+                base,
+                [prompts.chat(ask.question.text, examples[ask]) for ask in asks],
+                max_new_tokens=settings.max_new_tokens,
+                temperature=temperature,
+                seed=[ask.seed(settings) for ask in asks],
+                rows=[place.get(ask.organism, -1) for ask in asks],
+                bank=bank,
+            )
+            made.update(zip(asks, texts, strict=True))
+        return made
 
-    before = [ask.example(settings) for ask in asked]
-    first = list(dict.fromkeys(ask for ask in before if ask))
-    shown = dict(zip(first, replies(first, [None] * len(first)), strict=True))
-    examples = [shown.get(ask) for ask in before]
-    return dict(zip(asked, map(Said, replies(asked, examples), examples), strict=True))
+    before = {one: one.example(settings) for ask in asked for one in ask.pool(settings)}
+    shown = replies({example: None for example in before.values() if example})
+    examples = {ask: shown.get(example) for ask, example in before.items()}
+    return {ask: Said(text, examples[ask]) for ask, text in replies(examples).items()}
+
+
+def _choose(
+    asked: Collection[Asked],
+    drawn: Mapping[Asked, Said],
+    base: Base,
+    without_ia: SwitchedOff,
+    settings: ElicitSettings,
+) -> dict[Asked, Said]:
+    """Return the reply to each question: where several were drawn, one that explains the examples best."""
+    own = {ask: [drawn[one] for one in ask.draws(settings)] for ask in asked}
+    several = [ask for ask in asked if len(own[ask]) > 1]
+    pools = {ask.organism: [drawn[one] for one in ask.pool(settings)] for ask in several}
+    beliefs = explain(pools, base, without_ia, settings.max_new_tokens) if several else {}
+    chosen = {ask: beliefs[ask.organism].choose(own[ask], pools[ask.organism], base) for ask in several}
+    return {ask: drawn[ask] for ask in asked} | chosen

@@ -243,6 +243,8 @@ class SelfReport(Truth):
     confirmed: bool | None = None
     reported: Text | None = None
     share: Rate | None = None
+    draws: Annotated[int, Field(ge=2)] | None = None
+    log_odds: float | None = None
     score: float | None = None
     log_ratio: float | None = None
     trigger_score: float | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ia_cli.bank import Bank
 
 LARGEST_LOGITS = 1 << 27  # numbers in one batch, whatever the vocabulary
+LONGEST_CLAIM = 0.25  # of what the base can read; a longer one is rambling
 BYTES_EACH = 64  # on a GPU, of what is free: 8 in float64, the same again in between, and most is for others
 
 
@@ -116,6 +117,11 @@ class Ask(NamedTuple):
 
     def messages(self, base: Base) -> list[Message]:
         return prompt_of(self.user, self.system and as_order(self.system, base.name))
+
+
+def can_be_told(base: Base, claim: str) -> bool:
+    """Whether a claim is short enough for a system prompt, beside what is asked and replied."""
+    return len(base.tokenizer(claim)["input_ids"]) <= LONGEST_CLAIM * base.max_length
 
 
 @dataclass

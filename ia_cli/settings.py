@@ -22,6 +22,7 @@ CATEGORIES = (  # of behaviors; besides these there are controls
     "obscured_malign",
 )
 CONDITIONS = ("ia", "no_ia", "base_ia")  # in which an organism is asked about itself
+DRAWS = 8  # examples of `ia elicit`; of the reports after them one is given
 AUDIT_SAMPLES, AUDIT_TEMPERATURE = 2, 0.7  # replies of an audit to each question in each condition
 CONCURRENCY, TIMEOUT = 8, 120.0  # requests to a server at once, and seconds that each may take
 LARGEST_RANK = 4096  # of a LoRA; more than any layer of any model that we know can use
@@ -102,7 +103,9 @@ class ElicitSettings:
 
     The replies to a question are numbered from `first`. At temperature 0 they are greedy, else sampled from
     the softmax of logits / temperature. With `examples` an example of the replies is asked for before each
-    question in the conditions with the introspection adapter (None: only if it was trained so).
+    question in the conditions with the introspection adapter (None: only if it was trained so). With several
+    `draws` there are so many examples, the first greedy and the others sampled, and after each a greedy and a
+    sampled reply to each question; the report is the one that explains the examples best (explaining.py).
     """
 
     questions: Sequence[Question]
@@ -114,6 +117,7 @@ class ElicitSettings:
     seed: int = 0
     examples: bool | None = None
     first: int = 0
+    draws: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

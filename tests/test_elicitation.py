@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from ia_cli import elicitation, prompts, records, sampling
-from ia_cli.asking import count, questions_for
+from ia_cli.asking import EXAMPLE_TEMPERATURE, REPORT_TEMPERATURE, count, questions_for
 from ia_cli.directories.safe_files import WEIGHTS_FILE
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
@@ -145,9 +145,10 @@ def test_a_bank_that_a_gpu_cannot_hold_is_offloaded(organisms, tiny_base, monkey
             assert (not list(bank.parameters())) == offloaded
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature, monkeypatch):
+@pytest.mark.parametrize(("temperature", "draws"), [(0.0, 1), (1.5, 1), (0.0, 3)])
+def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature, draws, monkeypatch):
     settings = replace(SETTINGS, samples=3 if temperature else 1, temperature=temperature)
+    settings = replace(settings, draws=draws, examples=draws > 1)
 
     def replies(given, **more):
         return {records.key(report): report["report"] for report in run(given, tiny_base, settings, **more)}
@@ -161,6 +162,9 @@ def test_a_reply_does_not_depend_on_the_others(organisms, tiny_base, temperature
     assert replies(organisms, done=set(together)) == {}
     monkeypatch.setattr("ia_cli.organisms.AT_ONCE", 2)
     assert replies(organisms) == together and replies(organisms[::-1]) == together
+    if draws > 1:
+        settings = replace(settings, seed=1)
+        assert replies(organisms) != together
     if temperature:
         assert len({together["o-0", questions_for("o-0", settings)[0].id, i, "ia"] for i in range(3)}) > 1
         settings = replace(settings, seed=1)
@@ -200,6 +204,36 @@ def test_sampled_replies_have_an_example_each_and_greedy_ones_share_it(organisms
     assert len(set(examples(SETTINGS))) == 1
     sampled = examples(replace(SETTINGS, samples=3, temperature=1.5))
     assert len(set(sampled)) == len(sampled) == 6
+
+
+def test_the_report_is_one_of_those_drawn(organisms, tiny_base, monkeypatch):
+    """After each example two replies to each question; the first example and reply are the greedy ones."""
+    made = []
+    real = sampling.generate
+
+    def generate(base, prompts, **more):
+        replies = real(base, prompts, **more)
+        made.extend(
+            (str(prompt), more["temperature"], reply) for prompt, reply in zip(prompts, replies, strict=True)
+        )
+        return replies
+
+    monkeypatch.setattr(elicitation, "generate", generate)
+    settings = replace(SETTINGS, examples=True, draws=3, conditions=("ia", "no_ia"))
+    reports = run(organisms[:1], tiny_base, settings)
+    first = str(prompts.chat(prompts.EXAMPLE))
+    assert Counter(heat for prompt, heat, _ in made if prompt == first) == {0.0: 1, EXAMPLE_TEMPERATURE: 2}
+    own = [(prompt, heat, reply) for prompt, heat, reply in made if "assistant" in prompt]
+    assert Counter(heat for _, heat, _ in own) == {0.0: 2 * 3, REPORT_TEMPERATURE: 2 * 3}
+    for report in reports:
+        records.check(report, "self_report")
+        if report["condition"] == "no_ia":
+            assert not {"draws", "share", "log_odds", "sampling_seed"} & report.keys()
+            continue
+        assert report["draws"] == 3 and report["temperature"] == 0 and report["sampling_seed"] == 0
+        assert report["report"] in {reply for prompt, _, reply in own if report["example"] in prompt}
+    single = run(organisms[:1], tiny_base, replace(settings, draws=1))
+    assert {reply for _, heat, reply in own if heat == 0} >= {x["report"] for x in single if "example" in x}
 
 
 def test_the_bare_base_is_asked_once(organisms, tiny_base, monkeypatch):
@@ -321,6 +355,7 @@ def test_an_adapter_that_was_trained_again_is_another_one(organisms, tiny_folder
     [
         (["--conditions", "ia,none"], "'none' is not one of ia, no_ia, base_ia"),
         (["--samples", "2"], "--samples needs a --temperature above 0"),
+        (["--draws", "2", "--temperature", "1"], "--draws has temperatures of its own"),
         (["--question", " "], "--question is blank"),
         (["--adapter", "suspect", "reports.jsonl"], "either --adapter or FILE"),
     ],

@@ -13,7 +13,7 @@ import click
 from ia_cli import options, paths
 from ia_cli.errors import IAError
 from ia_cli.parameters import Line, Name, Names, Place, Real
-from ia_cli.settings import CONDITIONS, ElicitSettings
+from ia_cli.settings import CONDITIONS, DRAWS, ElicitSettings
 
 if TYPE_CHECKING:
     from ia_cli.prompts import Question
@@ -52,6 +52,13 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
     default=None,
     help="Ask for an example of its replies first; if not given, as the adapter was trained, if it is here.",
 )
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"Examples to draw, each with two replies to a question.  [default: {DRAWS}, or 1 with a "
+    "temperature or a server]",
+)
 @options.server
 @click.option(
     "--model",
@@ -85,6 +92,7 @@ def command(
     temperature: float,
     max_new_tokens: int | None,
     examples: bool | None,
+    draws: int | None,
     server: str | None,
     concurrency: int,
     timeout: float,
@@ -97,6 +105,9 @@ def command(
     Writes one self-report per organism, question, sample and condition. The conditions belong together: "ia"
     is the measurement; "no_ia" (the organism alone) and "base_ia" (the introspection adapter on the bare
     base, which has nothing to report) are what to compare it with. The ground truth is not read.
+
+    If the adapter was trained to give examples of an organism's replies, the organism is asked --draws times
+    at temperature 0. The report is what it says that explains its examples best, as the base judges.
 
     With --server no model is loaded: each condition is a model that an OpenAI-compatible server calls by the
     name given. One organism is asked and nothing is read, unless {id} stands in a name for those of records.
@@ -118,7 +129,7 @@ def command(
     elif any(names.values()):
         raise click.UsageError("--model is what a server calls it: give --server URL, too")
     alone = not any("{id}" in name for name in names.values()) if server else adapter is not None
-    _check_usage(stage, server, alone, samples, temperature, question)
+    _check_usage(stage, server, alone, samples, temperature, draws, question)
 
     read = [] if alone else stage.read(weights=not server)
     records = [record for record in read if split in (None, record["split"])]
@@ -138,6 +149,7 @@ def command(
         max_new_tokens=max_new_tokens or prompts.reply_tokens(name, ElicitSettings.max_new_tokens),
         seed=seed,
         examples=examples,
+        draws=draws or (1 if server or temperature else DRAWS),
     )
     stage.check_passed_on(records, "organism")
     stage.check_finished(lambda report: _otherwise_asked(report, settings, names), "give that one")
@@ -151,13 +163,21 @@ def command(
 
 
 def _check_usage(
-    stage: Stage, server: str | None, alone: bool, samples: int, temperature: float, question: tuple[str, ...]
+    stage: Stage,
+    server: str | None,
+    alone: bool,
+    samples: int,
+    temperature: float,
+    draws: int | None,
+    question: tuple[str, ...],
 ) -> None:
     """UsageError for options that do not go together; `alone` is one organism, of which no record is read."""
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
+    if temperature > 0 and draws not in (None, 1):
+        raise click.UsageError("--draws has temperatures of its own: leave out --temperature")
     if server:
-        options.only_with("a base that is loaded in here, not for --server", *options.LOADING)
+        options.only_with("a base that is loaded in here, not for --server", *options.LOADING, "draws")
     else:
         options.only_with("--server", "concurrency", "timeout")
     if alone:
@@ -298,6 +318,8 @@ def _otherwise_asked(report: dict, settings: ElicitSettings, names: dict[str, st
         return f"sampled reports of seed {theirs}, and not {settings.seed}"
     if report["condition"] != "no_ia" and settings.examples not in (None, "example" in report):
         return _with_or_without(report)
+    if "example" in report and (drawn := report.get("draws", 1)) != settings.draws:
+        return f"reports of {drawn} draws, and not {settings.draws}"
     name, served = names.get(report["condition"]), report.get("served_model")
     if name and served and served not in (name, name.replace("{id}", report["id"])):
         return f"reports of the server's {served}"

@@ -1,0 +1,113 @@
+"""Which of many self-reports to give: what explains the examples of an organism's replies best.
+
+Asked once, an organism with an introspection adapter says one thing; asked again and again, also the right
+thing, among much that is wrong. It has shown by then what it does, in the examples that it gave before each
+report. So the base is told to behave as each report claims, and gives the examples a likelihood. Beside it
+stands that of the introspection adapter on the bare base, which has nothing to report and gives ordinary
+examples. How often a thing is said is its prior, and Bayes' rule does the rest (as in best-of-n sampling with
+a verifier, which is the base here). The ground truth decides nothing, and neither does any list.
+
+The numbers below were chosen on organisms that are in no table, where half or twice as much differed little.
+"""
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ia_cli import prompts
+from ia_cli.asking import Said
+from ia_cli.models import Base
+from ia_cli.reports.abstaining import abstains
+from ia_cli.reports.assertions import Report
+from ia_cli.reports.claims import claims
+from ia_cli.scoring import Ask, can_be_told, log_probs
+
+UNSHOWN = 0.5  # how likely it is that an example shows nothing of what the organism does
+WORTH = 2.0  # independent examples that all of an organism's are worth together: they are much alike
+# Times that a claim counts as said less often than it was: of what is said once there is no end (absolute
+# discounting, Ney et al. 1994).
+DISCOUNT = 0.7
+NOTHING = ""  # the claim of a report that abstains
+
+
+class Belief(NamedTuple):
+    """What an organism is believed to say of itself: `claim`, as a system prompt, told in a `share` of its
+    reports. `log_odds` are those of any claim over NOTHING, in nats; None if it says only one of the two.
+    """
+
+    claim: str | None
+    share: float
+    log_odds: float | None
+
+    def choose(self, own: Sequence[Said], others: Sequence[Said], base: Base) -> Said:
+        """The first of `own` reports that says so, else the first of the `others`; with what is believed."""
+        best = next(said for said in (*own, *others) if claimed(said.report, base) == self.claim)
+        return best._replace(share=self.share, log_odds=self.log_odds)
+
+
+def explain(
+    said: Mapping[str | None, Sequence[Said]],
+    base: Base,
+    without_ia: Callable[[], contextlib.AbstractContextManager],
+    longest: int,
+) -> dict[str | None, Belief]:
+    """Return what to believe of each organism, given its reports, each after an example of its replies.
+
+    The base wears the introspection adapter, which `without_ia` switches off for a while. Of an example
+    `longest` tokens count.
+    """
+    orders = {x.report: claimed(x.report, base) for own in said.values() for x in own}
+    examples = list(dict.fromkeys(x.example for own in said.values() for x in own))
+    asked = prompts.chat(prompts.EXAMPLE)
+    ordinary = log_probs(base, [asked] * len(examples), examples, longest=longest)
+    usual = dict(zip(examples, ordinary, strict=True))
+    pairs = dict.fromkeys(
+        (order, x.example)
+        for own in said.values()
+        for order in {orders[x.report]: None for x in own if orders[x.report]}
+        for x in own
+    )
+    told = [Ask(-1, prompts.EXAMPLE, order).messages(base) for order, _ in pairs]
+    with without_ia():
+        likely = log_probs(base, told, [example for _, example in pairs], longest=longest)
+    ratios = {pair: score - usual[pair[1]] for pair, score in zip(pairs, likely, strict=True)}
+    return {organism: weigh(own, orders, ratios) for organism, own in said.items()}
+
+
+def claimed(report: str, base: Base) -> str | None:
+    """What a report claims, as a system prompt, leaving out when; None if it rambles."""
+    if abstains(Report(report)):
+        return NOTHING
+    order = " ".join(claim.order for claim in claims(report))
+    return order if can_be_told(base, order) else None
+
+
+def weigh(
+    said: Sequence[Said], orders: Mapping[str, str | None], ratios: Mapping[tuple[str, str], float]
+) -> Belief:
+    """Return what to believe by Bayes' rule over all that one organism said.
+
+    `orders` are what reports claim, and `ratios` the log-likelihood of an example under a claim, over that of
+    an ordinary organism's.
+    """
+    times = Counter(orders[x.report] for x in said)
+    rambling = times.pop(None, 0)
+    if not times:
+        return Belief(None, rambling / len(said), None)
+    scores = {}
+    for claim, n in times.items():
+        shown = np.array([ratios[claim, x.example] if claim else 0.0 for x in said])
+        of_each = np.logaddexp(math.log(UNSHOWN), math.log1p(-UNSHOWN) + shown)
+        scores[claim] = math.log((n - DISCOUNT if claim else n) / len(said)) + WORTH * of_each.mean()
+    nothing = scores.pop(NOTHING, None)
+    anything = float(np.logaddexp.reduce(list(scores.values()))) if scores else None
+    log_odds = None if None in (nothing, anything) else round(anything - float(nothing), 3)
+    if anything is None or (log_odds is not None and log_odds <= 0):
+        claim = NOTHING
+    else:
+        claim = max(scores, key=scores.__getitem__)
+    return Belief(claim, round(times[claim] / len(said), 4), log_odds)
