@@ -24,6 +24,7 @@ if not console.is_terminal:
     console.width = UNWRAPPED
 
 PLAIN_EVERY = 10.0  # seconds between progress lines where there is no terminal
+EARLIEST = 0.01  # of the steps: how far it must be for the time that is left to be known
 
 _quiet = False
 _moving = False  # whether a bar that redraws itself has the screen to itself
@@ -123,8 +124,9 @@ class Lines(Progress):
         self.shown = now
         elapsed = now - self.started
         line = f"{self.description}: {self.count}{f'/{self.total}' if self.total else ''}, {elapsed:.0f} s"
-        if self.total and self.count > self.skipped:
-            line += f", about {elapsed * (self.total - self.count) / (self.count - self.skipped):.0f} s left"
+        done = self.count - self.skipped
+        if self.total and done > EARLIEST * self.total:  # the first of many that come together tells nothing
+            line += f", about {elapsed * (self.total - self.count) / done:.0f} s left"
         note(line)
 
 

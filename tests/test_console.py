@@ -33,6 +33,21 @@ def test_lines_come_every_ten_seconds_with_the_time_left(clock, monkeypatch, cap
     ]
 
 
+def test_the_first_of_many_that_come_together_says_nothing_of_the_time_left(clock, monkeypatch, capsys):
+    monkeypatch.setattr(console, "_quiet", False)
+    monkeypatch.setattr(console, "_moving", False)
+    with console.progress("eliciting", total=1000) as bar:
+        clock[0] += 20
+        for _ in range(250):
+            bar.advance()
+        clock[0] += 20
+        bar.advance()
+    assert capsys.readouterr().err.splitlines() == [
+        "eliciting: 1/1000, 20 s",
+        "eliciting: 251/1000, 40 s, about 119 s left",
+    ]
+
+
 def test_what_an_earlier_run_did_says_nothing_of_the_time_left(clock, monkeypatch, capsys):
     monkeypatch.setattr(console, "_quiet", False)
     monkeypatch.setattr(console, "_moving", False)
