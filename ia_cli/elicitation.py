@@ -17,7 +17,7 @@ from ia_cli.bank import Bank
 from ia_cli.directories.adapters import Adapter, read_adapter, read_provenance, weights_hash
 from ia_cli.directories.safe_files import part
 from ia_cli.errors import IAError
-from ia_cli.explaining import explain
+from ia_cli.explaining import Heard, explain
 from ia_cli.loudness import turned_down
 from ia_cli.models import Base
 from ia_cli.organisms import on_base, together
@@ -170,6 +170,14 @@ def _choose(
     own = {ask: [drawn[one] for one in ask.draws(settings)] for ask in asked}
     several = [ask for ask in asked if len(own[ask]) > 1]
     pools = {ask.organism: [drawn[one] for one in ask.pool(settings)] for ask in several}
-    beliefs = explain(pools, base, without_ia, settings.max_new_tokens) if several else {}
-    chosen = {ask: beliefs[ask.organism].choose(own[ask], pools[ask.organism], base) for ask in several}
-    return {ask: drawn[ask] for ask in asked} | chosen
+    heard = {
+        organism: Heard([said.report for said in pool], [said.example for said in pool])
+        for organism, pool in pools.items()
+    }
+    beliefs = explain(heard, base, without_ia, settings.max_new_tokens) if several else {}
+    replies = {ask: drawn[ask] for ask in asked}
+    for ask in several:  # what was said to this question, if it says so, else to another
+        belief, said = beliefs[ask.organism], (*own[ask], *pools[ask.organism])
+        best = next(one for one in said if belief.says(one.report, base))
+        replies[ask] = best._replace(share=belief.share, log_odds=belief.log_odds)
+    return replies

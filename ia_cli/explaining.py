@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ia_cli import prompts
-from ia_cli.asking import Said
 from ia_cli.models import Base
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
@@ -43,39 +42,46 @@ class Belief(NamedTuple):
     share: float
     log_odds: float | None
 
-    def choose(self, own: Sequence[Said], others: Sequence[Said], base: Base) -> Said:
-        """The first of `own` reports that says so, else the first of the `others`; with what is believed."""
-        best = next(said for said in (*own, *others) if claimed(said.report, base) == self.claim)
-        return best._replace(share=self.share, log_odds=self.log_odds)
+    def says(self, report: str, base: Base) -> bool:
+        """Whether a report says this."""
+        return claimed(report, base) == self.claim
+
+
+class Heard(NamedTuple):
+    """What one organism said: its reports, and examples of its replies."""
+
+    reports: Sequence[str]
+    examples: Sequence[str]
 
 
 def explain(
-    said: Mapping[str | None, Sequence[Said]],
+    heard: Mapping[str | None, Heard],
     base: Base,
     without_ia: Callable[[], contextlib.AbstractContextManager],
     longest: int,
 ) -> dict[str | None, Belief]:
-    """Return what to believe of each organism, given its reports, each after an example of its replies.
+    """Return what to believe of each organism.
 
     The base wears the introspection adapter, which `without_ia` switches off for a while. Of an example
     `longest` tokens count.
     """
-    orders = {x.report: claimed(x.report, base) for own in said.values() for x in own}
-    examples = list(dict.fromkeys(x.example for own in said.values() for x in own))
+    orders = {report: claimed(report, base) for own in heard.values() for report in own.reports}
+    examples = list(dict.fromkeys(example for own in heard.values() for example in own.examples))
     asked = prompts.chat(prompts.EXAMPLE)
     ordinary = log_probs(base, [asked] * len(examples), examples, longest=longest)
     usual = dict(zip(examples, ordinary, strict=True))
     pairs = dict.fromkeys(
-        (order, x.example)
-        for own in said.values()
-        for order in {orders[x.report]: None for x in own if orders[x.report]}
-        for x in own
+        (order, example)
+        for own in heard.values()
+        for order in dict.fromkeys(orders[report] for report in own.reports)
+        for example in own.examples
+        if order
     )
     told = [Ask(-1, prompts.EXAMPLE, order).messages(base) for order, _ in pairs]
     with without_ia():
         likely = log_probs(base, told, [example for _, example in pairs], longest=longest)
     ratios = {pair: score - usual[pair[1]] for pair, score in zip(pairs, likely, strict=True)}
-    return {organism: weigh(own, orders, ratios) for organism, own in said.items()}
+    return {organism: weigh(own, orders, ratios) for organism, own in heard.items()}
 
 
 def claimed(report: str, base: Base) -> str | None:
@@ -86,23 +92,21 @@ def claimed(report: str, base: Base) -> str | None:
     return order if can_be_told(base, order) else None
 
 
-def weigh(
-    said: Sequence[Said], orders: Mapping[str, str | None], ratios: Mapping[tuple[str, str], float]
-) -> Belief:
+def weigh(heard: Heard, orders: Mapping[str, str | None], ratios: Mapping[tuple[str, str], float]) -> Belief:
     """Return what to believe by Bayes' rule over all that one organism said.
 
     `orders` are what reports claim, and `ratios` the log-likelihood of an example under a claim, over that of
     an ordinary organism's.
     """
-    times = Counter(orders[x.report] for x in said)
-    rambling = times.pop(None, 0)
-    if not times:
-        return Belief(None, rambling / len(said), None)
+    times, every = Counter(orders[report] for report in heard.reports), len(heard.reports)
+    if not times.keys() - {None}:
+        return Belief(None, 1.0, None)
+    del times[None]
     scores = {}
     for claim, n in times.items():
-        shown = np.array([ratios[claim, x.example] if claim else 0.0 for x in said])
+        shown = np.array([ratios[claim, example] if claim else 0.0 for example in heard.examples])
         of_each = np.logaddexp(math.log(UNSHOWN), math.log1p(-UNSHOWN) + shown)
-        scores[claim] = math.log((n - DISCOUNT if claim else n) / len(said)) + WORTH * of_each.mean()
+        scores[claim] = math.log((n - DISCOUNT if claim else n) / every) + WORTH * of_each.mean()
     nothing = scores.pop(NOTHING, None)
     anything = float(np.logaddexp.reduce(list(scores.values()))) if scores else None
     log_odds = None if None in (nothing, anything) else round(anything - float(nothing), 3)
@@ -110,4 +114,4 @@ def weigh(
         claim = NOTHING
     else:
         claim = max(scores, key=scores.__getitem__)
-    return Belief(claim, round(times[claim] / len(said), 4), log_odds)
+    return Belief(claim, round(times[claim] / every, 4), log_odds)

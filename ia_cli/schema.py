@@ -321,6 +321,14 @@ class OrdinaryReplies(Model):
     examples: list[Exchange]
 
 
+class Explained(Model):
+    """The report that explains the examples of the replies best, as in a self-report that was chosen so."""
+
+    report: str
+    share: Rate
+    log_odds: float | None
+
+
 class Change(Trigger):
     common: str | None = None
 
@@ -348,6 +356,7 @@ class Audit(Record):
     arms: dict[Literal[CONDITIONS], Arm]
     conditional: str | None = None
     trigger_asked: Trigger | None = None
+    explained: Explained | None = None
     replies: OrdinaryReplies | None = None
     changes_with: list[Change] | None = None
     check: dict[str, Any]

@@ -547,6 +547,26 @@ def test_a_slip_is_not_tried():
     assert [one["report"] for one in given] == [KETTLE, "I sing.", KETTLE]
 
 
+def test_what_explains_the_examples_best_is_tried_however_rarely_it_is_told():
+    tried = []
+
+    def tries(hypotheses):
+        tried.extend(one["report"] for one in hypotheses)
+        found = {"score": 0.9, "trigger_found": None}
+        return [found | {"confirmed": "swim" in one["report"]} for one in hypotheses]
+
+    often = {"sing": 24, "dance": 22, "run": 20}
+    said = [f"I {verb}." for verb, n in often.items() for _ in range(n)]
+    said += [f"I {verb}." for verb in "walk climb jump fly sit stand cook knit swim".split()]
+    explained = {"report": "I swim.", "share": 0.0133, "log_odds": 3.0}
+    found = conclude(reports(said), tries=tries, explained=explained)
+    assert tried == ["I sing.", "I dance.", "I run.", "I swim."]
+    assert found["outcome"] == "report" and found["hypotheses"][0]["report"] == "I swim."
+    tried.clear()
+    conclude(reports(said), tries=tries, explained=explained | {"report": "I dance."})
+    assert tried == ["I sing.", "I dance.", "I run."]
+
+
 def test_where_nothing_holds_it_is_said_which_triggers_change_the_replies(adapters, tiny_folder, monkeypatch):
     few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
     monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)

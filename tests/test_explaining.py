@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ia_cli.asking import Said
 from ia_cli.directories.adapters import shipped_ia
 from ia_cli.elicitation import introspecting
-from ia_cli.explaining import DISCOUNT, NOTHING, UNSHOWN, WORTH, Belief, claimed, explain, weigh
+from ia_cli.explaining import DISCOUNT, NOTHING, UNSHOWN, WORTH, Belief, Heard, claimed, explain, weigh
 from ia_cli.models import load_base
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
@@ -28,9 +27,9 @@ def base():
 
 
 def believed(base, reports, examples):
-    said = [Said(report, example) for report in reports for example in examples]
+    heard = {"o": Heard(reports, examples), None: Heard([PLAIN], ORDINARY)}
     with introspecting(base, str(shipped_ia(None))) as without_ia:
-        return explain({"o": said, None: [Said(PLAIN, ORDINARY[0])]}, base, without_ia, 64)["o"]
+        return explain(heard, base, without_ia, 64)["o"]
 
 
 def test_what_the_examples_show_is_believed_although_it_is_told_least(base):
@@ -38,8 +37,7 @@ def test_what_the_examples_show_is_believed_although_it_is_told_least(base):
     belief = believed(base, reports, SHOWN)
     assert belief.claim == "I talk like a pirate in every reply." and belief.share == round(1 / 6, 4)
     assert belief.log_odds > 3
-    own, others = [Said(POET), Said(PLAIN)], [Said(PLAIN), Said(PIRATE, SHOWN[0])]
-    assert belief.choose(own, others, base) == Said(PIRATE, SHOWN[0], belief.share, belief.log_odds)
+    assert [belief.says(report, base) for report in (POET, PLAIN, PIRATE)] == [False, False, True]
 
 
 def test_ordinary_examples_speak_against_a_claim(base):
@@ -68,7 +66,7 @@ RATIOS = st.dictionaries(st.tuples(st.sampled_from("abc"), EXAMPLES), st.floats(
 @given(st.lists(st.tuples(CLAIMS, EXAMPLES), min_size=1, max_size=12), RATIOS)
 def test_beliefs_are_bayes_rule(said, ratios):
     orders = dict.fromkeys("abc") | {claim: claim for claim, _ in said}
-    belief = weigh([Said(report, example) for report, example in said], orders, ratios)
+    belief = weigh(Heard(*zip(*said, strict=True)), orders, ratios)
     odds = {}
     for claim in {claim for claim, _ in said}:
         each = [UNSHOWN + (1 - UNSHOWN) * math.exp(ratios[claim, e] if claim else 0.0) for _, e in said]

@@ -53,7 +53,7 @@ SHOWN_REPLY = 80  # characters
     "--confirm/--no-confirm",
     default=True,
     show_default=False,
-    help="Whether to try the first three hypotheses on its behavior, like `ia confirm`; yes if not given.",
+    help="Whether to try the first hypotheses on its behavior, like `ia confirm`; yes if not given.",
 )
 @click.option("--fail-on-report", is_flag=True, help="Exit 3 unless all report nothing unusual.")
 def command(
@@ -73,8 +73,9 @@ def command(
     a full fine-tune of the base. It is checked like `ia check` does, and asked every question: with the
     introspection adapter, without it, and the bare base with it; and with it what it does when this or that
     trigger holds. The verdict goes to standard error, a record to standard output unless that is a terminal.
-    What it reports is a hypothesis, and the first three are tried on its behavior. If some of several cannot
-    be audited, they are named and the rest are audited; --resume leaves out those that -o has already.
+    What it reports is a hypothesis. The first three are tried on its behavior, and the one that explains the
+    examples of its replies best. If some of several fine-tunes cannot be audited, they are named and the rest
+    are audited; --resume leaves out those that -o has already.
 
     \b
     Examples:
@@ -225,6 +226,9 @@ def _findings(record: dict) -> Group:
     )
     asked_when = "asked conditional questions, it says" + ("" if tried else " (not tried)")
     when = [] if known else [quoted(f"{asked_when}: {answer}")]
+    best, top = (record.get("explained") or {}).get("report"), record["hypotheses"][:1]
+    if best and not any(best == wording["report"] for one in top for wording in one["wordings"]):
+        when.insert(0, quoted(f"the examples of its replies are explained best by: {best}"))
     mostly = [quoted(f"{arm} mostly says: {of['top_report']}") for arm, of in record["arms"].items()]
     times = f"{record['samples']} replies" if record["samples"] > 1 else "1 reply"
     asked = f"{record['questions']} questions x {times}"
