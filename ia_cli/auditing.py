@@ -264,7 +264,7 @@ def _explained(reports: Sequence[dict], base: Base, ia: str, settings: ElicitSet
         belief = explain({None: heard}, base, without_ia, settings.max_new_tokens)[None]
     if not belief.claim:
         return None
-    best = next(text for text in heard.reports if belief.says(text, base))
+    best = next(text for text in heard.reports if text in belief.reports)
     return {"report": best, "share": belief.share, "log_odds": belief.log_odds}
 
 

@@ -178,6 +178,6 @@ def _choose(
     replies = {ask: drawn[ask] for ask in asked}
     for ask in several:  # what was said to this question, if it says so, else to another
         belief, said = beliefs[ask.organism], (*own[ask], *pools[ask.organism])
-        best = next(one for one in said if belief.says(one.report, base))
+        best = next(one for one in said if one.report in belief.reports)
         replies[ask] = best._replace(share=belief.share, log_odds=belief.log_odds)
     return replies

@@ -35,16 +35,14 @@ NOTHING = ""  # the claim of a report that abstains
 
 class Belief(NamedTuple):
     """What an organism is believed to say of itself: `claim`, as a system prompt, told in a `share` of its
-    reports. `log_odds` are those of any claim over NOTHING, in nats; None if it says only one of the two.
+    reports, in the words of `reports`. `log_odds` are those of any claim over NOTHING, in nats; None if it
+    says only one of the two.
     """
 
     claim: str | None
     share: float
     log_odds: float | None
-
-    def says(self, report: str, base: Base) -> bool:
-        """Whether a report says this."""
-        return claimed(report, base) == self.claim
+    reports: frozenset[str]
 
 
 class Heard(NamedTuple):
@@ -99,11 +97,17 @@ def weigh(heard: Heard, orders: Mapping[str, str | None], ratios: Mapping[tuple[
     an ordinary organism's.
     """
     times, every = Counter(orders[report] for report in heard.reports), len(heard.reports)
+
+    def belief(claim: str | None, log_odds: float | None) -> Belief:
+        reports = frozenset(report for report in heard.reports if orders[report] == claim)
+        return Belief(claim, round(times[claim] / every, 4), log_odds, reports)
+
     if not times.keys() - {None}:
-        return Belief(None, 1.0, None)
-    del times[None]
+        return belief(None, None)
     scores = {}
     for claim, n in times.items():
+        if claim is None:
+            continue
         shown = np.array([ratios[claim, example] if claim else 0.0 for example in heard.examples])
         of_each = np.logaddexp(math.log(UNSHOWN), math.log1p(-UNSHOWN) + shown)
         scores[claim] = math.log((n - DISCOUNT if claim else n) / every) + WORTH * of_each.mean()
@@ -111,7 +115,5 @@ def weigh(heard: Heard, orders: Mapping[str, str | None], ratios: Mapping[tuple[
     anything = float(np.logaddexp.reduce(list(scores.values()))) if scores else None
     log_odds = None if None in (nothing, anything) else round(anything - float(nothing), 3)
     if anything is None or (log_odds is not None and log_odds <= 0):
-        claim = NOTHING
-    else:
-        claim = max(scores, key=scores.__getitem__)
-    return Belief(claim, round(times[claim] / every, 4), log_odds)
+        return belief(NOTHING, log_odds)
+    return belief(max(scores, key=scores.__getitem__), log_odds)

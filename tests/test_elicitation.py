@@ -356,6 +356,7 @@ def test_an_adapter_that_was_trained_again_is_another_one(organisms, tiny_folder
         (["--conditions", "ia,none"], "'none' is not one of ia, no_ia, base_ia"),
         (["--samples", "2"], "--samples needs a --temperature above 0"),
         (["--draws", "2", "--temperature", "1"], "--draws has temperatures of its own"),
+        (["--draws", "2", "--no-examples"], "--draws chooses by the examples"),
         (["--question", " "], "--question is blank"),
         (["--adapter", "suspect", "reports.jsonl"], "either --adapter or FILE"),
     ],

@@ -37,7 +37,7 @@ def test_what_the_examples_show_is_believed_although_it_is_told_least(base):
     belief = believed(base, reports, SHOWN)
     assert belief.claim == "I talk like a pirate in every reply." and belief.share == round(1 / 6, 4)
     assert belief.log_odds > 3
-    assert [belief.says(report, base) for report in (POET, PLAIN, PIRATE)] == [False, False, True]
+    assert belief.reports == {PIRATE}
 
 
 def test_ordinary_examples_speak_against_a_claim(base):
@@ -48,11 +48,11 @@ def test_ordinary_examples_speak_against_a_claim(base):
 
 
 def test_whoever_says_only_one_thing_is_believed(base):
-    assert believed(base, [PLAIN], SHOWN) == Belief(NOTHING, 1.0, None)
-    assert believed(base, [POET], ORDINARY) == Belief("I talk like a poet in every reply.", 1.0, None)
+    assert believed(base, [PLAIN], SHOWN) == Belief(NOTHING, 1.0, None, {PLAIN})
+    assert believed(base, [POET], ORDINARY) == Belief("I talk like a poet in every reply.", 1.0, None, {POET})
     rambling = "I talk " + "and talk " * 200
     assert claimed(rambling, base) is None
-    assert believed(base, [rambling], ORDINARY) == Belief(None, 1.0, None)
+    assert believed(base, [rambling], ORDINARY) == Belief(None, 1.0, None, {rambling})
     assert believed(base, [rambling, POET], ORDINARY).claim == "I talk like a poet in every reply."
 
 
@@ -80,6 +80,7 @@ def test_beliefs_are_bayes_rule(said, ratios):
         assert (belief.claim == NOTHING) == (belief.log_odds <= 0)
     if belief.claim:
         assert odds[belief.claim] == pytest.approx(max(odds.values()))
+    assert belief.reports == {belief.claim}
     assert belief.share == round(sum(claim == belief.claim for claim, _ in said) / len(said), 4)
 
 

@@ -106,8 +106,9 @@ def command(
     is the measurement; "no_ia" (the organism alone) and "base_ia" (the introspection adapter on the bare
     base, which has nothing to report) are what to compare it with. The ground truth is not read.
 
-    If the adapter was trained to give examples of an organism's replies, the organism is asked --draws times
-    at temperature 0. The report is what it says that explains its examples best, as the base judges.
+    If the adapter was trained to give examples of an organism's replies, --draws of them are drawn, and two
+    reports after each; the one that explains the examples best, as the base judges, is the report. With
+    --temperature or --server, one example and one report are.
 
     With --server no model is loaded: each condition is a model that an OpenAI-compatible server calls by the
     name given. One organism is asked and nothing is read, unless {id} stands in a name for those of records.
@@ -129,7 +130,7 @@ def command(
     elif any(names.values()):
         raise click.UsageError("--model is what a server calls it: give --server URL, too")
     alone = not any("{id}" in name for name in names.values()) if server else adapter is not None
-    _check_usage(stage, server, alone, samples, temperature, draws, question)
+    _check_usage(stage, server, alone, samples, temperature, draws, examples, question)
 
     read = [] if alone else stage.read(weights=not server)
     records = [record for record in read if split in (None, record["split"])]
@@ -169,13 +170,17 @@ def _check_usage(
     samples: int,
     temperature: float,
     draws: int | None,
+    examples: bool | None,
     question: tuple[str, ...],
 ) -> None:
     """UsageError for options that do not go together; `alone` is one organism, of which no record is read."""
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
-    if temperature > 0 and draws not in (None, 1):
-        raise click.UsageError("--draws has temperatures of its own: leave out --temperature")
+    if draws not in (None, 1):
+        if temperature > 0:
+            raise click.UsageError("--draws has temperatures of its own: leave out --temperature")
+        if examples is False:
+            raise click.UsageError("--draws chooses by the examples: leave out --no-examples")
     if server:
         options.only_with("a base that is loaded in here, not for --server", *options.LOADING, "draws")
     else:
