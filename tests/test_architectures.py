@@ -1,5 +1,6 @@
 """Every architecture goes through implant, train-ia and elicit, and stock PEFT agrees with what comes out."""
 
+import math
 import warnings
 
 import pytest
@@ -8,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Gemma3Config, SiglipVisionConfig
 
-from ia_cli import prompts
+from ia_cli import prompts, records
 from ia_cli.bank import Bank
 from ia_cli.chat import token_ids
 from ia_cli.directories.adapters import read_adapter, target_names
@@ -59,6 +60,26 @@ def run(request, tmp_path_factory):
         questions=list(map(prompts.own_question, QUESTIONS)), asked=2, max_new_tokens=LENGTH
     )
     return request.param, folder, audited, list(elicit(audited, base, asking))
+
+
+def test_a_report_is_chosen_by_what_the_base_makes_of_the_claims(run):
+    """Whether or not its chat template knows a system prompt."""
+    _, folder, audited, _ = run
+    base = load_base(str(folder / "base"), device="cpu")
+    asking = ElicitSettings(
+        questions=list(map(prompts.own_question, QUESTIONS)),
+        asked=2,
+        max_new_tokens=LENGTH,
+        examples=True,
+        draws=2,
+        conditions=("ia", "base_ia"),
+    )
+    reports = list(elicit(audited, base, asking))
+    assert len(reports) == 2 * 2 * len(audited)
+    for report in reports:
+        records.check(report, "self_report")
+        assert report["draws"] == 2 and 0 < report["share"] <= 1
+        assert report["log_odds"] is None or math.isfinite(report["log_odds"])
 
 
 def stock(folder, **adapters):
