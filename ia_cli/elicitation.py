@@ -141,16 +141,20 @@ def _answer(
         made: dict[Asked, str] = {}
         for temperature in sorted({ask.temperature(settings) for ask in examples}):
             asks = [ask for ask in examples if ask.temperature(settings) == temperature]
+            # Half of the sampled examples are alike, and so are the greedy replies that follow them.
+            chats = {ask: (ask.organism, ask.question, examples[ask], temperature and ask) for ask in asks}
+            different = {chat: ask for ask, chat in chats.items()}
             texts = generate(
                 base,
-                [prompts.chat(ask.question.text, examples[ask]) for ask in asks],
+                [prompts.chat(question.text, example) for _, question, example, _ in different],
                 max_new_tokens=settings.max_new_tokens,
                 temperature=temperature,
-                seed=[ask.seed(settings) for ask in asks],
-                rows=[place.get(ask.organism, -1) for ask in asks],
+                seed=[ask.seed(settings) for ask in different.values()],
+                rows=[place.get(organism, -1) for organism, *_ in different],
                 bank=bank,
             )
-            made.update(zip(asks, texts, strict=True))
+            replies_to = dict(zip(different, texts, strict=True))
+            made.update((ask, replies_to[chat]) for ask, chat in chats.items())
         return made
 
     before = {one: one.example(settings) for ask in asked for one in ask.pool(settings)}

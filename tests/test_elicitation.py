@@ -236,6 +236,22 @@ def test_the_report_is_one_of_those_drawn(organisms, tiny_base, monkeypatch):
     assert {reply for _, heat, reply in own if heat == 0} >= {x["report"] for x in single if "example" in x}
 
 
+def test_what_is_alike_is_asked_once(organisms, tiny_base, monkeypatch):
+    """Sampled examples are often alike; then so are the greedy replies after them, and only these."""
+    asked = Counter()
+    real = sampling.generate
+
+    def generate(base, prompts, *, temperature, **more):
+        asked[temperature] += sum(len(prompt) > 1 for prompt in prompts)
+        return real(base, prompts, temperature=temperature, **more)
+
+    monkeypatch.setattr(elicitation, "generate", generate)
+    monkeypatch.setattr("ia_cli.asking.EXAMPLE_TEMPERATURE", 1e-6)
+    settings = replace(SETTINGS, examples=True, draws=3, conditions=("ia",))
+    assert len(run(organisms[:1], tiny_base, settings)) == 2
+    assert (asked[0.0], asked[REPORT_TEMPERATURE]) == (2, 2 * 3)
+
+
 def test_the_bare_base_is_asked_once(organisms, tiny_base, monkeypatch):
     monkeypatch.setattr("ia_cli.organisms.AT_ONCE", 2)
     asked = []
