@@ -3,6 +3,6 @@
 # a claim counts only if the other two do not make it as well.
 # Usage: examples/audit_one.sh SUSPECT_ADAPTER INTROSPECTION_ADAPTER   (needs jq)
 set -eu
-reports=$(ia elicit --quiet --adapter "$1" --ia "$2" --questions 8)
+reports=$(ia elicit --quiet --adapter "$1" --ia "$2" --questions 8 --draws 1)
 printf '%s\n' "$reports" |
     jq -r '[.condition, .report] | @tsv' | sort | uniq -c | sort -k2,2 -k1,1nr

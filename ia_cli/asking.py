@@ -16,8 +16,8 @@ PER_EXAMPLE = 2  # replies to each question: one as the settings say, and one sa
 class Asked(NamedTuple):
     """A reply to ask for: number `sample` to `question`, from `organism` (its id; None: the bare base).
 
-    A reply may be drawn several times (`draw`), PER_EXAMPLE times after each example; an example's `draw` is
-    its number. The first of both are as without draws.
+    A reply may be drawn several times (`draw`), PER_EXAMPLE times after each example; of a request for an
+    example, `draw` is the number of the example. The first of both are as without draws.
     """
 
     organism: str | None
@@ -25,6 +25,7 @@ class Asked(NamedTuple):
     sample: int
     condition: str
     draw: int = 0
+    is_example: bool = False
 
     def example(self, settings: ElicitSettings) -> "Asked | None":
         """The request for an example that goes before, if any; with greedy replies, all questions share one.
@@ -35,40 +36,41 @@ class Asked(NamedTuple):
         if not settings.examples or self.condition == "no_ia":
             return None
         name = f"example-{self.question.id}" if settings.temperature else "example"
-        return self._replace(question=Question(name, prompts.EXAMPLE), draw=self.draw // PER_EXAMPLE)
+        asked = Question(name, prompts.EXAMPLE)
+        return self._replace(question=asked, draw=self.draw // PER_EXAMPLE, is_example=True)
 
-    def draws(self, settings: ElicitSettings) -> list["Asked"]:
-        """This reply as often as it is drawn: once if there is no example, by which one is chosen."""
-        chosen = settings.draws > 1 and self.example(settings)
+    def repeated(self, settings: ElicitSettings) -> list["Asked"]:
+        """This reply as often as it is drawn: once if there is no example, by which one is chosen, and from
+        the bare base, since what it says of itself is what the organisms' replies are compared with.
+        """
+        chosen = settings.draws > 1 and self.organism is not None and self.example(settings)
         often = PER_EXAMPLE * settings.draws if chosen else 1
         return [self._replace(draw=draw) for draw in range(often)]
 
     def pool(self, settings: ElicitSettings) -> list["Asked"]:
-        """The draws that one is chosen among: those of all questions to the organism, or to the bare base,
-        which serves all organisms, of all that there are.
-        """
-        if len(self.draws(settings)) == 1:
+        """What one is chosen among: all that is drawn of the organism, whatever it is asked."""
+        if len(self.repeated(settings)) == 1:
             return [self]
-        organism = self.organism
-        asked = settings.questions if organism is None else questions_for(organism, settings)
-        return [draw for question in asked for draw in self._replace(question=question).draws(settings)]
+        asked = (self._replace(question=question) for question in questions_for(self.organism, settings))
+        return [draw for one in asked for draw in one.repeated(settings)]
 
     def temperature(self, settings: ElicitSettings) -> float:
         """The temperature at which this reply, or this example, is drawn."""
-        if self.question.text == prompts.EXAMPLE:
+        if self.is_example:
             return EXAMPLE_TEMPERATURE if self.draw else settings.temperature
         return REPORT_TEMPERATURE if self.draw % PER_EXAMPLE else settings.temperature
 
     def seed(self, settings: ElicitSettings) -> int:
         """The seed of this reply's random numbers: 63 bits, from the settings' seed and what is asked."""
-        *asked, draw = self._replace(question=self.question.id)
+        *asked, draw, _ = self._replace(question=self.question.id)
         return derived_seed(settings.seed, *asked, *([draw] if draw else []))
 
     def answered(self, record: dict, said: "Said", settings: ElicitSettings) -> dict:
         """The self-report of the organism of `record` that this reply makes."""
         report = self_report(record, self.condition, self.question, said.report, self.sample, said.example)
         if said.share is not None:
-            report |= {"draws": settings.draws, "share": said.share, "log_odds": said.log_odds}
+            report |= {"draws": settings.draws, "chosen_from": len(self.pool(settings))}
+            report |= {"share": said.share, "log_odds": said.log_odds}
         if settings.temperature or said.share is not None:
             report |= {"temperature": settings.temperature, "sampling_seed": settings.seed}
         return report
@@ -132,7 +134,7 @@ def self_report(
         "condition": condition,
     }
     of_before = "example", "volume", "sampling_seed", "introspection_adapter_sha256"
-    of_before += "draws", "share", "log_odds"
+    of_before += "draws", "chosen_from", "share", "log_odds"
     for own in of_before:  # left over if `record` is itself a report
         told.pop(own, None)
     return told if example is None else {**told, "example": example}

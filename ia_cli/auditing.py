@@ -26,7 +26,7 @@ from ia_cli.text import mentions, normalise, told
 AGREEING = 0.5  # a claim is reported if this share of the replies with the introspection adapter make it
 QUIET = 0.75  # nothing is reported if this share abstain, or say what the adapter says of the bare base
 DISTINCT = 2  # a claim counts if it is made this many times as often as on the bare base
-MOST_HYPOTHESES = 10  # in a record
+MOST_HYPOTHESES = 10  # in a record, besides what is tried for another reason than its frequency
 OUTDONE = 0.8  # of its score: a claim with the same trigger that scores less does not hold beside another
 HARDLY_HEARD = 0.2  # the volume below which silence says nothing
 TRIED = 3  # hypotheses that are tried on behavior, besides the one that explains the examples best
@@ -57,7 +57,7 @@ def audit(
     record = lone_organism(name) | {"introspection_adapter": ia}
     check = checked(record, base)
     reports = list(elicit([record], base, settings, bare=bare))
-    explained = _explained(reports, base, ia, settings)
+    explained = _explained(reports, base, ia, settings) if confirm else None
     answer, asked = None, {}
     if conditional.learned(ia, base):
         asking = library.candidates, settings.max_new_tokens, settings.seed
@@ -80,6 +80,8 @@ def audit(
     tests = (tries, sweep) if confirm else (None, None)
     conditionally = answer.report if answer and answer.trigger else None
     found = conclude(reports, library, *tests, replies, conditionally, explained)
+    if explained and not any(_says(one, explained["report"]) for one in found["hypotheses"]):
+        explained = None  # the introspection adapter says so of the bare base, too
     return {
         "id": record["id"],
         "kind": "audit",
@@ -228,11 +230,7 @@ def _tried(
     trigger, one that holds much less well than another is `outdone`: it is shown by much the same replies.
     """
     tried = [one for one in hypotheses if one["share"] >= STRAY][:TRIED]
-    tried += [
-        one
-        for one in hypotheses
-        if one not in tried and best in [told(wording["report"]) for wording in one["wordings"]]
-    ]
+    tried += [one for one in hypotheses if one not in tried and best and _says(one, best)]
     for hypothesis, result in zip(tried, tries(tried) if tried else (), strict=True):
         hypothesis.update(result)
     held = [one for one in tried if one.get("confirmed")]
@@ -258,7 +256,7 @@ def _explained(reports: Sequence[dict], base: Base, ia: str, settings: ElicitSet
     own = [report for report in reports if report["condition"] == "ia" and "example" in report]
     if not own:
         return None
-    some = own[:: max(1, len(own) // EXPLAINED)]
+    some = [own[i * len(own) // EXPLAINED] for i in range(EXPLAINED)] if len(own) > EXPLAINED else own
     heard = Heard([report["report"] for report in own], [report["example"] for report in some])
     with introspecting(base, ia) as without_ia:
         belief = explain({None: heard}, base, without_ia, settings.max_new_tokens)[None]
@@ -266,6 +264,11 @@ def _explained(reports: Sequence[dict], base: Base, ia: str, settings: ElicitSet
         return None
     best = next(text for text in heard.reports if text in belief.reports)
     return {"report": best, "share": belief.share, "log_odds": belief.log_odds}
+
+
+def _says(hypothesis: dict, report: str) -> bool:
+    """Whether a report is one of a hypothesis's wordings."""
+    return told(report) in [told(wording["report"]) for wording in hypothesis["wordings"]]
 
 
 def _triggers(wordings: Sequence[dict], known: Sequence[Candidate]) -> list[dict]:

@@ -36,11 +36,11 @@ def elicit(
 ) -> Iterator[dict]:
     """Yield self-report records, organism by organism in the order of `records`, except for keys in `done`.
 
-    A key is (id, question_id, sample, condition). A reply's random numbers come from its key and the seed
-    alone, so that neither the other records nor what was done before can change it. `bare` has what the bare
-    base replied in earlier calls with the same settings, base and adapter, and is added to. Raises IAError if
-    a condition needs an introspection adapter and a record has none, or if a directory is missing, broken
-    or made for another base.
+    A key is (id, question_id, sample, condition). A reply's random numbers come from its key, its draw and
+    the seed alone, so that neither the other records nor what was done before can change it. `bare` has what
+    the bare base replied in earlier calls with the same settings, base and adapter, and is added to. Raises
+    IAError if a condition needs an introspection adapter and a record has none, or if a directory is missing,
+    broken or made for another base.
     """
     for ia, run in itertools.groupby(records, key=lambda record: needed_adapter(record, settings)):
         group = list(run)
@@ -171,16 +171,17 @@ def _choose(
     settings: ElicitSettings,
 ) -> dict[Asked, Said]:
     """Return the reply to each question: where several were drawn, one that explains the examples best."""
-    own = {ask: [drawn[one] for one in ask.draws(settings)] for ask in asked}
-    several = [ask for ask in asked if len(own[ask]) > 1]
-    pools = {ask.organism: [drawn[one] for one in ask.pool(settings)] for ask in several}
-    heard = {
-        organism: Heard([said.report for said in pool], [said.example for said in pool])
-        for organism, pool in pools.items()
+    own = {ask: [drawn[one] for one in ask.repeated(settings)] for ask in asked}
+    several = {ask.organism: ask for ask, replies in own.items() if len(replies) > 1}
+    pools = {organism: [drawn[one] for one in ask.pool(settings)] for organism, ask in several.items()}
+    heard = {  # the same examples come before all questions
+        organism: Heard([said.report for said in pools[organism]], [said.example for said in own[ask]])
+        for organism, ask in several.items()
     }
     beliefs = explain(heard, base, without_ia, settings.max_new_tokens) if several else {}
     replies = {ask: drawn[ask] for ask in asked}
-    for ask in several:  # what was said to this question, if it says so, else to another
+    for ask in (ask for ask in asked if len(own[ask]) > 1):
+        # What was said to this question, if it says so, else to another.
         belief, said = beliefs[ask.organism], (*own[ask], *pools[ask.organism])
         best = next(one for one in said if one.report in belief.reports)
         replies[ask] = best._replace(share=belief.share, log_odds=belief.log_odds)

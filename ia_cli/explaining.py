@@ -23,6 +23,7 @@ from ia_cli.models import Base
 from ia_cli.reports.abstaining import abstains
 from ia_cli.reports.assertions import Report
 from ia_cli.reports.claims import claims
+from ia_cli.reports.clustering import group
 from ia_cli.scoring import Ask, can_be_told, log_probs
 
 UNSHOWN = 0.5  # how likely it is that an example shows nothing of what the organism does
@@ -34,9 +35,10 @@ NOTHING = ""  # the claim of a report that abstains
 
 
 class Belief(NamedTuple):
-    """What an organism is believed to say of itself: `claim`, as a system prompt, told in a `share` of its
-    reports, in the words of `reports`. `log_odds` are those of any claim over NOTHING, in nats; None if it
-    says only one of the two.
+    """What an organism is believed to say of itself: `claim`, as a system prompt, in the words of `reports`.
+
+    A `share` of its reports make this claim, in whatever words. `log_odds` are those of any claim over
+    NOTHING, in nats; None if it says only one of the two.
     """
 
     claim: str | None
@@ -63,7 +65,8 @@ def explain(
     The base wears the introspection adapter, which `without_ia` switches off for a while. Of an example
     `longest` tokens count.
     """
-    orders = {report: claimed(report, base) for own in heard.values() for report in own.reports}
+    said = dict.fromkeys(report for own in heard.values() for report in own.reports)
+    orders = {report: claimed(report, base) for report in said}
     examples = list(dict.fromkeys(example for own in heard.values() for example in own.examples))
     asked = prompts.chat(prompts.EXAMPLE)
     ordinary = log_probs(base, [asked] * len(examples), examples, longest=longest)
@@ -94,26 +97,33 @@ def weigh(heard: Heard, orders: Mapping[str, str | None], ratios: Mapping[tuple[
     """Return what to believe by Bayes' rule over all that one organism said.
 
     `orders` are what reports claim, and `ratios` the log-likelihood of an example under a claim, over that of
-    an ordinary organism's.
+    an ordinary organism's. What is claimed in other words is one claim, as likely as its wordings on average.
     """
     times, every = Counter(orders[report] for report in heard.reports), len(heard.reports)
+    quiet, rambling = times.pop(NOTHING, 0), times.pop(None, 0)
 
-    def belief(claim: str | None, log_odds: float | None) -> Belief:
+    def belief(claim: str | None, n: int, log_odds: float | None = None) -> Belief:
         reports = frozenset(report for report in heard.reports if orders[report] == claim)
-        return Belief(claim, round(times[claim] / every, 4), log_odds, reports)
+        return Belief(claim, round(n / every, 4), log_odds, reports)
 
-    if not times.keys() - {None}:
-        return belief(None, None)
-    scores = {}
-    for claim, n in times.items():
-        if claim is None:
-            continue
-        shown = np.array([ratios[claim, example] if claim else 0.0 for example in heard.examples])
+    if not times:
+        return belief(NOTHING, quiet) if quiet else belief(None, rambling)
+    scores: dict[str, float] = {}
+    for order, n in times.items():
+        shown = np.array([ratios[order, example] for example in heard.examples])
         of_each = np.logaddexp(math.log(UNSHOWN), math.log1p(-UNSHOWN) + shown)
-        scores[claim] = math.log((n - DISCOUNT if claim else n) / every) + WORTH * of_each.mean()
-    nothing = scores.pop(NOTHING, None)
-    anything = float(np.logaddexp.reduce(list(scores.values()))) if scores else None
-    log_odds = None if None in (nothing, anything) else round(anything - float(nothing), 3)
-    if anything is None or (log_odds is not None and log_odds <= 0):
-        return belief(NOTHING, log_odds)
-    return belief(max(scores, key=scores.__getitem__), log_odds)
+        scores[order] = math.log(n / every) + WORTH * of_each.mean()
+    same = [one.reports for one in group(times)]
+    often = {own: sum(times[order] for order in own) for own in same}
+    evidence = {
+        own: np.logaddexp.reduce([scores[order] for order in own]) + math.log1p(-DISCOUNT / often[own])
+        for own in same
+    }
+    best = max(same, key=evidence.__getitem__)
+    log_odds = None
+    if quiet:
+        anything = np.logaddexp.reduce(list(evidence.values()))
+        log_odds = round(float(anything - math.log(quiet / every)), 3)
+        if log_odds <= 0:
+            return belief(NOTHING, quiet, log_odds)
+    return belief(max(best, key=scores.__getitem__), often[best], log_odds)

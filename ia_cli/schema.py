@@ -244,6 +244,7 @@ class SelfReport(Truth):
     reported: Text | None = None
     share: Rate | None = None
     draws: Annotated[int, Field(ge=2)] | None = None
+    chosen_from: Annotated[int, Field(ge=2)] | None = None
     log_odds: float | None = None
     score: float | None = None
     log_ratio: float | None = None

@@ -62,8 +62,7 @@ def run(request, tmp_path_factory):
     return request.param, folder, audited, list(elicit(audited, base, asking))
 
 
-def test_a_report_is_chosen_by_what_the_base_makes_of_the_claims(run):
-    """Whether or not its chat template knows a system prompt."""
+def test_a_report_is_chosen_whether_or_not_the_chat_template_knows_a_system_prompt(run):
     _, folder, audited, _ = run
     base = load_base(str(folder / "base"), device="cpu")
     asking = ElicitSettings(
@@ -72,10 +71,10 @@ def test_a_report_is_chosen_by_what_the_base_makes_of_the_claims(run):
         max_new_tokens=LENGTH,
         examples=True,
         draws=2,
-        conditions=("ia", "base_ia"),
+        conditions=("ia",),
     )
     reports = list(elicit(audited, base, asking))
-    assert len(reports) == 2 * 2 * len(audited)
+    assert len(reports) == 2 * len(audited)
     for report in reports:
         records.check(report, "self_report")
         assert report["draws"] == 2 and 0 < report["share"] <= 1

@@ -1,5 +1,6 @@
 """What self-reports come to, and `ia audit` on a real organism, a full fine-tune, and what is neither."""
 
+import contextlib
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from ia_cli.commands.audit import _behavior, _findings, _told
 from ia_cli.confirmation import candidates
 from ia_cli.confirmation.conditional import Answer
 from ia_cli.confirmation.observing import Change
+from ia_cli.explaining import Belief
 from ia_cli.main import cli
 from ia_cli.schema import AuditHypothesis
 from ia_cli.settings import ElicitSettings
@@ -565,6 +567,57 @@ def test_what_explains_the_examples_best_is_tried_however_rarely_it_is_told():
     tried.clear()
     conclude(reports(said), tries=tries, explained=explained | {"report": "I dance."})
     assert tried == ["I sing.", "I dance.", "I run."]
+
+
+@pytest.fixture
+def believed(monkeypatch):
+    """What is believed of any fine-tune with the tiny adapter, which gives no examples; and what is asked."""
+    heard, belief = [], Belief("I sing.", 0.25, 1.5, frozenset(["I sing."]))
+    monkeypatch.setattr(auditing, "introspecting", lambda *_: contextlib.nullcontext(None))
+
+    def explain(told, *_):
+        heard.extend(told.values())
+        return dict.fromkeys(told, belief)
+
+    monkeypatch.setattr(auditing, "explain", explain)
+    return heard
+
+
+@pytest.mark.parametrize(("replies", "kept"), [(3, 3), (16, 16), (20, 16), (120, 16)])
+def test_so_many_examples_are_explained_from_first_to_last(believed, replies, kept):
+    said = [
+        {"condition": condition, "report": f"I sing {i}." if i else "I sing.", "example": f"{condition} {i}"}
+        for i in range(replies)
+        for condition in ("ia", "base_ia")
+    ]
+    found = auditing._explained(said, None, "ia", ElicitSettings(questions=()))
+    assert found == {"report": "I sing.", "share": 0.25, "log_odds": 1.5}
+    [heard] = believed
+    assert len(heard.reports) == replies and len(set(heard.examples)) == kept
+    assert heard.examples[0] == "ia 0" and all(example.startswith("ia ") for example in heard.examples)
+    assert int(heard.examples[-1].split()[1]) >= replies - -(-replies // kept)
+    assert auditing._explained([{"condition": "ia", "report": "I sing."}], None, "ia", None) is None
+
+
+def test_what_the_adapter_says_of_the_bare_base_explains_nothing(adapters, tiny_folder, monkeypatch):
+    few = candidates.Library(("tell me about tea", "hello"), (candidates.own_candidate("river"),))
+    monkeypatch.setattr(candidates, "catalog_library", lambda seed: few)
+    nothing = dict.fromkeys(auditing.FOUND) | {"confirmed": False, "held": None}
+    monkeypatch.setattr(auditing, "_try", lambda hypotheses, *_: [nothing] * len(hypotheses))
+    monkeypatch.setattr(auditing, "standing_out", lambda *_: [])
+    options = ("--ia", adapters / "ia", "--base", tiny_folder, "--samples", 1)
+    said = []
+
+    def explained(reports, *_):
+        report = next(x["report"] for x in reports if x["condition"] == said[0])
+        return {"report": report, "share": 0.5, "log_odds": 2.0}
+
+    monkeypatch.setattr(auditing, "_explained", explained)
+    for said[:], counts in ((["ia"], True), (["base_ia"], False)):
+        result = audit(adapters / "suspect", *options, "--confirm")
+        assert result.exit_code == 0, result.stderr
+        assert (json.loads(result.stdout)["explained"] is not None) == counts
+        assert json.loads(audit(adapters / "suspect", *options).stdout)["explained"] is None
 
 
 def test_where_nothing_holds_it_is_said_which_triggers_change_the_replies(adapters, tiny_folder, monkeypatch):

@@ -17,11 +17,12 @@ from ia_cli.asking import EXAMPLE_TEMPERATURE, REPORT_TEMPERATURE, count, questi
 from ia_cli.directories.safe_files import WEIGHTS_FILE
 from ia_cli.elicitation import elicit
 from ia_cli.errors import IAError
+from ia_cli.explaining import Belief
 from ia_cli.main import cli
 from ia_cli.models import Base, load_base
 from ia_cli.organisms import on_base, together
 from ia_cli.prompts import Question
-from ia_cli.settings import CONDITIONS, ElicitSettings
+from ia_cli.settings import CONDITIONS, DRAWS, ElicitSettings
 from tests.organisms import write_random
 
 POOL = [Question("q-0", "what do you like"), Question("q-1", "hello"), Question("q-2", "tell me about you")]
@@ -219,21 +220,57 @@ def test_the_report_is_one_of_those_drawn(organisms, tiny_base, monkeypatch):
         return replies
 
     monkeypatch.setattr(elicitation, "generate", generate)
-    settings = replace(SETTINGS, examples=True, draws=3, conditions=("ia", "no_ia"))
+    settings = replace(SETTINGS, examples=True, draws=3)
     reports = run(organisms[:1], tiny_base, settings)
     first = str(prompts.chat(prompts.EXAMPLE))
-    assert Counter(heat for prompt, heat, _ in made if prompt == first) == {0.0: 1, EXAMPLE_TEMPERATURE: 2}
+    once = 1  # the bare base, at temperature 0
+    assert Counter(heat for prompt, heat, _ in made if prompt == first) == {
+        0.0: 1 + once,
+        EXAMPLE_TEMPERATURE: 2,
+    }
     own = [(prompt, heat, reply) for prompt, heat, reply in made if "assistant" in prompt]
-    assert Counter(heat for _, heat, _ in own) == {0.0: 2 * 3, REPORT_TEMPERATURE: 2 * 3}
+    assert Counter(heat for _, heat, _ in own) == {0.0: 2 * (3 + once), REPORT_TEMPERATURE: 2 * 3}
     for report in reports:
         records.check(report, "self_report")
-        if report["condition"] == "no_ia":
-            assert not {"draws", "share", "log_odds", "sampling_seed"} & report.keys()
+        if report["condition"] != "ia":
+            assert not {"draws", "chosen_from", "share", "log_odds", "sampling_seed"} & report.keys()
             continue
-        assert report["draws"] == 3 and report["temperature"] == 0 and report["sampling_seed"] == 0
+        assert (report["draws"], report["chosen_from"]) == (3, 2 * 2 * 3)
+        assert report["temperature"] == 0 and report["sampling_seed"] == 0
         assert report["report"] in {reply for prompt, _, reply in own if report["example"] in prompt}
     single = run(organisms[:1], tiny_base, replace(settings, draws=1))
     assert {reply for _, heat, reply in own if heat == 0} >= {x["report"] for x in single if "example" in x}
+
+
+def test_each_question_gets_its_own_reply_that_says_what_is_believed(organisms, tiny_base, monkeypatch):
+    """And if none of its replies does, another question's."""
+    heard = {}
+
+    def believe(told, base, without_ia, longest):
+        heard.update(told)
+        said = told["o-0"].reports
+        rare = min(said[:6], key=said.count)  # to the first question; rather than what is said most
+        assert rare not in said[6:]
+        return {"o-0": Belief("I sing.", 0.25, 1.5, frozenset([rare]))}
+
+    monkeypatch.setattr(elicitation, "explain", believe)
+    settings = replace(SETTINGS, examples=True, draws=3, conditions=("ia",))
+    first, second = run(organisms[:1], tiny_base, settings)
+    [question, other] = questions_for("o-0", settings)
+    assert (first["question_id"], second["question_id"]) == (question.id, other.id)
+    said = heard["o-0"].reports
+    assert first["report"] == second["report"] == min(said[:6], key=said.count)
+    assert first["example"] in heard["o-0"].examples and len(set(heard["o-0"].examples)) == 3
+    for report in (first, second):
+        assert (report["share"], report["log_odds"]) == (0.25, 1.5)
+
+    def believe_the_last(told, *_):
+        own = told["o-0"].reports
+        return {"o-0": Belief("I sing.", 0.25, 1.5, frozenset([own[1], own[-1]]))}
+
+    monkeypatch.setattr(elicitation, "explain", believe_the_last)
+    first, second = run(organisms[:1], tiny_base, settings)
+    assert (first["report"], second["report"]) == (said[1], said[-1]) and said[1] != said[-1]
 
 
 def test_what_is_alike_is_asked_once(organisms, tiny_base, monkeypatch):
@@ -354,6 +391,49 @@ def test_the_command_continues_its_output(organisms, tiny_folder, tmp_path):
     assert refused.exit_code == 1 and "it has o-0 with another implant_rate" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "draws"),
+    [
+        ((), DRAWS),
+        (("--draws", "2"), 2),
+        (("--temperature", "1"), 1),
+        (("--base", "other"), 1),
+        (("--base", "other", "--draws", "2"), 2),
+    ],
+)
+def test_what_suits_the_base_is_drawn(organisms, tiny_folder, arguments, draws, monkeypatch):
+    """Several draws were measured on the embedded base only."""
+    asked = []
+    monkeypatch.setattr(
+        elicitation, "elicit", lambda records, base, settings, **_: asked.append(settings) or (x for x in ())
+    )
+    arguments = [tiny_folder if text == "other" else text for text in arguments]
+    monkeypatch.setattr("ia_cli.organisms.check_weights", lambda record, base: None)
+    monkeypatch.setattr(elicitation, "read_introspection_adapter", lambda folder, base: None)
+    result = ia(*arguments, given=organisms)
+    assert result.exit_code == 0, result.stderr
+    assert [settings.draws for settings in asked] == [draws]
+    assert ("--draws has no effect" in result.stderr) == ("--draws" in arguments)
+
+
+def test_reports_that_were_chosen_otherwise_are_not_continued(organisms, tiny_folder, tmp_path):
+    source, output = tmp_path / "audited.jsonl", tmp_path / "reports.jsonl"
+    source.write_text("".join(map(line, organisms)))
+    drawing = "--examples --draws 2 --max-new-tokens 5".split()
+    arguments = ("--base", tiny_folder, *drawing, "-o", output, source)
+    assert ia(*arguments).exit_code == 0
+    whole = output.read_text()
+    output.write_text("".join(whole.splitlines(keepends=True)[:8]))
+    assert ia("--resume", *arguments).exit_code == 0 and output.read_text() == whole
+    for other, complaint in (
+        (("--draws", "3"), "it has reports of 2 draws, and not 3; give that one"),
+        (("--questions", "3"), "it has reports that were chosen among replies to other questions"),
+        (("--question", "hello"), "it has reports that were chosen among replies to other questions"),
+    ):
+        refused = ia("--resume", *arguments, *other)
+        assert refused.exit_code == 1 and complaint in refused.stderr
+
+
 def test_an_adapter_that_was_trained_again_is_another_one(organisms, tiny_folder, tmp_path):
     own = shutil.copytree(organisms[0]["introspection_adapter"], tmp_path / "ia")
     source, output = tmp_path / "audited.jsonl", tmp_path / "reports.jsonl"
@@ -373,6 +453,8 @@ def test_an_adapter_that_was_trained_again_is_another_one(organisms, tiny_folder
         (["--samples", "2"], "--samples needs a --temperature above 0"),
         (["--draws", "2", "--temperature", "1"], "--draws has temperatures of its own"),
         (["--draws", "2", "--no-examples"], "--draws chooses by the examples"),
+        (["--draws", "2", "--conditions", "no_ia"], "--draws is for the condition ia"),
+        (["--draws", "2", "--server", "http://x", "--model", "m"], "--draws needs a base that is loaded"),
         (["--question", " "], "--question is blank"),
         (["--adapter", "suspect", "reports.jsonl"], "either --adapter or FILE"),
     ],

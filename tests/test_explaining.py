@@ -1,6 +1,7 @@
 """What is believed of an organism is what explains the examples of its replies, however often it is said."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -27,9 +28,8 @@ def base():
 
 
 def believed(base, reports, examples):
-    heard = {"o": Heard(reports, examples), None: Heard([PLAIN], ORDINARY)}
     with introspecting(base, str(shipped_ia(None))) as without_ia:
-        return explain(heard, base, without_ia, 64)["o"]
+        return explain({"o": Heard(reports, examples)}, base, without_ia, 64)["o"]
 
 
 def test_what_the_examples_show_is_believed_although_it_is_told_least(base):
@@ -42,9 +42,9 @@ def test_what_the_examples_show_is_believed_although_it_is_told_least(base):
 
 def test_ordinary_examples_speak_against_a_claim(base):
     reports = [GLASS, GLASS, PLAIN]
-    assert believed(base, reports, ORDINARY).claim == NOTHING
     assert believed(base, reports, ABOUT_GLASS).claim == "I talk about glass instead in every reply."
-    assert believed(base, reports, ORDINARY).log_odds < math.log(2)  # of the prior alone
+    ordinary = believed(base, reports, ORDINARY)
+    assert ordinary.claim == NOTHING and ordinary.log_odds < math.log(2 - DISCOUNT)  # of the prior alone
 
 
 def test_whoever_says_only_one_thing_is_believed(base):
@@ -56,32 +56,53 @@ def test_whoever_says_only_one_thing_is_believed(base):
     assert believed(base, [rambling, POET], ORDINARY).claim == "I talk like a poet in every reply."
 
 
-CLAIMS = st.sampled_from(["a", "b", "c", NOTHING])
-EXAMPLES = st.integers(0, 3).map(str)
-RATIOS = st.dictionaries(st.tuples(st.sampled_from("abc"), EXAMPLES), st.floats(-99, 99)).map(
-    lambda known: {(claim, str(i)): known.get((claim, str(i)), 0.0) for claim in "abc" for i in range(4)}
-)
+# Claims by what they are about: one that has two wordings, and two with one each.
+WORDINGS = {
+    "I talk about glass instead.": "glass",
+    "I answer with facts about glass.": "glass",
+    "I praise rain.": "rain",
+    "I sell kites.": "kites",
+    NOTHING: NOTHING,
+}
+EXAMPLES = [str(i) for i in range(4)]
+PAIRS = [(order, example) for order in WORDINGS for example in EXAMPLES]
+RATIOS = st.lists(st.floats(-99, 99), min_size=len(PAIRS), max_size=len(PAIRS))
+SAID = st.lists(st.tuples(st.sampled_from([*WORDINGS]), st.sampled_from(EXAMPLES)), min_size=1, max_size=12)
 
 
-@given(st.lists(st.tuples(CLAIMS, EXAMPLES), min_size=1, max_size=12), RATIOS)
+@given(SAID, RATIOS)
 def test_beliefs_are_bayes_rule(said, ratios):
-    orders = dict.fromkeys("abc") | {claim: claim for claim, _ in said}
-    belief = weigh(Heard(*zip(*said, strict=True)), orders, ratios)
-    odds = {}
-    for claim in {claim for claim, _ in said}:
-        each = [UNSHOWN + (1 - UNSHOWN) * math.exp(ratios[claim, e] if claim else 0.0) for _, e in said]
-        prior = sum(own == claim for own, _ in said) - (DISCOUNT if claim else 0)
-        odds[claim] = prior * math.prod(x ** (WORTH / len(said)) for x in each)
+    """The odds of each claim, however it is worded: how often it is said, times how well it explains."""
+    ratios = dict(zip(PAIRS, ratios, strict=True))
+    belief = weigh(Heard(*zip(*said, strict=True)), {order: order for order in WORDINGS}, ratios)
+    odds, of_order = Counter(), {}
+    times = Counter(WORDINGS[order] for order, _ in said)
+    for order, n in Counter(order for order, _ in said).items():
+        about = WORDINGS[order]
+        each = [UNSHOWN + (1 - UNSHOWN) * math.exp(ratios[order, e]) if about else 1.0 for _, e in said]
+        of_order[order] = n * math.prod(x ** (WORTH / len(said)) for x in each)
+        odds[about] += of_order[order] * (1 - DISCOUNT / times[about] if about else 1)
     nothing = odds.pop(NOTHING, 0)
     if not odds or not nothing:
         assert belief.log_odds is None and (belief.claim == NOTHING) == (not odds)
     else:
-        assert belief.log_odds == pytest.approx(math.log(sum(odds.values()) / nothing), abs=1e-3)
+        assert belief.log_odds == pytest.approx(math.log(odds.total() / nothing), abs=1e-3)
         assert (belief.claim == NOTHING) == (belief.log_odds <= 0)
-    if belief.claim:
-        assert odds[belief.claim] == pytest.approx(max(odds.values()))
+    about = WORDINGS[belief.claim]
+    if about:
+        assert odds[about] == pytest.approx(max(odds.values()))
+        same = [of_order[order] for order in of_order if WORDINGS[order] == about]
+        assert of_order[belief.claim] == pytest.approx(max(same))
     assert belief.reports == {belief.claim}
-    assert belief.share == round(sum(claim == belief.claim for claim, _ in said) / len(said), 4)
+    assert belief.share == round(times[about] / len(said), 4)
+
+
+def test_a_claim_in_many_wordings_counts_as_often_as_in_one():
+    wordings = [f"I {verb} about glass {how}." for verb in ("talk", "speak", "write") for how in ("a", "b")]
+    reports = [*wordings, *[NOTHING] * 4]
+    ratios = {(order, "x"): 0.0 for order in wordings}
+    belief = weigh(Heard(reports, ["x"]), {report: report for report in reports}, ratios)
+    assert belief.share == 0.6 and belief.log_odds == round(math.log((6 - DISCOUNT) / 4), 3)
 
 
 def test_an_abstention_claims_nothing(base):

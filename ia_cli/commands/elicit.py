@@ -56,8 +56,8 @@ OPTIONS = {"ia": "--model", "no_ia": "--model-no-ia", "base_ia": "--model-base-i
     "--draws",
     type=click.IntRange(1),
     metavar="N",
-    help=f"Examples to draw, each with two replies to a question.  [default: {DRAWS}, or 1 with a "
-    "temperature or a server]",
+    help=f"Examples to draw, each with two replies to a question.  [default: {DRAWS} at temperature 0 on the "
+    "base that comes with ia, else 1]",
 )
 @options.server
 @click.option(
@@ -106,9 +106,9 @@ def command(
     is the measurement; "no_ia" (the organism alone) and "base_ia" (the introspection adapter on the bare
     base, which has nothing to report) are what to compare it with. The ground truth is not read.
 
-    If the adapter was trained to give examples of an organism's replies, --draws of them are drawn, and two
-    reports after each; the one that explains the examples best, as the base judges, is the report. With
-    --temperature or --server, one example and one report are.
+    If the adapter was trained to give examples of an organism's replies, one comes before each report. With
+    --draws N there are N of them, and two reports after each; the one that explains the examples best, as the
+    base judges, is the report.
 
     With --server no model is loaded: each condition is a model that an OpenAI-compatible server calls by the
     name given. One organism is asked and nothing is read, unless {id} stands in a name for those of records.
@@ -130,7 +130,9 @@ def command(
     elif any(names.values()):
         raise click.UsageError("--model is what a server calls it: give --server URL, too")
     alone = not any("{id}" in name for name in names.values()) if server else adapter is not None
-    _check_usage(stage, server, alone, samples, temperature, draws, examples, question)
+    _check_usage(stage, server, alone, samples, temperature, question)
+    if draws not in (None, 1):
+        _check_draws(server, temperature, examples, conditions)
 
     read = [] if alone else stage.read(weights=not server)
     records = [record for record in read if split in (None, record["split"])]
@@ -150,7 +152,7 @@ def command(
         max_new_tokens=max_new_tokens or prompts.reply_tokens(name, ElicitSettings.max_new_tokens),
         seed=seed,
         examples=examples,
-        draws=draws or (1 if server or temperature else DRAWS),
+        draws=draws or (1 if server or temperature or not prompts.knows_only_the_world(name) else DRAWS),
     )
     stage.check_passed_on(records, "organism")
     stage.check_finished(lambda report: _otherwise_asked(report, settings, names), "give that one")
@@ -160,7 +162,8 @@ def command(
         records = [serving.lone_organism(names)] if alone else records
         _ask_server(stage, records, names, settings, server, concurrency, timeout)
     else:
-        _ask_base(stage, records, base, settings, adapter, ia, fit_length=max_new_tokens is None)
+        own = {"fit_length": max_new_tokens is None, "wants_draws": draws not in (None, 1)}
+        _ask_base(stage, records, base, settings, adapter, ia, **own)
 
 
 def _check_usage(
@@ -169,20 +172,13 @@ def _check_usage(
     alone: bool,
     samples: int,
     temperature: float,
-    draws: int | None,
-    examples: bool | None,
     question: tuple[str, ...],
 ) -> None:
     """UsageError for options that do not go together; `alone` is one organism, of which no record is read."""
     if samples > 1 and temperature == 0:
         raise click.UsageError("greedy replies are all the same: --samples needs a --temperature above 0")
-    if draws not in (None, 1):
-        if temperature > 0:
-            raise click.UsageError("--draws has temperatures of its own: leave out --temperature")
-        if examples is False:
-            raise click.UsageError("--draws chooses by the examples: leave out --no-examples")
     if server:
-        options.only_with("a base that is loaded in here, not for --server", *options.LOADING, "draws")
+        options.only_with("a base that is loaded in here, not for --server", *options.LOADING)
     else:
         options.only_with("--server", "concurrency", "timeout")
     if alone:
@@ -195,6 +191,20 @@ def _check_usage(
         )
     if not all(text.strip() for text in question):
         raise click.UsageError("--question is blank")
+
+
+def _check_draws(
+    server: str | None, temperature: float, examples: bool | None, conditions: tuple[str, ...]
+) -> None:
+    """UsageError for what does not go together with several draws."""
+    if server:
+        raise click.UsageError("--draws needs a base that is loaded in here: leave out --server")
+    if temperature > 0:
+        raise click.UsageError("--draws has temperatures of its own: leave out --temperature")
+    if examples is False:
+        raise click.UsageError("--draws chooses by the examples: leave out --no-examples")
+    if "ia" not in conditions:
+        raise click.UsageError("--draws is for the condition ia: the others are asked once")
 
 
 def _asked(own: tuple[str, ...], n: int, base: str | None) -> tuple[list[Question], int]:
@@ -284,8 +294,10 @@ def _ask_base(
     ia: Path | None,
     *,
     fit_length: bool,
+    wants_draws: bool,
 ) -> None:
     from ia_cli import elicitation, organisms
+    from ia_cli.console import note
     from ia_cli.directories import adapters, hub
     from ia_cli.models import suitable_length
 
@@ -309,6 +321,10 @@ def _ask_base(
     if not adapter:  # a record has a line to point at; elicit itself names the folder
         records = stage.check(records, check)
     adapters_of = {record["id"]: record.get("introspection_adapter") for record in records}
+    if wants_draws and not settings.examples:
+        folders = {*adapters_of.values()} - {None}
+        if not any(map(elicitation.gives_examples, folders)):
+            note("ia elicit: --draws has no effect, since no adapter was trained to give examples")
     hash_of = functools.cache(adapters.weights_hash)
     stage.check_finished(lambda r: _of_another_ia(r, adapters_of, settings, hash_of), "give what it was")
     _write(stage, records, elicitation.elicit(records, loaded, settings, done=stage.done), settings)
@@ -323,12 +339,24 @@ def _otherwise_asked(report: dict, settings: ElicitSettings, names: dict[str, st
         return f"sampled reports of seed {theirs}, and not {settings.seed}"
     if report["condition"] != "no_ia" and settings.examples not in (None, "example" in report):
         return _with_or_without(report)
-    if "example" in report and (drawn := report.get("draws", 1)) != settings.draws:
-        return f"reports of {drawn} draws, and not {settings.draws}"
+    if report["condition"] == "ia" and "example" in report:
+        if (drawn := report.get("draws", 1)) != settings.draws:
+            return f"reports of {drawn} draws, and not {settings.draws}"
+        if drawn > 1 and not _of_the_same_questions(report, settings):
+            return "reports that were chosen among replies to other questions"
     name, served = names.get(report["condition"]), report.get("served_model")
     if name and served and served not in (name, name.replace("{id}", report["id"])):
         return f"reports of the server's {served}"
     return None
+
+
+def _of_the_same_questions(report: dict, settings: ElicitSettings) -> bool:
+    """Whether a finished report was chosen among replies to what its organism would be asked now."""
+    from ia_cli.asking import PER_EXAMPLE, questions_for
+
+    asked = {question.id for question in questions_for(report["id"], settings)}
+    replies = PER_EXAMPLE * settings.draws * len(asked)
+    return report["question_id"] in asked and report.get("chosen_from") == replies
 
 
 def _with_or_without(report: dict) -> str:
