@@ -58,14 +58,10 @@ def audit(
     check = checked(record, base)
     reports = list(elicit([record], base, settings, bare=bare))
     explained = _explained(reports, base, ia, settings) if confirm else None
-    answer, asked = None, {}
+    answer = None
     if conditional.learned(ia, base):
         asking = library.candidates, settings.max_new_tokens, settings.seed
         [(_, answer, _)] = conditional.asked([record], base, *asking, on_scored)
-        asked = {
-            "conditional": answer.report,
-            "trigger_asked": answer.trigger and answer.trigger.as_record(),
-        }
 
     def tries(hypotheses: Sequence[dict]) -> Iterator[dict]:
         return _try(hypotheses, record, answer, base, library, settings, on_scored)
@@ -90,13 +86,18 @@ def audit(
         "adapter": name,
         "introspection_adapter": ia,
         **found,
-        **asked,
+        **(_answered(answer) if answer else {}),
         "explained": explained,
         "replies": replies,
         "check": check,
         "questions": len(settings.questions),
         **made_with(base, ia, settings, confirm),
     }
+
+
+def _answered(answer: Answer) -> dict:
+    """The fields of an audit record that tell of the answer to conditional questions."""
+    return {"conditional": answer.report, "trigger_asked": answer.trigger and answer.trigger.as_record()}
 
 
 def made_with(base: Base, ia: str, settings: ElicitSettings, confirm: bool) -> dict:
