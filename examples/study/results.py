@@ -21,8 +21,9 @@ MAKE = "make -C examples/study "
 HEAD = """# Results
 
 The tables of the study, on the embedded base. `make study` makes (a) to (k), but for (a1) and (f); it took
-56 minutes on two threads of an Intel Xeon, with other work beside it. What stands below a table makes that
-one, and `make -C examples/study shipped` makes (l) to (n), once `make .venv/study` has installed their needs.
+56 minutes on two threads of an Intel Xeon, with other work beside it and without (b3), which takes less than
+two on one thread. What stands below a table makes that one, and `make -C examples/study shipped` makes (l) to
+(n), once `make .venv/study` has installed their needs.
 
 Rates are in percent with their 95% interval, clustered by organism (Korn and Graubard), and n, the organisms
 (for the bare base: the questions) that they are from. Organisms count if they show their behavior, with an
